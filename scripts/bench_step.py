@@ -1,0 +1,162 @@
+"""Our step beside a bare hand-written tf.function loop, and batches of 60,000 beside batches of 256.
+
+    python scripts/bench_step.py                    a few minutes on two cores; prints medians and ratios
+    python scripts/bench_step.py --model=lenet      the paper's network instead of lenet5
+
+Both loops are built in this process and timed in turn (A B A B ...), so that a change of the machine's speed meets
+both. The bare loop is what a user would write: one tf.function around a range of updates of one micro-batch each,
+Keras' SGD with momentum, no norms, no metrics, no guard. Ours runs the same number of images through the step, with
+its one metrics row per update. Memory is measured in processes of their own.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+REPEATS = 7
+
+
+def fake_mnist(n):
+    """n random images and labels; speed does not depend on what is in them."""
+    import numpy as np
+
+    from tf_hugebatch.data.splits import Examples
+
+    generator = np.random.default_rng(0)
+    return Examples(
+        generator.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8), generator.integers(0, 10, n, dtype=np.int32)
+    )
+
+
+def our_loop(model_name, examples, batch_size, micro_batch_size, updates):
+    """A function that runs `updates` updates of our step."""
+    import tensorflow as tf
+
+    from tf_hugebatch import optimizers, registry
+    from tf_hugebatch.data.order import Stream
+    from tf_hugebatch.data.padding import training_micro_batches
+    from tf_hugebatch.layout import Layout
+    from tf_hugebatch.training.step import Step
+
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    layout = Layout(batch_size, micro_batch_size)
+    with strategy.scope():
+        model = registry.find("model", model_name).resolve()()
+        optimizer = optimizers.get("sgd", learning_rate=0.01, momentum=0.9)
+    step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=layout)
+    dataset = training_micro_batches(examples, Stream(0, len(examples)), layout, 0, 10**9)
+    iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+    return lambda: step(iterator, updates)
+
+
+def bare_loop(model_name, examples, batch_size, updates):
+    """A function that runs `updates` updates of a hand-written loop on the same model and input."""
+    import keras
+    import tensorflow as tf
+
+    from tf_hugebatch import registry
+    from tf_hugebatch.data.order import Stream
+    from tf_hugebatch.data.padding import training_micro_batches
+    from tf_hugebatch.layout import Layout
+
+    model = registry.find("model", model_name).resolve()()
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    loss_function = tf.nn.sparse_softmax_cross_entropy_with_logits
+    dataset = training_micro_batches(examples, Stream(0, len(examples)), Layout(batch_size, batch_size), 0, 10**9)
+    iterator = iter(dataset)
+
+    @tf.function
+    def run(iterator):
+        for _ in tf.range(updates):
+            batch = next(iterator)
+            with tf.GradientTape() as tape:
+                logits = model(batch["image"], training=True)
+                loss = tf.reduce_mean(loss_function(labels=batch["label"], logits=logits))
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        return loss
+
+    return lambda: run(iterator).numpy()
+
+
+def timed_in_turn(loops, images):
+    """Median images/s of each loop, run in turn after a warm-up; {name: images per second}."""
+    for loop in loops.values():
+        loop()
+    seconds = {name: [] for name in loops}
+    for _ in range(REPEATS):
+        for name, loop in loops.items():
+            started = time.perf_counter()
+            loop()
+            seconds[name].append(time.perf_counter() - started)
+    ratios = {name: [s / b for s, b in zip(values, seconds[next(iter(loops))])] for name, values in seconds.items()}
+    for name, values in seconds.items():
+        print(f"  {name:<42} {images / statistics.median(values):>10,.0f} images/s   "
+              f"time {statistics.median(ratios[name]):.3f} x the first (pairs {min(ratios[name]):.3f} to "
+              f"{max(ratios[name]):.3f})")
+    return ratios
+
+
+def speed(model_name):
+    """Prints the two comparisons of speed."""
+    examples = fake_mnist(60_000)
+    micro = 256
+    per_loop = 30 if model_name == "lenet" else 235
+    print(f"{model_name}: one update of {micro} images, {per_loop} updates a loop, {REPEATS} pairs")
+    timed_in_turn({
+        "bare tf.function loop, batch 256": bare_loop(model_name, examples, micro, per_loop),
+        "our step, batch 256 = 1 x 256": our_loop(model_name, examples, micro, micro, per_loop),
+    }, per_loop * micro)
+    print(f"{model_name}: 60,000 images as 235 updates of 256 and as one update of 60,000, micro-batch 256 for both")
+    timed_in_turn({
+        "our step, batch 256": our_loop(model_name, examples, 256, micro, 235),
+        "our step, batch 60,000 = 235 x 256": our_loop(model_name, examples, 60_000, micro, 1),
+    }, 60_000)
+    print(f"{model_name}: speed by micro-batch, batch 8,192")
+    for size in (32, 64, 128, 256, 512, 1024):
+        loop = our_loop(model_name, examples, 8192, size, 1)
+        loop()
+        started = time.perf_counter()
+        loop()
+        print(f"  micro-batch {size:>5}   {8192 / (time.perf_counter() - started):>10,.0f} images/s")
+
+
+def memory(model_name):
+    """Prints peak memory of whole runs that differ in their batch only."""
+    print(f"{model_name}: peak resident memory of a process that makes 2 updates, micro-batch 256")
+    peaks = {}
+    for batch_size in (2_048, 60_000):
+        command = [sys.executable, __file__, f"--model={model_name}", f"--two-updates-of={batch_size}"]
+        peaks[batch_size] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(f"  batch {batch_size:>6,}   {peaks[batch_size]:>8,.0f} MiB")
+    print(f"  ratio {peaks[60_000] / peaks[2_048]:.3f}")
+
+
+def two_updates(model_name, batch_size):
+    """Two updates in this process; prints its peak memory in MiB."""
+    import resource
+
+    our_loop(model_name, fake_mnist(60_000), batch_size, 256, 2)()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet"])
+    parser.add_argument("--two-updates-of", type=int, metavar="B", help="what the memory measurement runs")
+    arguments = parser.parse_args()
+    if arguments.two_updates_of:
+        two_updates(arguments.model, arguments.two_updates_of)
+        return
+    speed(arguments.model)
+    memory(arguments.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Eight logical CPU devices, set once before TensorFlow starts; every distributed test uses some of them."""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import pytest
+
+LOGICAL_DEVICES = 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logical_devices():
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * LOGICAL_DEVICES)
+    return tf.config.list_logical_devices("CPU")
+
+
+@pytest.fixture
+def mirrored(logical_devices):
+    """mirrored(n): a MirroredStrategy over n logical devices.
+
+    ReductionToOneDevice because a second collective MirroredStrategy in one process can fail.
+    """
+    import tensorflow as tf
+
+    def make(replicas):
+        return tf.distribute.MirroredStrategy(
+            [f"CPU:{i}" for i in range(replicas)], cross_device_ops=tf.distribute.ReductionToOneDevice()
+        )
+
+    return make

@@ -1,0 +1,225 @@
+"""What every optimizer row keeps, whichever rule it is. A new row is tested by being in the registry."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import optimizers as twin
+
+from tf_hugebatch import optimizers, schedules
+
+ROWS = optimizers.names()
+RATES = (0.02, 0.05, 0.04, 0.0, 0.03, 0.01, 0.02)
+NAMES = ("first/kernel", "first/bias", "second/kernel")
+EXCLUDED = ("first/bias",)
+
+
+def rate_for(row):
+    """LARS' coefficient of 0.001 is part of its rate, and momentum 0.9 multiplies a layer-wise rate by up to
+    ten.
+    """
+    return {"lars": 5.0, "sgd_layerwise": 0.005, "sgd_layerwise_bounded": 0.005}.get(row, 0.05)
+
+
+def weights_and_gradients(updates=len(RATES)):
+    """Non-uniform weights, a bias at zero, and one gradient that is all zero at update 2."""
+    generator = np.random.default_rng(0)
+    weights = {"first/kernel": generator.normal(size=(5, 4)), "first/bias": np.zeros(4),
+               "second/kernel": 3.0 * generator.normal(size=(4, 2))}
+    gradients = [{name: generator.normal(size=w.shape) * (0.2 + t) for name, w in weights.items()}
+                 for t in range(updates)]
+    gradients[2]["second/kernel"] *= 0.0
+    return ({k: w.astype("float32") for k, w in weights.items()},
+            [{k: g.astype("float32") for k, g in update.items()} for update in gradients])
+
+
+def variables_of(weights):
+    created = []
+    for path, value in weights.items():
+        scope, name = path.split("/")
+        with keras.name_scope(scope):
+            created.append(keras.Variable(value, name=name))
+    return created
+
+
+def small_model(seed=0):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(8, activation="tanh"),
+                             keras.layers.BatchNormalization(), keras.layers.Dense(3)])
+
+
+def batch():
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(32, 6)).astype("float32")
+    return x, np.argmax(x[:, :3] + 0.1 * generator.normal(size=(32, 3)), axis=-1)
+
+
+def compiled(row, rate):
+    model = small_model()
+    # Eager, because tracing 14 train steps takes most of the time; fit in graphs is tested under strategies.
+    model.compile(run_eagerly=True, optimizer=optimizers.get(row, learning_rate=rate, weight_decay=0.01),
+                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def state_of(optimizer, variables):
+    return [variable.numpy() for variable in (*variables, *optimizer.variables)]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_optimises_without_retracing(row):
+    model, (x, y) = small_model(), batch()
+    variables, optimizer = model.trainable_variables, optimizers.get(row, learning_rate=rate_for(row))
+    optimizer.build(variables)
+    traces = []
+
+    @tf.function
+    def update():
+        traces.append(1)
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, model(x), from_logits=True))
+        norms = optimizer.apply_reduced(tape.gradient(loss, variables), variables)
+        return loss, norms
+
+    losses = [float(update()[0]) for _ in range(60)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.6 * losses[0]
+    assert len(traces) == 1
+    assert optimizer.iterations.numpy() == 60
+    assert np.isfinite(list(optimizer.trust_ratios().values())).all()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_state_is_float32_under_mixed_precision(row):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    variables, optimizer = model.trainable_variables, optimizers.get(row, learning_rate=rate_for(row))
+    with tf.GradientTape() as tape:
+        outputs = model(batch()[0], training=True)
+        loss = keras.ops.mean(keras.ops.square(outputs))
+    assert outputs.dtype == tf.bfloat16
+    optimizer.apply(tape.gradient(loss, variables), variables)
+    assert {str(v.dtype) for v in (*variables, *optimizer.variables)} <= {"float32", "int64"}
+    assert all(np.isfinite(v.numpy()).all() for v in variables)
+
+
+def changed(optimizer):
+    """Constructor arguments that differ from the row's, so that a lost one shows."""
+    other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
+             "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
+             "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other"}
+    taken = inspect.signature(type(optimizer).__init__).parameters
+    ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
+    return {k: v for k, v in other.items()
+            if k in taken and (k not in ratio or getattr(optimizer, "layerwise"))}
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("scheduled", [False, True], ids=["number", "schedule"])
+def test_config_round_trip_gives_the_same_next_update(row, scheduled):
+    weights, gradients = weights_and_gradients()
+    rate = schedules.Polynomial(0.1, 10) if scheduled else 0.1
+    original = optimizers.get(row, learning_rate=rate, **changed(optimizers.get(row)))
+    config = keras.optimizers.serialize(original)
+    restored = keras.optimizers.deserialize(config)
+    assert restored.get_config() == original.get_config()
+    assert type(restored) is type(original)
+    taken = set(inspect.signature(type(original).__init__).parameters) - {"self"}
+    assert set(original.get_config()) == taken
+    results = []
+    for optimizer in (original, restored):
+        variables = variables_of(weights)
+        for update in gradients[:3]:
+            optimizer.apply(list(update.values()), variables)
+        results.append(state_of(optimizer, variables))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_checkpoint_restores_mid_run(row, tmp_path):
+    weights, gradients = weights_and_gradients()
+
+    def fresh():
+        variables = variables_of(weights)
+        optimizer = optimizers.get(row, learning_rate=0.05, weight_decay=0.01)
+        optimizer.build(variables)
+        checkpoint = tf.train.Checkpoint(optimizer=optimizer, weights=[v.value for v in variables])
+        return variables, optimizer, checkpoint
+
+    variables, optimizer, checkpoint = fresh()
+    for update in gradients[:3]:
+        optimizer.apply_reduced(list(update.values()), variables)
+    path = checkpoint.save(str(tmp_path / "state"))
+    for update in gradients[3:]:
+        optimizer.apply_reduced(list(update.values()), variables)
+    uninterrupted = state_of(optimizer, variables)
+
+    variables, optimizer, checkpoint = fresh()
+    checkpoint.restore(path).assert_consumed()
+    for update in gradients[3:]:
+        optimizer.apply_reduced(list(update.values()), variables)
+    for a, b in zip(uninterrupted, state_of(optimizer, variables), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_keras_file_gives_the_same_next_update(row, tmp_path):
+    model, (x, y) = compiled(row, schedules.Polynomial(rate_for(row), 10)), batch()
+    model.train_on_batch(x, y)
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is type(model.optimizer)
+    # By position: Keras may drop the model's name from the paths of a loaded model.
+    assert list(loaded.optimizer.trust_ratios().values()) == list(model.optimizer.trust_ratios().values())
+    assert loaded.optimizer.iterations.numpy() == 2
+    loaded.run_eagerly = True
+    for each in (model, loaded):
+        each.train_on_batch(x, y)
+    before = state_of(model.optimizer, model.trainable_variables)
+    for a, b in zip(before, state_of(loaded.optimizer, loaded.trainable_variables), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def run(optimizer, weights, gradients, reduced):
+    variables, history = variables_of(weights), []
+    optimizer.build(variables)
+    for update, rate in zip(gradients, RATES, strict=True):
+        optimizer.learning_rate = rate
+        if reduced:
+            optimizer.apply_reduced(list(update.values()), variables)
+        else:
+            optimizer.apply(list(update.values()), variables)
+        history.append(([v.numpy() for v in variables], optimizer.trust_ratios()))
+    return history
+
+
+def twin_history(row, weights, gradients, **options):
+    """The twin of a row, by name: the first word is the rule, the rest how it is adapted."""
+    rule, _, adapted = row.partition("_")
+    defaults = {"sgd": {"momentum": 0.9}, "lamb": {"epsilon": 1e-6}}.get(rule, {})
+    if rule == "lars":
+        return twin.lars(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
+    bounds = {"sgd": (0.01, 100.0)}.get(rule, (0.001, 1.0)) if adapted.endswith("bounded") else None
+    return twin.family(rule, weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED,
+                       layerwise=bool(adapted), trust_bounds=bounds, **defaults, **options)
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("reduced", [False, True], ids=["apply", "apply_reduced"])
+def test_equals_its_twin(row, reduced):
+    weights, gradients = weights_and_gradients()
+    options = {"weight_decay": 0.05, "clip_global_norm": 6.0}
+    ours = run(optimizers.get(row, learning_rate=0.1, **options), weights, gradients, reduced)
+    theirs = twin_history(row, weights, gradients, **options)
+    for (mine, ratios), (expected, expected_ratios) in zip(ours, theirs, strict=True):
+        for weight, name in zip(mine, NAMES):
+            largest = np.abs(expected[name]).max()
+            np.testing.assert_allclose(weight, expected[name], rtol=0, atol=2e-5 * largest)
+            np.testing.assert_allclose(ratios[name], expected_ratios[name], rtol=2e-4)

@@ -1,0 +1,146 @@
+"""Every kind of bad setting is refused with value, reason and remedy, and all of them at once."""
+
+import pytest
+
+from tf_hugebatch import registry
+from tf_hugebatch.settings import Refusal, Settings, resolve
+
+
+def problems(**given):
+    return resolve([("command line", given)])[1]
+
+
+@pytest.mark.parametrize("given, words", [
+    # names
+    ({"optimizer": "larz"}, ["--optimizer=larz", "did you mean lars"]),
+    ({"schedule": "polynomal"}, ["--schedule=polynomal", "did you mean polynomial"]),
+    ({"model": "lenet6"}, ["--model=lenet6", "lenet5"]),
+    ({"dataset": "mnst"}, ["--dataset=mnst", "mnist5k"]),
+    ({"regime": "hug"}, ["--regime=hug", "huge"]),
+    ({"optimizer": "lars", "optimizer_preset": "mlpref"}, ["mlpref", "mlperf"]),
+    ({"optimzer": "lars"}, ["--optimzer=lars", "unknown setting", "did you mean optimizer"]),
+    # sizes
+    ({"batch_size": 70_000}, ["--batch_size=70000", "60,000", "--batch_size=full"]),
+    ({"batch_size": 55_001, "validation_examples": 5_000}, ["55001", "55,000"]),
+    ({"dataset": "mnist5k", "regime": "large"}, ["8192", "regime large", "4,000", "full", "--dataset=mnist"]),
+    ({"dataset": "mnist5k", "regime": "huge"}, ["32768", "4,000", "full", "--dataset=mnist"]),
+    ({"batch_size": 0}, ["--batch_size=0", "at least 1"]),
+    ({"batch_size": "ful"}, ["--batch_size=ful", "full"]),
+    ({"batch_size": 1.5}, ["--batch_size=1.5", "whole number"]),
+    ({"batch_size": "1e3"}, ["--batch_size=1e3", "whole number"]),
+    ({"batch_size": True}, ["--batch_size=True", "whole number"]),
+    ({"micro_batch_size": 0}, ["--micro_batch_size=0", "at least 1"]),
+    ({"micro_batch_size": -4}, ["--micro_batch_size=-4", "at least 1"]),
+    ({"validation_examples": 60_000}, ["--validation_examples=60000", "60,000", "fewer"]),
+    ({"eval_batch_size": 0}, ["--eval_batch_size=0"]),
+    ({"train_steps": 0}, ["--train_steps=0"]),
+    ({"epochs": 0}, ["--epochs=0", "greater than 0"]),
+    # numbers
+    ({"learning_rate": -1}, ["--learning_rate=-1", "greater than 0"]),
+    ({"peak_learning_rate": "-0.5"}, ["--peak_learning_rate=-0.5", "greater than 0"]),
+    ({"learning_rate": "nan"}, ["--learning_rate=nan", "finite"]),
+    ({"learning_rate": float("inf")}, ["--learning_rate=inf", "finite"]),
+    ({"learning_rate": 1e308, "batch_size": 60_000}, ["--learning_rate=1e+308", "finite", "give less"]),
+    ({"batch_size": 10**400}, ["at most 9,223,372,036,854,775,807"]),
+    ({"learning_rate": "fast"}, ["--learning_rate=fast", "number"]),
+    ({"learning_rate": [0.1]}, ["--learning_rate=[0.1]", "number"]),
+    ({"label_smoothing": 1}, ["--label_smoothing=1", "less than 1"]),
+    ({"label_smoothing": 1.2}, ["--label_smoothing=1.2", "less than 1"]),
+    ({"label_smoothing": -0.1}, ["--label_smoothing=-0.1", "at least 0"]),
+    ({"momentum": 1}, ["--momentum=1", "less than 1"]),
+    ({"weight_decay": -1e-4}, ["--weight_decay=-0.0001", "at least 0"]),
+    ({"clip_global_norm": 0}, ["--clip_global_norm=0", "greater than 0"]),
+    ({"seed": -1}, ["--seed=-1", "at least 0"]),
+    ({"dry_run": "maybe"}, ["--dry_run=maybe", "true"]),
+    ({"end_learning_rate": 1.0}, ["--end_learning_rate=1", "peak rate 0.05"]),
+    # pairs
+    ({"optimizer": "lars", "trust_bounds": "3,1"}, ["--trust_bounds=3,1", "lower bound 3", "upper bound 1"]),
+    ({"optimizer": "lars", "trust_bounds": "-1,1"}, ["--trust_bounds=-1,1", "negative"]),
+    ({"optimizer": "lars", "trust_bounds": "1"}, ["--trust_bounds=1", "lo,hi"]),
+    ({"optimizer": "lars", "trust_bounds": "a,b"}, ["--trust_bounds=a,b", "number"]),
+    ({"optimizer": "lars", "trust_bounds": "nan,1"}, ["--trust_bounds=nan,1", "nan"]),
+    ({"optimizer": "lamb", "weight_norm_bounds": (5, 2)}, ["--weight_norm_bounds=(5, 2)", "swap"]),
+    ({"profile_steps": "3,1"}, ["--profile_steps=3,1", "swap"]),
+    ({"profile_steps": "0,1"}, ["--profile_steps=0,1", "at least 1"]),
+    ({"profile_steps": "7"}, ["--profile_steps=7", "10,12"]),
+    ({"profile_steps": "2,9", "train_steps": 5}, ["--profile_steps=2,9", "5 updates"]),
+    ({"optimizer": "lars", "exclude_from_decay": "bias,("}, ["'('", "regular expression"]),
+    ({"optimizer": "lars", "exclude_from_decay": "bias,"}, ["--exclude_from_decay=bias,", "comma"]),
+    # what excludes each other
+    ({"epochs": 3, "train_steps": 3}, ["--epochs=3", "--train_steps=3", "keep one"]),
+    ({"epochs": 3, "regime_adaptation": True}, ["--epochs=3", "--regime_adaptation=True", "keep one"]),
+    ({"warmup_epochs": 1, "warmup_steps": 3}, ["--warmup_epochs=1", "--warmup_steps=3", "keep one"]),
+    ({"peak_learning_rate": 1, "learning_rate": 2}, ["--peak_learning_rate=1", "--learning_rate=2", "keep"]),
+    ({"peak_learning_rate": 1, "lr_scaling": "sqrt"}, ["--peak_learning_rate=1", "--lr_scaling=sqrt"]),
+    # what the choice doesn't take
+    ({"optimizer": "adam", "momentum": 0.9}, ["--momentum=0.9", "adam does not take it", "sgd", "lars"]),
+    ({"optimizer": "adam", "nesterov": False}, ["--nesterov=False", "adam does not take it"]),
+    ({"optimizer": "sgd_layerwise", "trust_bounds": "0,1"}, ["--trust_bounds=0.0,1.0", "sgd_layerwise_b"]),
+    ({"schedule": "cosine", "poly_power": 2}, ["--poly_power=2", "cosine does not take it", "polynomial"]),
+    ({"schedule": "polynomial", "cycles": 2}, ["--cycles=2", "cosine_fine", "cyclical"]),
+    ({"optimizer": "sgd", "optimizer_preset": "mlperf"}, ["--optimizer_preset=mlperf", "--optimizer=lars"]),
+    ({"optimizer": "adam", "epsilon_placement": "inside"}, ["--epsilon_placement=inside", "uncorrected"]),
+    ({"bn_span": 64}, ["--bn_span=64", "lenet has no batch norm"]),
+    # what needs another
+    ({"num_replicas": 2}, ["--num_replicas=2", "--strategy=mirrored"]),
+    ({"num_replicas": 0, "strategy": "mirrored"}, ["--num_replicas=0", "at least 1"]),
+    ({"momentum": 0, "nesterov": True}, ["--nesterov=True", "--momentum=0"]),
+    ({"optimizer": "adam_layerwise_bounded", "trust_bounds": "none", "trust_bounds_schedule": "adabound"},
+     ["adabound", "--trust_bounds"]),
+    # the run's length
+    ({"warmup_steps": 6, "train_steps": 5}, ["--warmup_steps=6", "run of 5"]),
+    ({"warmup_epochs": 31}, ["--warmup_epochs=31", "longer than the run"]),
+    ({"regime": "large", "train_steps": 10}, ["--warmup_epochs=5", "(regime large)", "run of 10"]),
+    ({"schedule": "cosine_fine", "train_steps": 20, "warmup_steps": 10}, ["--cycles=16", "10 updates"]),
+    # folders
+    ({"data_dir": "no/such/folder"}, ["--data_dir=no/such/folder", "no such folder"]),
+    ({"data_dir": __file__}, [f"--data_dir={__file__}", "a file"]),
+    ({"dataset": "mnist5k", "data_dir": "."}, ["--data_dir=.", "embedded"]),
+])
+def test_one_bad_thing_gives_one_problem_with_value_reason_and_remedy(given, words):
+    found = problems(**given)
+    assert len(found) == 1, found
+    assert [word for word in words if word not in found[0]] == [], found[0]
+
+
+def test_local_norm_needs_a_number(monkeypatch):
+    row = registry.MODELS["lenet"]
+    table = {**registry.MODELS, "lenet": registry.Row("lenet", row.target, facts={"batch_norm": True})}
+    monkeypatch.setattr(registry, "MODELS", table)
+    [problem] = problems(norm="local")
+    assert "--norm=local" in problem and "--micro_batch_size" in problem
+    assert problems(norm="local", micro_batch_size=16) == []
+
+
+def test_all_problems_are_named_at_once_and_nothing_that_follows_from_them():
+    found = problems(optimizer="larz", batch_size="70000", warmup_epochs="1", warmup_steps="3",
+                     learning_rate="-1", foo="2", trust_coefficient="2", label_smoothing="1",
+                     data_dir="no/such/folder")
+    # trust_coefficient is taken by what larz was meant to be: not refused on account of the regime's
+    # optimizer.
+    names = ["optimizer=larz", "batch_size=70000", "warmup_epochs=1", "learning_rate=-1", "foo=2",
+             "label_smoothing=1", "data_dir=no"]
+    assert len(found) == len(names)
+    assert all(any(name in problem for problem in found) for name in names)
+
+
+def test_an_unknown_dataset_brings_no_complaints_about_another_ones_sizes():
+    assert len(problems(dataset="mnst", batch_size="70000", warmup_steps="9", train_steps="20")) == 1
+
+
+def test_problem_in_a_flagfile_names_the_file():
+    _, [problem] = resolve([("command line", {}), ("flagfile a.flags", {"seed": "x"})])
+    assert "a.flags" in problem
+
+
+def test_settings_raise_with_all_problems():
+    with pytest.raises(Refusal) as caught:
+        Settings(learning_rate=-1, batch_size=0)
+    assert len(caught.value.problems) == 2
+    assert isinstance(caught.value, ValueError) and "--batch_size=0" in str(caught.value)
+
+
+def test_resolve_names_the_settings_not_to_build_on():
+    settings, _ = resolve([("command line", {"data_dir": "no/such/folder", "seed": "3"})])
+    assert settings.failed == {"data_dir"} and settings.seed == 3
+    assert Settings().failed == frozenset()

@@ -1,0 +1,72 @@
+"""Reading run folders: whole, running, damaged, missing."""
+
+import pytest
+
+from tf_hugebatch.records import RunFolder
+from tf_hugebatch.runs import load_runs
+from tf_hugebatch.settings import Settings
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name in ("b", "a", "deep/c"):
+        folder = RunFolder(tmp_path / name)
+        folder.create(Settings(dataset="mnist5k", seed=len(name)))
+        folder.write_status(status="done", final={"test_accuracy": 0.5})
+        folder.append_metrics([
+            {"kind": "train", "step": 1, "loss": 2.0}, {"kind": "train", "step": 2, "loss": None},
+            {"kind": "eval", "split": "train", "step": 2, "accuracy": 0.25},
+            {"kind": "eval", "split": "test", "step": 2, "accuracy": 0.5}])
+    (tmp_path / "no_run").mkdir()
+    return tmp_path
+
+
+def names(found, root):
+    return [str(run.path)[len(str(root)) + 1:] for run in found]
+
+
+def test_patterns_folders_and_lists(runs):
+    everything = ["a", "b", "deep/c"]
+    assert names(load_runs(f"{runs}/**"), runs) == everything
+    assert names(load_runs(runs), runs) == everything
+    assert names(load_runs(f"{runs}/*"), runs) == ["a", "b"]
+    assert names(load_runs([runs / "b", f"{runs}/a/", f"{runs}/*"]), runs) == ["a", "b"]
+    assert load_runs(f"{runs}/nothing*") == []
+
+
+def test_a_named_folder_without_runs_is_an_error(runs):
+    with pytest.raises(FileNotFoundError, match="no_run"):
+        load_runs(runs / "no_run")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        load_runs([runs / "a", runs / "gone"])
+
+
+def test_rows_by_kind_and_split(runs):
+    [run] = load_runs(runs / "a")
+    assert run.settings["seed"] == 1 and run.status["final"] == {"test_accuracy": 0.5}
+    assert [row["loss"] for row in run.train_rows] == [2.0, None]
+    assert [row["accuracy"] for row in run.eval_rows("test")] == [0.5]
+    assert len(run.eval_rows()) == 2 and run.eval_rows("validation") == []
+    assert len(run.metrics) == 4 and run.damaged == 0
+
+
+@pytest.mark.parametrize("torn", [
+    '{"kind": "train", "step": 3', "17", '{"kind": "train", "step": 3}', "\xff\x00\n"])
+def test_damaged_lines_are_skipped_and_counted(runs, torn):
+    # The third has lost only its end of line: more of the row may have been to come.
+    with open(runs / "a" / "metrics.jsonl", "a", encoding="latin-1") as file:
+        file.write(torn)
+    [run] = load_runs(runs / "a")
+    assert len(run.metrics) == 4 and run.damaged == 1
+
+
+def test_what_is_missing_is_empty_not_zero(runs):
+    (runs / "a" / "metrics.jsonl").unlink()
+    (runs / "a" / "status.json").unlink()
+    [run] = load_runs(runs / "a")
+    assert (run.metrics, run.train_rows, run.status, run.damaged) == ([], [], {}, 0)
+
+
+def test_unreadable_status_is_empty(runs):
+    (runs / "a" / "status.json").write_text('{"status"')
+    assert load_runs(runs / "a")[0].status == {}

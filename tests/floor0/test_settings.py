@@ -1,0 +1,240 @@
+"""Settings: which level decides, what follows from the values, what is hashed."""
+
+import copy
+import json
+import math
+import pickle
+
+import pytest
+
+from tf_hugebatch import registry
+from tf_hugebatch.fields import FIELDS
+from tf_hugebatch.settings import Refusal, Settings, resolve
+
+
+def resolved(*levels):
+    settings, problems = resolve(levels)
+    assert problems == []
+    return settings
+
+
+# Priority.
+
+
+def test_each_level_gives_way_to_the_one_above():
+    default = Settings()
+    assert (default.batch_size, default.sources["batch_size"]) == (256, "regime baseline")
+    assert (default.momentum, default.sources["momentum"]) == (0.9, "optimizer row sgd")
+    assert (default.model, default.sources["model"]) == ("lenet", "dataset row mnist")
+    assert (default.seed, default.sources["seed"]) == (0, "default")
+    both = resolved(("command line", {"batch_size": "512"}),
+                    ("flagfile a", {"batch_size": "1024", "seed": "7"}))
+    assert (both.batch_size, both.sources["batch_size"]) == (512, "command line")
+    assert (both.seed, both.sources["seed"]) == (7, "flagfile a")
+
+
+def test_preset_lies_between_the_row_and_the_user():
+    settings = Settings(optimizer="lars", optimizer_preset="larc", epsilon=0.5)
+    assert settings.trust_coefficient == 0.02
+    assert settings.sources["trust_coefficient"] == "optimizer_preset larc"
+    assert settings.epsilon == 0.5
+    assert settings.momentum == 0.9
+    assert settings.exclude_from_decay == ()
+
+
+def test_regime_lies_above_the_preset(monkeypatch):
+    recipe = {**registry.REGIMES["mnist"]["large"], "epsilon": registry.Value(0.25, "ours", "for this test")}
+    monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
+    assert Settings(regime="large", optimizer_preset="larc").epsilon == 0.25
+
+
+@pytest.mark.parametrize("given, gone", [
+    ({"train_steps": 10}, ["epochs"]),
+    ({"regime_adaptation": True}, ["epochs"]),
+    ({"warmup_steps": 3}, ["warmup_epochs"]),
+    ({"peak_learning_rate": 0.3}, ["learning_rate", "lr_scaling"]),
+])
+def test_a_value_displaces_its_partners_from_lower_levels(given, gone):
+    settings = Settings(**given)
+    assert all(getattr(settings, name) is None for name in gone)
+
+
+def test_partners_on_two_levels_the_higher_stays():
+    settings = resolved(("command line", {"epochs": "2"}), ("flagfile a", {"train_steps": "7"}))
+    assert (settings.epochs, settings.train_steps) == (2.0, None)
+
+
+def test_learning_rate_above_leaves_the_scaling_rule_below_alone():
+    settings = resolved(("command line", {"learning_rate": "0.2", "batch_size": "512"}),
+                        ("flagfile a", {"lr_scaling": "sqrt"}))
+    assert settings.peak_rate == pytest.approx(0.2 * math.sqrt(2))
+
+
+def test_another_optimizer_brings_its_own_rate_and_flags_not_the_regimes(monkeypatch):
+    recipe = {**registry.REGIMES["mnist"]["large"],
+              "weight_decay": registry.Value(0.125, "ours", "for this test")}
+    monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
+    own, other = Settings(regime="large"), Settings(regime="large", optimizer="adam")
+    assert own.sources["learning_rate"] == "regime large" and own.weight_decay == 0.125
+    row = registry.OPTIMIZERS["adam"].settings
+    assert (other.learning_rate, other.lr_scaling) == (row["learning_rate"], row["lr_scaling"])
+    assert other.weight_decay == row["weight_decay"]
+    assert (other.batch_size, other.schedule) == (own.batch_size, own.schedule)
+
+
+def test_naming_the_regimes_own_optimizer_changes_nothing():
+    assert Settings(regime="large", optimizer="lars") == Settings(regime="large")
+
+
+def test_another_schedule_brings_its_own_flags(monkeypatch):
+    recipe = {**registry.REGIMES["mnist"]["large"],
+              "end_learning_rate": registry.Value(0.125, "ours", "for this test")}
+    monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
+    assert Settings(regime="large").end_learning_rate == 0.125
+    assert Settings(regime="large", schedule="cosine").end_learning_rate == 0.0
+
+
+@pytest.mark.parametrize("regime, batch, optimizer, updates", [
+    ("baseline", 256, "sgd", 7_032), ("large", 8_192, "lars", 220), ("huge", 32_768, "lamb", 55),
+    ("full", 60_000, "lamb", 30),
+])
+def test_regimes_of_mnist(regime, batch, optimizer, updates):
+    settings = Settings(regime=regime)
+    assert (settings.batch_size, settings.optimizer, settings.total_updates) == (batch, optimizer, updates)
+    assert 0 <= settings.warmup_updates < settings.total_updates
+    assert settings.momentum is None if optimizer == "lamb" else settings.momentum == 0.9
+
+
+# What follows.
+
+
+def test_full_batch_is_what_the_split_leaves():
+    settings = Settings(batch_size="full", validation_examples=5_000, epochs=3)
+    assert (settings.batch_size, settings.train_examples, settings.total_updates) == (55_000, 55_000, 3)
+    assert Settings(dataset="mnist5k", batch_size="full").batch_size == 4_000
+
+
+def test_regime_adaptation_makes_as_many_updates_as_the_baseline():
+    assert Settings(batch_size=32_768, regime_adaptation=True).total_updates == Settings().total_updates
+
+
+def test_warmup_and_peak():
+    settings = Settings(batch_size=8_192, warmup_epochs=5, learning_rate=0.1, lr_scaling="linear")
+    assert settings.warmup_updates == 37
+    assert settings.peak_rate == pytest.approx(3.2)
+    assert Settings(batch_size=8_192, warmup_steps=4, peak_learning_rate=1.5).warmup_updates == 4
+    assert Settings(batch_size=8_192, peak_learning_rate=1.5).peak_rate == 1.5
+
+
+def test_values_that_the_choice_does_not_take_are_blank():
+    settings = Settings(optimizer="adam", schedule="constant")
+    assert settings.momentum is None and settings.lars_denominator is None
+    assert settings.poly_power is None and settings.cycles is None
+
+
+@pytest.mark.parametrize("name", list(registry.OPTIMIZERS))
+def test_optimizer_arguments_are_every_flag_of_the_row_by_the_constructors_name(name):
+    arguments = Settings(optimizer=name).optimizer_arguments()
+    flags = registry.OPTIMIZERS[name].flags
+    assert list(arguments) == ["denominator" if flag == "lars_denominator" else flag for flag in flags]
+
+
+@pytest.mark.parametrize("text, value", [("0.5,inf", (0.5, math.inf)), ("1,1", (1.0, 1.0)), ("none", None)])
+def test_bounds(text, value):
+    assert Settings(optimizer="adam_layerwise_bounded", trust_bounds=text).trust_bounds == value
+
+
+@pytest.mark.parametrize("text, value", [
+    ("none", ()), ("", ()), ("default", None), ("bias,.*gamma", ("bias", ".*gamma")),
+    (("a{1,2}",), ("a{1,2}",)),
+])
+def test_exclusions(text, value):
+    assert Settings(optimizer="lars", exclude_from_decay=text).exclude_from_decay == value
+    assert Settings(optimizer="lars").exclude_from_decay is None
+
+
+# Identity.
+
+
+@pytest.mark.parametrize("given", [
+    {}, {"regime": "large", "seed": 3}, {"optimizer": "lars", "optimizer_preset": "contrib"},
+    {"optimizer": "sgd_layerwise_bounded", "trust_bounds": "0.5,inf", "exclude_from_decay": "none"},
+    {"batch_size": "full", "train_steps": 5, "warmup_steps": 2, "peak_learning_rate": 0.5},
+    {"profile_steps": "1,2", "data_dir": "."},
+    {"regime_adaptation": True, "strategy": "mirrored", "num_replicas": 2},
+])
+def test_settings_json_gives_the_same_settings_back(given):
+    settings = Settings(**given)
+    stored = json.loads(json.dumps(settings.as_dict(), allow_nan=False))
+    again = Settings(**stored)
+    assert again == settings and again.experiment_hash() == settings.experiment_hash()
+    assert set(stored) == set(FIELDS)
+
+
+@pytest.mark.parametrize("change", [
+    {"strategy": "one"}, {"strategy": "mirrored", "num_replicas": 2}, {"micro_batch_size": 32},
+    {"steps_per_loop": 3}, {"eval_batch_size": 10}, {"run_dir": "elsewhere"}, {"resume": "never"},
+    {"log_every_steps": 5}, {"keep_checkpoints": 9}, {"dry_run": True}, {"profile_steps": "1,2"},
+])
+def test_layout_and_reporting_do_not_change_the_hash(change):
+    assert Settings(**change).experiment_hash() == Settings().experiment_hash()
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": 1}, {"batch_size": 255}, {"optimizer": "adam"}, {"epochs": 29}, {"learning_rate": 0.051},
+    {"label_smoothing": 0.1}, {"validation_examples": 5_000}, {"precision": "mixed_bfloat16"},
+    {"warmup_from": "zero", "warmup_steps": 1}, {"exclude_from_decay": "none"},
+])
+def test_the_experiment_changes_the_hash_and_the_default_folder(change):
+    changed, plain = Settings(**change), Settings()
+    assert changed.experiment_hash() != plain.experiment_hash()
+    assert changed.run_dir != plain.run_dir
+    assert changed.run_dir == f"runs/mnist-{changed.experiment_hash()[:8]}"
+
+
+def test_micro_batch_belongs_to_the_experiment_where_it_is_the_norms_group(monkeypatch):
+    row = registry.MODELS["lenet"]
+    table = {**registry.MODELS, "lenet": registry.Row("lenet", row.target, facts={"batch_norm": True})}
+    monkeypatch.setattr(registry, "MODELS", table)
+    hashes = {(norm, size): Settings(norm=norm, micro_batch_size=size).experiment_hash()
+              for norm in ("span", "local") for size in (16, 32)}
+    assert hashes["span", 16] == hashes["span", 32]
+    assert hashes["local", 16] != hashes["local", 32]
+
+
+def test_how_a_value_was_said_does_not_change_the_hash():
+    assert Settings(epochs="30", batch_size="256").experiment_hash() == Settings().experiment_hash()
+    assert Settings(regime="large").experiment_hash() == Settings(
+        **{name: value for name, value in Settings(regime="large").as_dict().items() if name != "regime"}
+    ).experiment_hash()
+
+
+def test_settings_are_immutable_and_travel():
+    settings = Settings(seed=4)
+    with pytest.raises(AttributeError, match="replace"):
+        settings.seed = 5
+    with pytest.raises(AttributeError):
+        del settings.seed
+    assert copy.deepcopy(settings) == pickle.loads(pickle.dumps(settings)) == settings
+    assert settings != Settings(seed=5) and len({settings, Settings(seed=4)}) == 1
+
+
+def test_replace_resolves_again_from_what_was_given():
+    settings = Settings(dataset="mnist5k", batch_size="full", epochs=5)
+    assert settings.replace(validation_examples=1_000).batch_size == 3_000
+    assert settings.replace(train_steps=9).epochs is None
+    lars = registry.OPTIMIZERS["lars"].settings
+    assert settings.replace(optimizer="lars").learning_rate == lars["learning_rate"]
+    with pytest.raises(Refusal, match="batch_size"):
+        settings.replace(batch_size=4_001)
+
+
+def test_text_names_every_value_that_applies_and_where_it_came_from():
+    text = Settings(optimizer="lars", batch_size="full", seed=3).text()
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
+    assert "60000" in lines["batch_size"] and "(arguments)" in lines["batch_size"]
+    assert "(optimizer row lars)" in lines["learning_rate"]
+    assert "(regime baseline: paper)" in lines["epochs"] and "(regime baseline: ours)" in lines["schedule"]
+    assert "(" not in lines["shuffle"]
+    assert "beta_1" not in lines and "train_steps" not in lines
+    assert "default" in lines["exclude_from_decay"]

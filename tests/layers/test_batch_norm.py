@@ -1,0 +1,149 @@
+"""Ghost batch norm against separate batch norms, finite differences and itself."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference.small_runs import contract_model, run_updates
+
+from tf_hugebatch import layers, replica
+from tf_hugebatch.layout import Layout
+
+
+def images(n, seed=0, channels=3):
+    generator = np.random.default_rng(seed)
+    # Far from zero mean and unit variance, differently for each channel and drifting over the batch.
+    drift = np.linspace(0, 3, n)[:, None, None, None]
+    return (generator.normal(size=(n, 4, 4, channels)) * [1, 3, 0.2] + [5, -2, 0.5] + drift).astype(np.float32)
+
+
+def plain(x, epsilon=1e-5):
+    mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+    return (x - mean) / np.sqrt(variance + epsilon)
+
+
+@pytest.mark.parametrize("n, span, sizes", [(64, 16, [16] * 4), (61, 16, [15, 15, 15, 16]), (7, 3, [2, 2, 3]), (5, 8, [5])])
+def test_training_output_is_that_of_a_batch_norm_for_each_group(n, span, sizes):
+    x = images(n)
+    layer = layers.GhostBatchNormalization(span)
+    y = layer(x, training=True).numpy()
+    expected = np.concatenate([plain(part) for part in np.split(x, np.cumsum(sizes)[:-1])])
+    np.testing.assert_allclose(y, expected, atol=2e-4)
+    if len(sizes) > 1:
+        assert np.abs(y - plain(x)).max() > 0.05
+
+
+def test_moving_statistics_are_count_weighted_over_groups_and_used_at_inference():
+    x = images(7)
+    layer = layers.GhostBatchNormalization(3, momentum=0.9)
+    layer(x, training=True)
+    parts = np.split(x, [2, 4])
+    mean = sum(len(part) * part.mean(axis=(0, 1, 2)) for part in parts) / 7
+    variance = sum(len(part) * part.var(axis=(0, 1, 2)) for part in parts) / 7
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 + 0.1 * variance, rtol=1e-4)
+    expected = (x - layer.moving_mean.numpy()) / np.sqrt(layer.moving_variance.numpy() + 1e-5)
+    np.testing.assert_allclose(layer(x, training=False).numpy(), expected, rtol=1e-4)
+
+
+def test_a_step_moves_the_statistics_once_an_update_whatever_the_number_of_micro_batches(mirrored):
+    one = tf.distribute.OneDeviceStrategy("CPU:0")
+    runs = [run_updates(one, batch=64, micro=micro, span=16, updates=1) for micro in (64, 16)]
+    assert [run.layout.rounds for run in runs] == [1, 4]
+    for path, moving in runs[0].moving.items():
+        np.testing.assert_allclose(moving, runs[1].moving[path], atol=1e-6)
+        if "variance" in path:
+            assert (moving >= 0.9).all()  # one update at momentum 0.9; four would leave 0.66 of the initial 1
+
+
+def test_gradient_through_a_group_that_crosses_replicas_matches_finite_differences(mirrored):
+    strategy = mirrored(2)
+    x = images(6).astype(np.float64)[:, :1, :1]
+    target = np.random.default_rng(1).normal(size=x.shape)
+    layout = Layout(6, 3, 2, 6)
+    with strategy.scope():
+        layer = layers.GhostBatchNormalization(6)
+        layer.build((None, 1, 1, 3))
+
+    @tf.function
+    def gradients(values, target):
+        def on_replica():
+            context = tf.distribute.get_replica_context()
+            first = 3 * context.replica_id_in_sync_group
+            mine = tf.cast(values[first:first + 3], tf.float32)
+            view = replica.View(
+                layout=layout, positions=tf.range(3, dtype=tf.int64) + tf.cast(first, tf.int64), weights=tf.ones([3]),
+                update=tf.constant(0, tf.int64), seed=0,
+                all_reduce_sum=lambda t: context.all_reduce(tf.distribute.ReduceOp.SUM, t),
+            )
+            with replica.scope(view), tf.GradientTape() as tape:
+                tape.watch(mine)
+                weight = tf.cast(target[first:first + 3], tf.float32)
+                loss = tf.reduce_sum(layer(mine, training=True) * weight)
+            return tape.gradient(loss, mine)
+
+        return strategy.experimental_local_results(strategy.run(on_replica))
+
+    def loss(values):
+        return float((plain(values) * target).sum())
+
+    found = np.concatenate([part.numpy() for part in gradients(tf.constant(x), tf.constant(target))])
+    for index in np.ndindex(x.shape):
+        shifted = [x.copy(), x.copy()]
+        shifted[0][index] += 1e-5
+        shifted[1][index] -= 1e-5
+        assert found[index] == pytest.approx((loss(shifted[0]) - loss(shifted[1])) / 2e-5, abs=2e-3)
+
+
+def test_padding_leaves_output_of_real_examples_and_statistics_alone():
+    x = images(8)
+    garbage = x.copy()
+    garbage[6:] = 1e6
+
+    def run(values):
+        layer = layers.GhostBatchNormalization(6, name="norm")
+        view = replica.View(
+            layout=Layout(6, 8, 1, 6), positions=tf.range(8, dtype=tf.int64), weights=tf.constant([1.0] * 6 + [0.0] * 2),
+            update=tf.constant(0, tf.int64), seed=0, all_reduce_sum=lambda t: t,
+        )
+        with replica.scope(view):
+            y = layer(values, training=True).numpy()
+        return y[:6], view.statistics[layer][0].numpy()
+
+    outputs, statistics = zip(run(x), run(garbage))
+    np.testing.assert_array_equal(*outputs)
+    np.testing.assert_array_equal(*statistics)
+    np.testing.assert_allclose(outputs[0], plain(x[:6]), atol=2e-4)
+
+
+def test_works_under_plain_fit_and_survives_a_save(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 3)), layers.GhostBatchNormalization(4, gamma_initializer="zeros"),
+                              keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile("sgd", loss="mse")
+    x = images(10)
+    model.fit(x, np.zeros((10, 2)), batch_size=10, epochs=2, verbose=0)
+    assert np.abs(model.layers[0].moving_mean.numpy()).min() > 0
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert again.layers[0].get_config() == model.layers[0].get_config()
+
+
+def test_statistics_stay_float32_under_mixed_precision():
+    layer = layers.GhostBatchNormalization(8, dtype="mixed_bfloat16")
+    x = images(8)
+    y = layer(x, training=True)
+    assert y.dtype == tf.bfloat16 and layer.moving_mean.dtype == "float32" and layer.gamma.dtype == "float32"
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * x.mean(axis=(0, 1, 2)), rtol=0.01)
+
+
+@pytest.mark.parametrize("arguments, words", [({"span": 0}, "span=0"), ({"span": 4, "momentum": 1.5}, "momentum=1.5")])
+def test_bad_arguments_are_named(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        layers.GhostBatchNormalization(**arguments)
+
+
+def test_a_layer_of_another_span_than_the_layout_is_refused():
+    with pytest.raises(ValueError, match="span=16.*span=8"):
+        run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=16, micro=16, span=8,
+                    model=lambda: contract_model(16))

@@ -1,0 +1,91 @@
+"""Roles and exclusions, and how the optimizers report them."""
+
+import keras
+import pytest
+
+from tf_hugebatch import optimizers
+from tf_hugebatch.optimizers import roles
+
+TREE = [("net/conv/kernel", (3, 3, 1, 2)), ("net/conv/bias", (2,)), ("net/norm/gamma", (2,)),
+        ("net/norm/beta", (2,)), ("net/words/embeddings", (10, 2)), ("net/odd/matrix", (2, 2)),
+        ("net/odd/temperature", ())]
+
+
+def test_roles_come_from_the_name_then_from_the_rank():
+    table = {row.path: (row.role, row.rule) for row in roles.assign(TREE)}
+    assert table["net/conv/kernel"] == ("kernel", "name 'kernel'")
+    assert table["net/conv/bias"][0] == "bias"
+    assert table["net/norm/gamma"][0] == "norm scale"
+    assert table["net/norm/beta"][0] == "norm offset"
+    assert table["net/words/embeddings"][0] == "embedding"
+    assert table["net/odd/matrix"] == ("kernel", "rank 2")
+    assert table["net/odd/temperature"] == ("bias", "rank 0")
+
+
+def included(**exclusions):
+    table = roles.assign(TREE, **exclusions)
+    return [row.path for row in table if row.decays], [row.path for row in table if row.adapts]
+
+
+def test_none_is_the_default_roles_and_empty_is_nothing():
+    default = ["net/conv/kernel", "net/words/embeddings", "net/odd/matrix"]
+    everything = [path for path, _ in TREE]
+    assert included() == (default, default)
+    assert included(exclude_from_decay=()) == (everything, default)
+    assert included(exclude_from_adaptation=()) == (default, everything)
+
+
+def test_the_two_lists_are_separate_and_replace_the_default():
+    decayed, adapted = included(exclude_from_decay=("conv", "gamma$"), exclude_from_adaptation=("odd/",))
+    assert "net/conv/kernel" not in decayed and "net/norm/beta" in decayed and "net/norm/gamma" not in decayed
+    assert adapted == [path for path, _ in TREE if "odd/" not in path]
+
+
+def test_a_pattern_that_matches_nothing_is_refused_with_the_paths():
+    with pytest.raises(ValueError, match="exclude_from_decay.*'batch_normalization'.*net/norm/gamma"):
+        roles.assign(TREE, exclude_from_decay=("batch_normalization",))
+
+
+@pytest.mark.parametrize("argument", ["exclude_from_decay", "exclude_from_adaptation"])
+def test_one_string_is_refused_with_the_remedy(argument):
+    with pytest.raises(TypeError, match=rf"{argument}='bias'.*\['bias'\]"):
+        optimizers.LARS(0.1, **{argument: "bias"})
+
+
+def test_what_is_no_regular_expression_is_refused():
+    with pytest.raises(ValueError, match=r"'\(bias'"):
+        optimizers.LAMB(0.1, exclude_from_decay=["(bias"])
+    with pytest.raises(TypeError, match="7"):
+        optimizers.LAMB(0.1, exclude_from_decay=[7])
+
+
+def built(optimizer):
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, name="a"),
+                              keras.layers.BatchNormalization(name="b")], name="net")
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def test_an_optimizer_refuses_an_unmatched_pattern_when_it_is_built():
+    with pytest.raises(ValueError, match="'nowhere' matches no variable"):
+        built(optimizers.LAMB(0.1, exclude_from_adaptation=["nowhere"]))
+
+
+def test_describe_says_what_is_excluded_and_by_which_rule():
+    text = built(optimizers.LARS(0.1, weight_decay=1e-4, exclude_from_decay=["b/"])).describe().splitlines()
+    rows = {line.split()[0]: line for line in text}
+    assert "3x2" in rows["net/a/kernel"] and "no" not in rows["net/a/kernel"].split()
+    assert "no (role bias)" in rows["net/a/bias"] and "yes" in rows["net/a/bias"]
+    assert "norm scale" in rows["net/b/gamma"] and "no (pattern 'b/')" in rows["net/b/gamma"]
+
+
+def test_describe_says_that_plain_sgd_neither_decays_nor_adapts():
+    assert built(optimizers.SGD(0.1)).describe().count("no (off)") == 2 * 4
+
+
+def test_trust_ratios_are_one_before_any_update_and_need_a_build():
+    assert built(optimizers.LARS(0.1)).trust_ratios() == {
+        "net/a/kernel": 1.0, "net/a/bias": 1.0, "net/b/gamma": 1.0, "net/b/beta": 1.0}
+    assert set(built(optimizers.SGD(0.1)).trust_ratios().values()) == {1.0}
+    with pytest.raises(ValueError, match="call optimizer.build"):
+        optimizers.LARS(0.1).trust_ratios()

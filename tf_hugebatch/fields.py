@@ -1,0 +1,205 @@
+"""The table of settings, one Field a flag: flags, --help, checks, hash and README's table are made from it.
+
+kind says what a change means for a run that is resumed: `experiment` values must agree (they are hashed),
+`layout` values say how and where the same updates are computed, `reporting` values what is written down.
+`regime` and `optimizer_preset` are shorthands: only the values they stand for are hashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tf_hugebatch import durations, parsers, registry
+from tf_hugebatch.parsers import Parser
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One setting. takes: what its value looks like, in words. default: the lowest level; None means 'not
+    set', or 'filled by a row' where a regime, optimizer, schedule or data set states it."""
+
+    name: str
+    kind: str
+    group: str
+    takes: str
+    parse: Parser
+    default: object
+    help: str
+    choices: tuple[str, ...] = ()
+    optional: bool = False  # None is a value that can be given
+    optimizer: bool = False  # only for optimizer rows that list it
+    schedule: bool = False  # only for schedule rows that list it
+
+    @property
+    def is_boolean(self) -> bool:
+        """A switch: --name and --noname stand for true and false."""
+        return self.takes.startswith("true|false")
+
+
+def _field(kind: str, group: str, name: str, takes: object, parse: Parser | None, default: object, help: str,
+           **marks: bool) -> Field:
+    """`takes` is a description, or the tuple of names to choose from."""
+    if isinstance(takes, tuple):
+        parse = parsers.choice(*takes)
+        return Field(name, kind, group, "|".join(takes), parse, default, help, takes, **marks)
+    if marks.get("optional") and parse is not parsers.exclusions:
+        parse = parsers.optional(parse)
+    return Field(name, kind, group, takes, parse, default, help, **marks)
+
+
+def _experiment(group, name, takes, parse, default, help, **marks):
+    return _field("experiment", group, name, takes, parse, default, help, **marks)
+
+
+def _layout(group, name, takes, parse, default, help, **marks):
+    return _field("layout", group, name, takes, parse, default, help, **marks)
+
+
+def _reporting(group, name, takes, parse, default, help, **marks):
+    return _field("reporting", group, name, takes, parse, default, help, **marks)
+
+
+def _rate(name, takes, parse, default, help, **marks):
+    return _experiment("learning rate", name, takes, parse, default, help, **marks)
+
+
+def _optimizer(name, takes, parse, help, **marks):
+    return _experiment("optimizer", name, takes, parse, None, help, optimizer=True, **marks)
+
+
+_positive = parsers.number(low=0, above=True)
+_not_negative = parsers.number(low=0)
+_fraction = parsers.number(low=0, high=1, below=True)
+_count = parsers.integer(low=1)
+
+_REGIMES = tuple(dict.fromkeys(name for regimes in registry.REGIMES.values() for name in regimes))
+_PRESETS = tuple(dict.fromkeys(name for presets in registry.PRESETS.values() for name in presets))
+_PLACEMENTS = tuple(dict.fromkeys(
+    name for row in registry.OPTIMIZERS.values() for name in row.facts.get("epsilon_placement", ())))
+
+_EXCLUSIONS_HELP = "on variable.path, separated by commas; none: no variable; default: biases and norms"
+
+_ALL = [
+    _reporting("run", "regime", _REGIMES, None, "baseline",
+               "fills batch, duration, optimizer, rate, schedule, warm-up from the rows for this data set"),
+    _reporting("run", "run_dir", "path", parsers.path, None,
+               "run folder; not set: runs/<dataset>-<8 characters of the experiment's hash>"),
+    _reporting("run", "resume", ("auto", "never", "required"), None, "auto",
+               "auto: go on where the folder's run stopped; never: refuse a folder with a run; required: "
+               "refuse one without"),
+    _experiment("run", "seed", "whole number", parsers.integer(low=0, high=2**32 - 1), 0,
+                "decides weights, order of examples and dropout"),
+    _experiment("run", "deterministic", "true|false", parsers.boolean, False,
+                "bit-reproducible kernels on this machine, at some cost"),
+    _reporting("run", "dry_run", "true|false", parsers.boolean, False,
+               "resolve, build, print, write settings.json and schedule.csv; train nothing"),
+
+    _experiment("data", "dataset", tuple(registry.DATASETS), None, "mnist", "data set"),
+    _layout("data", "data_dir", "path", parsers.path, None,
+            "folder with npz, IDX files or a prepared TFDS folder; not set: download", optional=True),
+    _experiment("data", "validation_examples", "whole number", parsers.integer(low=0), 0,
+                "the last n of a fixed stratified permutation of the training set validate"),
+    _experiment("data", "shuffle", ("examples", "none"), None, "examples",
+                "examples: a new permutation every epoch"),
+    _experiment("model", "model", tuple(registry.MODELS), None, None, "network"),
+    _experiment("model", "norm", ("span", "local"), None, "span",
+                "who shares batch-norm statistics: bn_span examples, or each replica's micro-batch"),
+    _experiment("model", "bn_span", "examples or full", parsers.integer(low=1, words=("full",)), None,
+                "examples that share batch-norm statistics, wherever they lie", optional=True),
+    _experiment("model", "precision", ("float32", "mixed_bfloat16"), None, "float32", "of activations"),
+
+    _experiment("batch", "batch_size", "examples or full", parsers.integer(low=1, words=("full",)), None,
+                "global batch; full: every training example after the split"),
+    _layout("batch", "micro_batch_size", "examples or auto", parsers.integer(low=1, words=("auto",)), "auto",
+            "examples that one replica holds at once (part of the experiment when norm is local)"),
+    _experiment("batch", "epochs", "number", _positive, None,
+                "duration, may be fractional: ceil(epochs x N / B) updates"),
+    _experiment("batch", "train_steps", "updates", _count, None, "duration in updates"),
+    _experiment("batch", "regime_adaptation", "true|false", parsers.boolean, False,
+                "duration: as many updates as the data set's baseline makes"),
+
+    _experiment("optimizer", "optimizer", tuple(registry.OPTIMIZERS), None, None, "update rule"),
+    _reporting("optimizer", "optimizer_preset", _PRESETS, None, None,
+               "lars: the choices of a public implementation"),
+    _optimizer("momentum", "number in [0, 1)", _fraction, "momentum"),
+    _optimizer("nesterov", "true|false", parsers.boolean, "Nesterov momentum"),
+    _optimizer("beta_1", "number in [0, 1)", _fraction, "decay of the first moment"),
+    _optimizer("beta_2", "number in [0, 1)", _fraction, "decay of the second moment"),
+    _optimizer("epsilon", "number", _not_negative, "added to the denominator"),
+    _optimizer("epsilon_placement", _PLACEMENTS, None, "where epsilon stands"),
+    _optimizer("bias_correction", "true|false", parsers.boolean, "correct the moments' start at zero"),
+    _optimizer("weight_decay", "number", _not_negative, "lambda, part of the direction"),
+    _optimizer("trust_coefficient", "number", _positive, "eta, multiplies the trust ratio"),
+    _optimizer("trust_bounds", "lo,hi or none", parsers.bounds, "bounds of the trust ratio; hi may be inf",
+               optional=True),
+    _optimizer("trust_bounds_schedule", ("fixed", "adabound"), None,
+               "adabound: bounds tighten with the update"),
+    _optimizer("trust_bounds_rate", "number", _positive, "how fast adabound's bounds tighten"),
+    _optimizer("weight_norm_bounds", "lo,hi or none", parsers.bounds, "phi: bounds of ||w||", optional=True),
+    _optimizer("lars_denominator", ("sum", "joint"), None,
+               "sum: ||g|| + lambda ||w|| + epsilon; joint: ||g + lambda w||"),
+    _optimizer("momentum_convention", ("unscaled", "scaled", "after", "update_norm", "corrected"), None,
+               "where rate and trust ratio enter the momentum"),
+    _optimizer("decay_in_update", "true|false", parsers.boolean, "false: lambda in the trust ratio only"),
+    _optimizer("trust_clip", "true|false or none", parsers.boolean,
+               "trust ratio / rate at most 1 (apex LARC)", optional=True),
+    _optimizer("exclude_from_decay", "regexes", parsers.exclusions,
+               "variables without weight decay; " + _EXCLUSIONS_HELP, optional=True),
+    _optimizer("exclude_from_adaptation", "regexes", parsers.exclusions,
+               "variables whose trust ratio is 1; " + _EXCLUSIONS_HELP, optional=True),
+    _optimizer("clip_global_norm", "number or none", _positive,
+               "largest global gradient norm, after the reduce", optional=True),
+    _experiment("optimizer", "label_smoothing", "number in [0, 1)", _fraction, 0.0, "label smoothing"),
+
+    _rate("learning_rate", "number", _positive, None, "rate at the baseline batch"),
+    _rate("lr_scaling", durations.SCALING_RULES, None, "linear",
+          "how the rate grows with batch / baseline batch"),
+    _rate("peak_learning_rate", "number", _positive, None,
+          "the peak itself, instead of learning_rate and lr_scaling"),
+    _rate("schedule", tuple(registry.SCHEDULES), None, "constant", "decay after the warm-up"),
+    _rate("poly_power", "number", _positive, None, "power of the polynomial", schedule=True),
+    _rate("end_learning_rate", "number", _not_negative, None, "rate at the end, or a cycle's base",
+          schedule=True),
+    _rate("cycles", "whole number", _count, None, "cycles in the run", schedule=True),
+    _rate("warmup_epochs", "number", _not_negative, 0.0, "warm-up, round(epochs x N / B) updates"),
+    _rate("warmup_steps", "updates", parsers.integer(low=0), None, "warm-up in updates"),
+    _rate("warmup_shape", ("linear", "cosine"), None, "linear", "shape of the warm-up"),
+    _rate("warmup_from", ("first", "zero"), None, "first",
+          "first: update 0 has peak / w; zero: update 0 has rate 0"),
+    _rate("decay_from", ("warmup_end", "start"), None, "warmup_end",
+          "where the decay's clock starts"),
+
+    _layout("layout", "strategy", ("auto", "one", "mirrored"), None, "auto", "devices"),
+    _layout("layout", "num_replicas", "whole number", _count, None,
+            "with strategy mirrored: replicas, logical CPU devices where there is no accelerator",
+            optional=True),
+    _layout("layout", "steps_per_loop", "updates or auto", parsers.integer(low=1, words=("auto",)), "auto",
+            "updates between two looks at the metrics"),
+    _layout("layout", "eval_batch_size", "examples", _count, 1000,
+            "evaluation's own batch, padded and masked"),
+
+    _reporting("reporting", "log_every_steps", "updates", _count, 1, "updates between two train rows"),
+    _reporting("reporting", "eval_every_epochs", "number", _positive, 1.0, "epochs between two evaluations"),
+    _reporting("reporting", "checkpoint_every_steps", "updates", _count, 100,
+               "updates between two checkpoints"),
+    _reporting("reporting", "keep_checkpoints", "whole number", _count, 2, "checkpoints kept"),
+    _reporting("reporting", "profile_steps", "first,last", parsers.step_range,
+               None, "updates to profile, counted from 1", optional=True),
+]
+
+FIELDS: dict[str, Field] = {field.name: field for field in _ALL}
+GROUPS = tuple(dict.fromkeys(field.group for field in _ALL))
+
+# Partners displace each other from lower levels and are refused on one level. A side may be several settings.
+EXCLUSIVE = (
+    (("epochs",), ("train_steps",), ("regime_adaptation",)),
+    (("warmup_epochs",), ("warmup_steps",)),
+    (("peak_learning_rate",), ("learning_rate", "lr_scaling")),
+)
+
+
+def kind_of(name: str, values: dict) -> str:
+    """The kind of a setting among `values`: with norm local the micro-batch belongs to the experiment."""
+    if name == "micro_batch_size" and values.get("norm") == "local":
+        return "experiment"
+    return FIELDS[name].kind

@@ -1,0 +1,24 @@
+"""The seam between this package and Keras.
+
+Beside `optimizers/base.py` this is the only file that may know one Keras version from another.
+"""
+
+import keras
+
+PACKAGE = "tf_hugebatch"
+
+
+def register_serializable(cls):
+    """Class decorator: registers `cls` under this package's name, for `get_config` and `.keras` files."""
+    return keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+
+
+def variable_path(variable):
+    """The layer path of a Keras variable ('dense/kernel'); the name, without ':0', of a bare tf.Variable."""
+    path = getattr(variable, "path", None)
+    return path if path is not None else variable.name.split(":")[0]
+
+
+def native(variable):
+    """The tf.Variable behind a Keras variable; a tf.Variable passes through."""
+    return variable.value if isinstance(variable, keras.Variable) else variable

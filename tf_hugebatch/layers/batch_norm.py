@@ -1,0 +1,158 @@
+"""Batch normalisation over groups of a fixed number of examples, wherever those examples lie."""
+
+import keras
+import tensorflow as tf
+
+from .. import replica
+from ..keras_versions import register_serializable
+from ..layout import Layout
+
+
+@register_serializable
+class GhostBatchNormalization(keras.layers.Layer):
+    """Batch norm whose statistics are shared by the `span` examples of a group (ghost batch norm, Hoffer et al. 2017).
+
+        mean_g = sum_(i in g) x_i / n_g          variance_g = sum_(i in g) x_i^2 / n_g - mean_g^2
+        y_i = gamma * (x_i - mean_g(i)) / sqrt(variance_g(i) + epsilon) + beta
+        moving = momentum * moving + (1 - momentum) * sum_g n_g statistic_g / sum_g n_g     (once per update)
+
+    A global batch of B examples falls into ceil(B / span) groups of consecutive positions whose sizes differ by at
+    most 1. Inside a training step a group may lie inside one replica's micro-batch or, when it is larger, span the
+    replicas of a round (Ying et al. 2018, section 3.3; section 4.1 of the paper): one sum over the replicas of a
+    [groups, 2 x channels + 1] tensor, so the update is the same. Padding has weight 0 in every sum. Under plain `fit`
+    the groups are laid over each replica's own batch. At inference the moving statistics are used.
+
+    Statistics are float32 sums and counts whatever the compute type.
+
+    Args:
+        span: examples that share statistics.
+        momentum: of the moving statistics; with few updates a large one leaves the initial values in (0.9 ** 22 is 0.1).
+        epsilon: added to the variance.
+        gamma_initializer: "zeros" for the last norm of a residual block (Goyal et al. 2017, section 5.1).
+        name: the layer's name.
+
+    Call: float [batch, ..., channels] -> the same shape and dtype.
+
+    Raises:
+        ValueError: span below 1, momentum outside [0, 1], or a training step whose layout has another span.
+    """
+
+    def __init__(self, span, *, momentum=0.9, epsilon=1e-5, gamma_initializer="ones", name=None, **layer_options):
+        super().__init__(name=name, **layer_options)
+        if span < 1:
+            raise ValueError(f"span={span} is below 1: it counts the examples that share statistics; 64 is usual.")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum={momentum} is outside [0, 1]; 0.9 is MLPerf's.")
+        self.span = span
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        # autocast=False: under mixed_bfloat16 the statistics and the affine map stay float32.
+        options = {"shape": (channels,), "dtype": "float32", "autocast": False}
+        self.gamma = self.add_weight(name="gamma", initializer=self.gamma_initializer, **options)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **options)
+        # Inside a step replicas write equal values; under fit each has its own and the mean of them is kept.
+        moving = {**options, "trainable": False, "aggregation": "mean"}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
+
+    def call(self, inputs, training=False):
+        x = tf.cast(inputs, tf.float32)
+        if not training:
+            y = self._normalise(x, self.moving_mean[tf.newaxis], self.moving_variance[tf.newaxis])
+            return tf.cast(y, inputs.dtype)
+        view = replica.current()
+        if view is None:
+            assignment, weights = self._groups_of_batch(tf.shape(x)[0])
+            mean, variance = self._group_statistics(x, assignment, weights, lambda tensor: tensor)
+            share = _weighted_sums(mean, variance, weights) / tf.reduce_sum(weights)
+            self.update_moving_statistics(share[0], share[1])
+        else:
+            if view.layout.span != self.span:
+                raise ValueError(
+                    f"{self.name} has span={self.span} but the step's layout has span={view.layout.span}: groups "
+                    f"would not match; build the model with the layout's span."
+                )
+            assignment, weights = _groups_of_view(view), view.weights
+            reduce = view.all_reduce_sum if view.layout.across_replicas else (lambda tensor: tensor)
+            mean, variance = self._group_statistics(x, assignment, weights, reduce)
+            view.record(self, tf.stop_gradient(_weighted_sums(mean, variance, weights)))
+        return tf.cast(self._normalise(x, mean, variance), inputs.dtype)
+
+    def _groups_of_batch(self, size):
+        """Plain Keras: the groups rule over the batch at hand, whose size may be known only when it runs."""
+        size = tf.cast(size, tf.int64)
+        groups = (size + self.span - 1) // self.span
+        group = ((tf.range(size) + 1) * groups - 1) // size
+        return tf.one_hot(group, tf.cast(groups, tf.int32)), tf.ones([size])
+
+    def _group_statistics(self, x, assignment, weights, all_reduce_sum):
+        """Mean and variance of each example's group, [m, channels] each.
+
+        Args:
+            x: float32 [m, ..., channels].
+            assignment: float32 one-hot [m, groups]; a padded example has a group too, so that it is normalised to
+                ordinary numbers, but weight 0 keeps it out of the sums.
+            weights: float32 [m].
+            all_reduce_sum: sums a tensor over the replicas that share the groups.
+        """
+        inner = list(range(1, len(x.shape) - 1))
+        values = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), tf.float32) * tf.ones_like(weights)[:, tf.newaxis]
+        per_example = [tf.reduce_sum(x, inner), tf.reduce_sum(tf.square(x), inner), values]
+        sums = tf.einsum("mg,mc->gc", assignment * weights[:, tf.newaxis], tf.concat(per_example, axis=-1))
+        sums = all_reduce_sum(sums)
+        channels = x.shape[-1]
+        count = sums[:, 2 * channels:]
+        mean = tf.math.divide_no_nan(sums[:, :channels], count)
+        variance = tf.math.divide_no_nan(sums[:, channels:2 * channels], count) - tf.square(mean)
+        # Rounding can leave a tiny negative; a group of padding only gets variance 1, so nothing is amplified.
+        variance = tf.where(count > 0, tf.maximum(variance, 0.0), 1.0)
+        # einsum, not gather: gather's gradient fails across replicas.
+        return tf.einsum("mg,gc->mc", assignment, mean), tf.einsum("mg,gc->mc", assignment, variance)
+
+    def _normalise(self, x, mean, variance):
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        shift = self.beta - mean * scale
+        shape = tf.concat([tf.shape(scale)[:1], tf.ones([len(x.shape) - 2], tf.int32), tf.shape(scale)[1:]], axis=0)
+        return x * tf.reshape(scale, shape) + tf.reshape(shift, shape)
+
+    def update_moving_statistics(self, mean, variance, applied=True):
+        """One moving-average update; `applied` false leaves everything as it is (the sticky non-finite guard).
+
+        Args:
+            mean, variance: float32 [channels], count-weighted means over the groups of one update.
+            applied: bool scalar tensor.
+        """
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            new = self.momentum * moving + (1 - self.momentum) * value
+            moving.assign(tf.where(applied, new, moving))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "span": self.span,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+        }
+
+
+def _groups_of_view(view: replica.View):
+    """One-hot [m, groups held] of each example's group, counted from the first group of the cell or round."""
+    layout: Layout = view.layout
+    positions = tf.minimum(view.positions, layout.batch_size - 1)
+    group = ((positions + 1) * layout.groups - 1) // layout.batch_size
+    # A cell (or a round, when groups span replicas) holds a fixed number of groups, so the offset is the remainder.
+    return tf.one_hot(group % layout.groups_held, layout.groups_held)
+
+
+def _weighted_sums(mean, variance, weights):
+    """[2, channels]: this micro-batch's share of sum_g n_g mean_g and sum_g n_g variance_g, counted in examples."""
+    weights = weights[:, tf.newaxis]
+    return tf.stack([tf.reduce_sum(weights * mean, 0), tf.reduce_sum(weights * variance, 0)])

@@ -1,0 +1,1 @@
+"""Models of the paper's experiments, as plain Keras models."""

@@ -1,0 +1,79 @@
+"""The paper's LeNet and LeCun's LeNet-5, for 28 x 28 x 1 images in [0, 1]; both end in float32 logits."""
+
+import keras
+import numpy as np
+
+from tf_hugebatch.layers import Dropout
+
+
+def lenet(classes=10, seed=0):
+    """The net that the paper calls LeNet: 3,274,634 parameters with 10 classes.
+
+    conv 5x5x32, pool, conv 5x5x64, pool, dense 1024, dropout 0.4, dense `classes`; convolutions keep the size
+    ("same") and ReLU follows all but pooling and the logits. It is the TensorFlow tutorial's net, as in the
+    authors' public MNIST code, not LeCun's.
+
+    Args:
+        classes: number of logits.
+        seed: decides the initial weights, and nothing else does.
+
+    Returns:
+        keras.Sequential, float32 [n, 28, 28, 1] -> logits float32 [n, classes].
+    """
+    seeds = _layer_seeds(seed)
+    return keras.Sequential([
+        keras.Input((28, 28, 1)),
+        _convolution(32, "same", "conv1", seeds),
+        keras.layers.MaxPooling2D(2, name="pool1"),
+        _convolution(64, "same", "conv2", seeds),
+        keras.layers.MaxPooling2D(2, name="pool2"),
+        keras.layers.Flatten(name="flatten"),
+        _dense(1024, "dense1", seeds),
+        Dropout(0.4, stream=0, name="dropout"),
+        _logits(classes, seeds),
+    ], name="lenet")
+
+
+def lenet5(classes=10, seed=0):
+    """LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling: 61,706 parameters with 10 classes.
+
+    conv 5x5x6 ("same": the original pads 28 x 28 to 32 x 32), pool, conv 5x5x16, pool, dense 120, dense 84,
+    dense `classes`. Small enough for a laptop's CPU at any batch size.
+
+    Args and returns: as `lenet`.
+    """
+    seeds = _layer_seeds(seed)
+    return keras.Sequential([
+        keras.Input((28, 28, 1)),
+        _convolution(6, "same", "conv1", seeds),
+        keras.layers.MaxPooling2D(2, name="pool1"),
+        _convolution(16, "valid", "conv2", seeds),
+        keras.layers.MaxPooling2D(2, name="pool2"),
+        keras.layers.Flatten(name="flatten"),
+        _dense(120, "dense1", seeds),
+        _dense(84, "dense2", seeds),
+        _logits(classes, seeds),
+    ], name="lenet5")
+
+
+def _layer_seeds(seed):
+    """Endless 31-bit seeds, one per layer in the order of building, so that layers of one shape differ."""
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    while True:
+        yield int(generator.integers(2**31))
+
+
+def _convolution(filters, padding, name, seeds):
+    return keras.layers.Conv2D(filters, 5, padding=padding, activation="relu", name=name,
+                               kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
+
+
+def _dense(units, name, seeds):
+    return keras.layers.Dense(units, activation="relu", name=name,
+                              kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
+
+
+def _logits(classes, seeds):
+    # float32 whatever the precision policy: a softmax over bfloat16 logits loses the small probabilities.
+    return keras.layers.Dense(classes, name="logits", dtype="float32",
+                              kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))

@@ -1,0 +1,75 @@
+"""What the main programs share: words of a command line in, one run, exit code out."""
+
+import sys
+
+from . import command_line, data, registry
+from .records import RunFolder
+from .settings import Refusal
+
+
+def main(argv, *, program, description, dataset):
+    """Runs one experiment.
+
+    Args:
+        argv: words after the program's name.
+        program: its module's name, for messages.
+        description: one line for --help.
+        dataset: the data set when --dataset is not given.
+
+    Returns:
+        exit code: 0 done, 1 failed, 2 refused, 3 diverged, 130 or 143 interrupted.
+    """
+    command = command_line.parse(argv, program=program, description=description, dataset=dataset)
+    settings, splits = command.settings, None
+    folder = RunFolder(settings.run_dir)
+    more = folder.problems(settings)
+    if _needs_data(settings, folder, refused=bool(command.problems or more)):
+        try:
+            splits = data.load(settings)
+        except Refusal as refusal:
+            more += refusal.problems
+    if refusal_text := command.refusal(more):
+        print(refusal_text, file=sys.stderr)
+        return 2
+    print(settings.text(), flush=True)
+    # Only now: TensorFlow takes seconds to import, and a refusal should not.
+    from .training import loop
+
+    try:
+        result = loop.train(settings, splits=splits, command_line=[program, *argv])
+    except Refusal as refusal:
+        print(command.refusal(refusal.problems), file=sys.stderr)
+        return 2
+    _report(result, settings)
+    return result.exit_code
+
+
+def _needs_data(settings, folder, refused):
+    """Whether to load the data: for the run, or to find what is wrong with them beside what is wrong already."""
+    if settings.failed & {"dataset", "data_dir", "validation_examples"}:
+        return False  # loading would say the same in other words
+    if refused:
+        # A refused command line writes nothing, so it downloads nothing.
+        return settings.data_dir is not None or registry.find("dataset", settings.dataset).facts["embedded"]
+    return "final" not in folder.read_status()  # a run that has ended reads nothing, wherever its data are by now
+
+
+def _report(result, settings):
+    if result.repeated:
+        print(f"This run has ended before ({result.status}); nothing was done. Another --seed or --run_dir makes a "
+              f"new one.")
+    for name, value in result.final.items():
+        print(f"{name}: {value:.4f}" if value is not None else f"{name}: -")
+    print(f"{result.status}: {result.run_dir}")
+    if not result.final:
+        return
+    try:
+        from .reports.figures import save_training_curves
+    except ModuleNotFoundError as error:
+        print(f"No picture of the curves: {error.name} is not installed; pip install 'tf_hugebatch[report]' brings it.")
+        return
+    from .runs import Run
+
+    path = f"{result.run_dir}/curves.png"
+    save_training_curves(Run(result.run_dir), path)
+    print(f"curves: {path}")

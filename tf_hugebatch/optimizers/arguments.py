@@ -1,0 +1,42 @@
+"""Checks of constructor arguments: each returns the value in one form, or raises with value, reason and
+remedy.
+"""
+
+import numbers
+
+from tf_hugebatch.settings import CONSTRUCTOR_NAMES
+
+
+def check_number(name, value, low, high=float("inf"), but=None):
+    """`value` as a float; TypeError unless it is a number, ValueError unless low <= value <= high, value !=
+    but.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} is no number: give one from {low} to {high}")
+    if not low <= value <= high or value == but:
+        excluded = "" if but is None else f", {but} excluded"
+        raise ValueError(f"{name}={value!r} is out of range: give a number from {low} to {high}{excluded}")
+    return float(value)
+
+
+def check_choice(name, value, choices):
+    """`value`; ValueError unless it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown: give one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def check_bounds(name, bounds):
+    """None, or (low, high) as floats; ValueError unless 0 <= low <= high and 0 < high."""
+    if bounds is None:
+        return None
+    bounds = tuple(bounds)
+    if len(bounds) != 2 or not 0.0 <= bounds[0] <= bounds[1] or bounds[1] == 0.0:
+        raise ValueError(f"{name}={bounds!r} are no bounds: give (low, high) with 0 <= low <= high and "
+                         f"high > 0, or None for no bounds")
+    return float(bounds[0]), float(bounds[1])
+
+
+def constructor_arguments(settings):
+    """Constructor arguments from a registry row's or preset's settings, which carry the names of flags."""
+    return {CONSTRUCTOR_NAMES.get(name, name): value for name, value in settings.items()}

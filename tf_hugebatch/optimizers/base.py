@@ -1,0 +1,272 @@
+"""What every optimizer here shares: build, roles, clipping, and one update of all variables on each replica.
+
+Contexts. `apply` (Keras' contract, used by `fit`) is called in replica context with this replica's gradients
+and sums them over replicas. `apply_reduced` (our step) is called in replica context with gradients that are
+reduced already and identical on every replica; it never all-reduces. Both end in `_update_all`, which runs
+once per replica in an update context and touches that replica's copies only.
+"""
+
+import inspect
+import numbers
+
+import keras
+import tensorflow as tf
+
+from tf_hugebatch.keras_versions import native, variable_path
+from tf_hugebatch.optimizers import norms, roles
+from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
+from tf_hugebatch.optimizers.rule import Now, Operand, Rule
+
+
+class HugeBatchOptimizer(Rule, keras.optimizers.Optimizer):
+    """direction -> + lambda w -> trust ratio -> bound -> step. A subclass gives `slots` and `update`.
+
+    ```
+    u = direction(g)
+    u = u + weight_decay * w                              # unless excluded from decay
+    r = trust_coefficient * ||w|| / ||u||                 # layerwise; 1 where a norm is 0, or excluded
+    r = min(max(r, lower), upper)                         # trust_bounds; not for excluded variables
+    w = w - learning_rate * r * u
+    ```
+
+    The base class' clipnorm, clipvalue, global_clipnorm, use_ema, loss_scale_factor and
+    gradient_accumulation_steps can't be given: they act before the sum over replicas, or crash under
+    tf.distribute. clip_global_norm acts after.
+
+    Args:
+        learning_rate: a number or a `keras.optimizers.schedules.LearningRateSchedule`, evaluated at the
+            number of updates done so far.
+        weight_decay: lambda, part of the direction (so inside the trust ratio).
+        layerwise: whether updates are scaled by a trust ratio per variable.
+        trust_coefficient: eta.
+        trust_bounds: None or (lower, upper), bounds on r.
+        trust_bounds_schedule: "fixed", or "adabound": bounds that tighten towards trust_bounds
+            (`trust.adabound_bounds`).
+        trust_bounds_rate: the rate of the "adabound" schedule, per update.
+        exclude_from_decay, exclude_from_adaptation: None (biases and norm scales and offsets), () (nothing)
+            or regular expressions searched in `variable.path`.
+        clip_global_norm: None, or the largest global norm of the global-batch gradient, clipped before
+            anything else.
+        name: name of the optimizer's variables.
+
+    Raises:
+        TypeError, ValueError: for a value out of its range, or an argument that another one leaves without
+        effect.
+    """
+
+    def __init__(self, learning_rate, *, weight_decay, layerwise, trust_coefficient, trust_bounds,
+                 trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
+                 clip_global_norm, name):
+        if isinstance(learning_rate, numbers.Real):
+            learning_rate = check_number("learning_rate", learning_rate, 0.0)
+        elif not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
+        super().__init__(learning_rate=learning_rate, name=name)
+        self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
+        self.layerwise = bool(layerwise)
+        self.trust_coefficient = check_number("trust_coefficient", trust_coefficient, 0.0, but=0.0)
+        self.trust_bounds = check_bounds("trust_bounds", trust_bounds)
+        self.trust_bounds_schedule = check_choice("trust_bounds_schedule", trust_bounds_schedule,
+                                                  ("fixed", "adabound"))
+        self.trust_bounds_rate = check_number("trust_bounds_rate", trust_bounds_rate, 0.0)
+        self.exclude_from_decay = roles.check_patterns("exclude_from_decay", exclude_from_decay)
+        self.exclude_from_adaptation = roles.check_patterns(
+            "exclude_from_adaptation", exclude_from_adaptation)
+        self.clip_global_norm = (None if clip_global_norm is None
+                                 else check_number("clip_global_norm", clip_global_norm, 0.0, but=0.0))
+        self._refuse_arguments_without_effect()
+
+    def _refuse_arguments_without_effect(self):
+        if not self.layerwise and (self.trust_bounds is not None or self.trust_coefficient != 1.0
+                                   or self.exclude_from_adaptation is not None):
+            raise ValueError(
+                f"trust_bounds={self.trust_bounds!r}, trust_coefficient={self.trust_coefficient!r}, "
+                f"exclude_from_adaptation={self.exclude_from_adaptation!r}: without layerwise=True there is "
+                f"no trust ratio for them to act on. Give layerwise=True or leave them out")
+        if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None
+                                                         or self.trust_bounds_rate == 0.0):
+            raise ValueError(
+                f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
+                f"not trust_bounds={self.trust_bounds!r} and trust_bounds_rate={self.trust_bounds_rate!r}")
+
+    def build(self, variables):
+        """Creates the slots and decides every variable's role. Idempotent.
+
+        Raises ValueError for a variable that is not float32, and for an exclusion that matches nothing.
+        """
+        if self.built:
+            return
+        wrong = {variable_path(v): str(v.dtype) for v in variables if tf.as_dtype(v.dtype) != tf.float32}
+        if wrong:
+            raise ValueError(
+                f"these variables are not float32: {wrong}. Slots and trust ratios need float32: use the "
+                f"policy 'float32' or 'mixed_bfloat16', not a pure 16-bit or 64-bit one")
+        self._role_table = roles.assign([(variable_path(v), tuple(v.shape)) for v in variables],
+                                        self.exclude_from_decay, self.exclude_from_adaptation)
+        super().build(variables)
+        self._slot_variables = [
+            self.add_optimizer_variables(variables, name, initializer=keras.initializers.Constant(value))
+            for name, value in self.slots]
+        if self.layerwise:
+            self._trust_ratios = self._add_float32("trust_ratios", (len(variables),), "ones")
+        if self.keeps_learning_rate:
+            self._previous_learning_rate = self._add_float32("previous_learning_rate", (), "zeros")
+
+    def _add_float32(self, name, shape, initializer):
+        return self.add_variable(shape=shape, initializer=initializer, dtype="float32",
+                                 aggregation="only_first_replica", name=name)
+
+    def _require_built(self):
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no variables yet: call optimizer.build(model.trainable_variables)")
+
+    def trust_ratios(self):
+        """{variable path: trust ratio of the last update}; 1.0 before any update and where none is
+        computed.
+        """
+        self._require_built()
+        paths = [assignment.path for assignment in self._role_table]
+        values = self._trust_ratios.numpy().tolist() if self.layerwise else [1.0] * len(paths)
+        return dict(zip(paths, values))
+
+    def describe(self):
+        """The role table as text: path, shape, role, the rule that decided it, decay and adaptation."""
+        self._require_built()
+        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise)
+
+    def get_config(self):
+        """Every constructor argument, each kept in the attribute of its name: from_config loses nothing."""
+        inherited = super().get_config()
+        parameters = inspect.signature(type(self).__init__).parameters
+        return {"learning_rate": inherited["learning_rate"], "name": inherited["name"],
+                **{name: _plain(getattr(self, name)) for name in parameters
+                   if name not in ("self", "learning_rate", "name")}}
+
+    def _apply_weight_decay(self, variables):
+        """Does nothing: Keras would decay before the update, outside the trust ratio. `update` owns the
+        decay.
+        """
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
+        pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
+        gradients = [_dense(gradient) for gradient, _ in pairs]
+        indices = [self._get_variable_index(variable) for variable in trainable_variables]
+
+        def on_replica(_, gradients, learning_rate):
+            self._update_all(indices, gradients, learning_rate)
+
+        def merged(strategy, gradients, learning_rate):
+            strategy.extended.update(native(trainable_variables[0]), on_replica,
+                                     args=(gradients, learning_rate), group=False)
+
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            merged, self._distribution_strategy, gradients, tf.convert_to_tensor(learning_rate))
+
+    def apply_reduced(self, gradients, variables, *, ok=None):
+        """One update from gradients of the global-batch mean loss that are reduced already.
+
+        In replica context, or without a strategy; never all-reduces.
+
+        Args:
+            gradients: one tensor per variable, identical on every replica.
+            variables: all variables that the optimizer was built with, in the order of `gradients`.
+            ok: None or a bool scalar, identical on every replica. Unless it is true and the gradients' global
+                norm is finite, nothing changes: weights, slots, iterations and trust ratios stay.
+
+        Returns:
+            A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
+            (before the update), "update_norm" (||w_new - w_old||, 0 if nothing changed), "applied" (1 or 0).
+
+        Raises:
+            ValueError: for missing variables or gradients, and for variables with a constraint, which acts
+                after the update, outside the guard.
+        """
+        gradients, variables = self._in_build_order(gradients, variables)
+        gradient_norms = [norms.norm(gradient) for gradient in gradients]
+        weight_norms = [norms.norm(native(variable)) for variable in variables]
+        grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
+        finite = tf.math.is_finite(grad_norm)
+        ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
+
+        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
+            def apply():
+                steps = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms,
+                                         weight_norms)
+                native(self._iterations).assign_add(1)
+                return norms.global_norm(steps)
+
+            # A branch, not tf.where(ok, new, old): a where would pass over all weights and slots once more.
+            return tf.cond(ok, apply, lambda: tf.constant(0.0))
+
+        def merged(strategy, *arguments):
+            return strategy.extended.update(native(variables[0]), on_replica, args=arguments, group=False)
+
+        update_norm = tf.__internal__.distribute.interim.maybe_merge_call(
+            merged, self._distribution_strategy, gradients, gradient_norms, weight_norms,
+            tf.convert_to_tensor(self.learning_rate), ok)
+        # `update` answers with one result a local replica, all equal. The identity is this replica's own
+        # tensor, so that strategy.run returns a value per replica here as it does for the other norms.
+        update_norm = tf.identity(tf.nest.flatten(update_norm)[0])
+        return {"grad_norm": grad_norm, "weight_norm": weight_norm, "update_norm": update_norm,
+                "applied": tf.cast(ok, tf.float32)}
+
+    def _in_build_order(self, gradients, variables):
+        self._require_built()
+        by_index = {self._get_variable_index(v): (g, v) for g, v in zip(gradients, variables, strict=True)}
+        missing = [assignment.path for index, assignment in enumerate(self._role_table)
+                   if by_index.get(index, (None, None))[0] is None]
+        if missing:
+            raise ValueError(f"no gradient for {missing}: apply_reduced updates all variables that the "
+                             f"optimizer was built with. Give zeros, or build it without them")
+        constrained = [variable_path(v) for v in variables if getattr(v, "constraint", None) is not None]
+        if constrained:
+            raise ValueError(f"{constrained} have a constraint, which acts after the update, outside its "
+                             f"guard and norms: train them with fit, or without the constraint")
+        ordered = [by_index[index] for index in range(len(by_index))]
+        return [_dense(gradient) for gradient, _ in ordered], [variable for _, variable in ordered]
+
+    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None):
+        """Clips, updates this replica's variables `indices`, returns the steps. Update context."""
+        if self.clip_global_norm is not None:
+            # Here and not before: what all replicas compute in one place comes out equal to the last bit.
+            gradient_norms = gradient_norms or [norms.norm(gradient) for gradient in gradients]
+            gradients, gradient_norms = norms.clip_by_global_norm(gradients, gradient_norms,
+                                                                  self.clip_global_norm)
+        now = Now(
+            learning_rate=tf.cast(learning_rate, tf.float32),
+            update=tf.cast(native(self._iterations) + 1, tf.float32),
+            previous_learning_rate=(tf.convert_to_tensor(native(self._previous_learning_rate))
+                                    if self.keeps_learning_rate else None))
+        ratios = {}
+        if self.layerwise and len(indices) < len(self._role_table):
+            # Variables without a gradient (only `fit` has such) keep the ratio that they had.
+            ratios = dict(enumerate(tf.unstack(native(self._trust_ratios))))
+        steps = []
+        for position, index in enumerate(indices):
+            weight = native(self._trainable_variables[index])
+            slots = [native(slot[index]) for slot in self._slot_variables]
+            operand = Operand(
+                tf.convert_to_tensor(weight), gradients[position],
+                [tf.convert_to_tensor(slot) for slot in slots], self._role_table[index],
+                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
+            step, new_slots, ratios[index] = self.update(operand, now)
+            weight.assign_sub(step)
+            for slot, value in zip(slots, new_slots, strict=True):
+                slot.assign(value)
+            steps.append(step)
+        if self.layerwise:
+            native(self._trust_ratios).assign(tf.stack([ratios[index] for index in sorted(ratios)]))
+        if self.keeps_learning_rate:
+            native(self._previous_learning_rate).assign(now.learning_rate)
+        return steps
+
+
+def _dense(gradient):
+    """A float32 tensor; an embedding's IndexedSlices become dense, since norms need the whole variable."""
+    return tf.cast(tf.convert_to_tensor(gradient), tf.float32)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,116 @@
+"""Which variables are decayed and adapted: decided once, when an optimizer is built, from path and shape.
+
+Plain Python. A role comes from the last part of the variable's path, else from its rank. `None` for an
+exclusion means DEFAULT_EXCLUDED, `()` means exclude nothing, anything else is a list of regular expressions,
+each searched in the whole path; a variable that any of them matches is excluded. Leave the model's own name
+out of a pattern: Keras drops it from the paths ('sequential/dense/kernel' becomes 'dense/kernel') of a model
+loaded from a `.keras` file.
+"""
+
+import dataclasses
+import re
+
+ROLE_OF_LAST_PART = {
+    "kernel": "kernel",
+    "depthwise_kernel": "kernel",
+    "pointwise_kernel": "kernel",
+    "recurrent_kernel": "kernel",
+    "bias": "bias",
+    "gamma": "norm scale",
+    "scale": "norm scale",
+    "beta": "norm offset",
+    "offset": "norm offset",
+    "embeddings": "embedding",
+}
+# MLPerf's skip rule: biases and batch-norm variables get neither adaptation nor decay.
+DEFAULT_EXCLUDED = ("bias", "norm scale", "norm offset")
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """One row of the role table. `rule`, `decay_rule` and `adaptation_rule` say what decided."""
+
+    path: str
+    shape: tuple
+    role: str
+    rule: str
+    decays: bool
+    decay_rule: str
+    adapts: bool
+    adaptation_rule: str
+
+
+def classify(path, shape):
+    """(role, rule): from the last part of `path`, else from the rank (2 and more: kernel; below: bias)."""
+    last = path.split("/")[-1]
+    if last in ROLE_OF_LAST_PART:
+        return ROLE_OF_LAST_PART[last], f"name {last!r}"
+    return ("kernel" if len(shape) >= 2 else "bias"), f"rank {len(shape)}"
+
+
+def check_patterns(argument, patterns):
+    """None, or the patterns as a tuple.
+
+    Raises TypeError for a single str (it would be read letter by letter) or a non-str entry, ValueError for a
+    pattern that is not a regular expression.
+    """
+    if patterns is None:
+        return None
+    if isinstance(patterns, str):
+        raise TypeError(f"{argument}={patterns!r} is one string, and would be read letter by letter: "
+                        f"give a list of regular expressions, [{patterns!r}]")
+    patterns = tuple(patterns)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"{argument} holds {pattern!r}: every entry is a regular expression (str) that "
+                            f"is searched in variable.path")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{argument} holds {pattern!r}, which is not a regular expression ({error}): "
+                             f"escape its special characters") from error
+    return patterns
+
+
+def _excluded_by(path, role, patterns):
+    if patterns is None:
+        return f"role {role}" if role in DEFAULT_EXCLUDED else None
+    return next((f"pattern {pattern!r}" for pattern in patterns if re.search(pattern, path)), None)
+
+
+def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=None):
+    """The role table, a list of Assignment in the order given.
+
+    Raises ValueError for a pattern that matches no path: it is a typing error, or the name of another model.
+    """
+    exclusions = {"exclude_from_decay": exclude_from_decay,
+                  "exclude_from_adaptation": exclude_from_adaptation}
+    for argument, patterns in exclusions.items():
+        for pattern in patterns or ():
+            if not any(re.search(pattern, path) for path, _ in paths_and_shapes):
+                raise ValueError(f"{argument}: the pattern {pattern!r} matches no variable. Remove it or "
+                                 f"correct it; the paths are {[path for path, _ in paths_and_shapes]}")
+    table = []
+    for path, shape in paths_and_shapes:
+        role, rule = classify(path, shape)
+        decay_rule = _excluded_by(path, role, exclude_from_decay)
+        adaptation_rule = _excluded_by(path, role, exclude_from_adaptation)
+        table.append(Assignment(
+            path, tuple(shape), role, rule, decay_rule is None, decay_rule or "not excluded",
+            adaptation_rule is None, adaptation_rule or "not excluded"))
+    return table
+
+
+def render(table, decay_on, adaptation_on):
+    """The role table as text; `decay_on` / `adaptation_on` say whether the optimizer does that at all."""
+    header = ("variable", "shape", "role", "decided by", "decay", "adaptation")
+
+    def cell(on, included, rule):
+        return ("yes" if included else f"no ({rule})") if on else "no (off)"
+
+    rows = [header] + [(row.path, "x".join(map(str, row.shape)) or "scalar", row.role, row.rule,
+                        cell(decay_on, row.decays, row.decay_rule),
+                        cell(adaptation_on, row.adapts, row.adaptation_rule)) for row in table]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
+                     for row in rows)

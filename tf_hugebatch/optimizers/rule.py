@@ -1,0 +1,77 @@
+"""What a rule is, and what it is given: one variable as tensors, and the scalars of the update. No state."""
+
+import dataclasses
+import functools
+
+import tensorflow as tf
+
+from tf_hugebatch.optimizers import norms, trust
+
+
+@dataclasses.dataclass(frozen=True)
+class Now:
+    """The float32 scalars of one update. `update` counts from 1, as the t of the equations does."""
+
+    learning_rate: tf.Tensor
+    update: tf.Tensor
+    previous_learning_rate: tf.Tensor | None
+
+
+class Operand:
+    """One variable as a rule sees it: tensors, and norms, computed at most once and only if asked for."""
+
+    def __init__(self, weight, gradient, slots, assignment, weight_norm=None, gradient_norm=None):
+        self.weight = weight
+        self.gradient = gradient
+        self.slots = slots
+        self.decays = assignment.decays
+        self.adapts = assignment.adapts
+        self._given = (weight_norm, gradient_norm)
+
+    @functools.cached_property
+    def weight_norm(self):
+        return norms.norm(self.weight) if self._given[0] is None else self._given[0]
+
+    @functools.cached_property
+    def gradient_norm(self):
+        return norms.norm(self.gradient) if self._given[1] is None else self._given[1]
+
+
+class Rule:
+    """The update of one variable, and the parts that rules share; reads the constructor arguments."""
+
+    # (name, initial value) of each per-variable state tensor.
+    slots = ()
+    # Whether the rule reads the learning rate of the update before.
+    keeps_learning_rate = False
+
+    def update(self, operand, now):
+        """(step, new slots, trust ratio) for one variable, with w_new = w - step. Pure: assigns nothing."""
+        raise NotImplementedError
+
+    def decayed(self, direction, operand):
+        """direction + lambda * w, or direction itself where the variable is excluded from decay."""
+        if self.weight_decay == 0.0 or not operand.decays:
+            return direction
+        return direction + self.weight_decay * operand.weight
+
+    def trust_ratio(self, operand, update_norm, now):
+        """The bounded joint trust ratio of `operand` for an update of this norm."""
+        ratio = trust.joint_trust_ratio(operand.weight_norm, update_norm, self.trust_coefficient)
+        return self.bounded(ratio, now)
+
+    def bounded(self, ratio, now):
+        """The ratio within trust_bounds, as they are at this update."""
+        if self.trust_bounds is None:
+            return ratio
+        lower, upper = self.trust_bounds
+        if self.trust_bounds_schedule == "adabound":
+            lower, upper = trust.adabound_bounds(lower, upper, self.trust_bounds_rate, now.update)
+        return trust.bound(ratio, lower, upper)
+
+    def layerwise_rate(self, update, operand, now):
+        """(learning_rate * r, r) for an update that holds its decay; r = 1 without adaptation."""
+        if not (self.layerwise and operand.adapts):
+            return now.learning_rate, tf.constant(1.0)
+        ratio = self.trust_ratio(operand, norms.norm(update), now)
+        return now.learning_rate * ratio, ratio

@@ -1,0 +1,73 @@
+"""Stochastic gradient descent with momentum, original and layer-wise."""
+
+from tf_hugebatch.keras_versions import register_serializable
+from tf_hugebatch.optimizers.arguments import check_number
+from tf_hugebatch.optimizers.base import HugeBatchOptimizer
+
+
+def accumulate(velocity, addend, momentum, nesterov, correction=1.0):
+    """(v, what to step by): v = m c v + d, and v itself or, with nesterov, m v + d.
+
+    correction: c, a factor on the old velocity; 1 but for a momentum corrected for a change of learning rate.
+    """
+    velocity = (momentum * correction) * velocity + addend
+    return velocity, (momentum * velocity + addend if nesterov else velocity)
+
+
+@register_serializable
+class SGD(HugeBatchOptimizer):
+    """Momentum SGD; layer-wise, the gradient is rescaled to the norm of the weights before momentum.
+
+    `layerwise=False` (Keras' SGD, with the decay added to the gradient):
+
+    ```
+    d = g + weight_decay * w
+    v = momentum * v + learning_rate * d
+    w = w - v                                              # nesterov: w - (momentum * v + learning_rate * d)
+    ```
+
+    `layerwise=True`:
+
+    ```
+    d = g + weight_decay * w
+    r = trust_coefficient * ||w|| / ||d||                  # 1 where a norm is 0, or excluded
+    r = min(max(r, lower), upper)                          # with trust_bounds
+    v = momentum * v + r * d
+    w = w - learning_rate * v                   # nesterov: w - learning_rate * (momentum * v + r * d)
+    ```
+
+    With momentum 0 there is no v. Arguments not listed: see `HugeBatchOptimizer`.
+
+    Args:
+        momentum: in [0, 1).
+        nesterov: whether to step by the velocity after one more accumulation.
+
+    References: Sutskever et al. 2013, section 2 (momentum, Nesterov); You et al. 2017, arXiv 1708.03888
+    (layer-wise rates); the paper's footnote 2 (r = ||w||/||u||).
+    """
+
+    def __init__(self, learning_rate, *, momentum=0.0, nesterov=False, weight_decay=0.0, layerwise=False,
+                 trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed",
+                 trust_bounds_rate=1e-3, exclude_from_decay=None, exclude_from_adaptation=None,
+                 clip_global_norm=None, name="sgd"):
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, layerwise=layerwise,
+            trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
+            trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
+            exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
+            clip_global_norm=clip_global_norm, name=name)
+        self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
+        self.nesterov = bool(nesterov)
+        self.slots = (("momentum", 0.0),) if self.momentum else ()
+
+    def update(self, operand, now):
+        direction = self.decayed(operand.gradient, operand)
+        rate, ratio = self.layerwise_rate(direction, operand, now)
+        if not self.momentum:
+            return rate * direction, [], ratio
+        velocity, = operand.slots
+        if not self.layerwise:
+            velocity, step = accumulate(velocity, rate * direction, self.momentum, self.nesterov)
+            return step, [velocity], ratio
+        velocity, step = accumulate(velocity, ratio * direction, self.momentum, self.nesterov)
+        return now.learning_rate * step, [velocity], ratio

@@ -1,0 +1,173 @@
+"""Turn what a user wrote (text of a flag, or a Python value) into a checked value of a setting.
+
+A parser takes one value and returns the value to keep, or raises ValueError with the reason and the remedy;
+whoever called it puts the setting's name and the value in front. Nothing here looks at a second setting:
+rules.py does.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import re
+from collections.abc import Callable
+
+from tf_hugebatch import registry
+
+Parser = Callable[[object], object]
+_NONE_WORDS = ("", "none", "null")
+
+
+def _range_text(low: float | None, high: float | None, above: bool, below: bool) -> str:
+    parts = []
+    if low is not None:
+        parts.append(f"{'greater than' if above else 'at least'} {low:g}")
+    if high is not None:
+        parts.append(f"{'less than' if below else 'at most'} {high:,}")
+    return " and ".join(parts)
+
+
+def _check_range(value, low, high, above, below) -> None:
+    too_low = low is not None and (value <= low if above else value < low)
+    too_high = high is not None and (value >= high if below else value > high)
+    if too_low or too_high:
+        raise ValueError(f"out of range; give a number {_range_text(low, high, above, below)}")
+
+
+def _as_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
+        raise ValueError(f"a {type(value).__name__} is no number; give one such as 0.1")
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError("that is no number; give one such as 0.1") from None
+
+
+def number(*, low: float | None = None, high: float | None = None, above: bool = False,
+           below: bool = False) -> Parser:
+    """A finite float in [low, high]; `above` opens the lower end, `below` the upper."""
+
+    def parse(value: object) -> float:
+        result = _as_float(value)
+        if not math.isfinite(result):
+            raise ValueError("not a finite number; give one such as 0.1")
+        _check_range(result, low, high, above, below)
+        return result
+
+    return parse
+
+
+def integer(*, low: int | None = None, high: int = 2**63 - 1, words: tuple[str, ...] = ()) -> Parser:
+    """A whole number in [low, high], or one of `words`."""
+    example = " or ".join(["a whole number such as 64", *words])
+
+    def parse(value: object) -> int | str:
+        if isinstance(value, str):
+            if value.strip() in words:
+                return value.strip()
+            try:
+                result = int(value)
+            except ValueError:
+                raise ValueError(f"that is no whole number; give {example}") from None
+        elif isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise ValueError(f"a {type(value).__name__} is no whole number; give {example}")
+        else:
+            result = int(value)
+        _check_range(result, low, high, above=False, below=False)
+        return result
+
+    return parse
+
+
+def boolean(value: object) -> bool:
+    """true or false; 1, 0, yes, no, t, f, y, n too."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in ("true", "t", "1", "yes", "y"):
+        return True
+    if word in ("false", "f", "0", "no", "n"):
+        return False
+    raise ValueError("neither true nor false; give one of them")
+
+
+def choice(*names: str) -> Parser:
+    """One of `names`."""
+
+    def parse(value: object) -> str:
+        if value not in names:
+            matches = registry.close_matches(value, names) or ";"
+            raise ValueError(f"unknown{matches} choose one of {', '.join(names)}")
+        return value
+
+    return parse
+
+
+def path(value: object) -> str:
+    """A path of the file system, with ~ expanded; whether it exists is another question."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError("that is no path; name a folder")
+    return os.path.expanduser(os.fspath(value))
+
+
+def optional(parse: Parser) -> Parser:
+    """What `parse` takes, or none (None in Python)."""
+
+    def parse_or_none(value: object) -> object:
+        if value is None or isinstance(value, str) and value.strip().lower() in _NONE_WORDS:
+            return None
+        return parse(value)
+
+    return parse_or_none
+
+
+def bounds(value: object) -> tuple[float, float]:
+    """'lo,hi' or a pair, 0 <= lo <= hi, lo finite; hi may be inf."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2:
+        raise ValueError("bounds are two numbers, lo,hi; give for example 0.01,100")
+    low, high = (_as_float(part) for part in parts)
+    if math.isnan(low) or math.isnan(high) or math.isinf(low) or low < 0:
+        raise ValueError("bounds can't be negative or nan, and the lower one must be finite; give for "
+                         "example 0,10")
+    if high == 0:
+        raise ValueError("an upper bound of 0 lets nothing through; give for example 0,10")
+    if low > high:
+        raise ValueError(f"the lower bound {low:g} is above the upper bound {high:g}; swap them")
+    return low, high
+
+
+def step_range(value: object) -> tuple[int, int]:
+    """'a,b' or a pair of updates counted from 1, a <= b; both are included."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2:
+        raise ValueError("give the first and the last update, such as 10,12")
+    first, last = (integer(low=1)(part) for part in parts)
+    if first > last:
+        raise ValueError(f"the first update {first} comes after the last, {last}; swap them")
+    return first, last
+
+
+def exclusions(value: object) -> tuple[str, ...] | None:
+    """Comma-separated regular expressions on `variable.path`; '' or 'none' exclude nothing.
+
+    None, or 'default', stands for the default roles. A tuple or list can hold an expression with a comma in
+    it.
+    """
+    if value is None or isinstance(value, str) and value.strip().lower() == "default":
+        return None
+    if isinstance(value, str):
+        parts = [] if value.strip().lower() in _NONE_WORDS else value.split(",")
+    elif isinstance(value, (tuple, list)):
+        parts = list(value)
+    else:
+        raise ValueError("these are no regular expressions; separate them by commas, or give none")
+    for part in parts:
+        try:
+            re.compile(part)
+        except (re.error, TypeError) as error:
+            raise ValueError(f"{part!r} is no regular expression ({error}); correct it") from None
+        if not part:
+            raise ValueError("an empty regular expression matches every variable; drop the stray comma")
+    return tuple(parts)

@@ -1,0 +1,221 @@
+"""Write a run folder: settings, status, metrics, schedule, versions. runs.py reads what is written here.
+
+Files that are replaced are replaced atomically (temporary file, fsync, rename), so a reader, or the next
+start after a kill, sees the old file or the new one. metrics.jsonl is appended to; a kill can tear its last
+line, which readers skip and `drop_metrics_after` removes. JSON is strict: a number that isn't finite is
+written as null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TextIO
+
+from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.runs import read_object, read_row
+from tf_hugebatch.settings import Settings
+
+SCHEMA_VERSION = 1  # of settings.json; a folder written by a newer one is refused, not guessed at
+STATUSES = ("running", "done", "diverged", "failed", "interrupted")
+_PACKAGES = ("tf-hugebatch", "tensorflow", "keras", "numpy", "absl-py", "tensorflow-datasets")
+
+
+def _plain(value):
+    """Python values for JSON out of Python and NumPy ones; nan and inf become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_line(value) -> str:
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _replace(path: str, write: Callable[[TextIO], None]) -> None:
+    """Lets `write` fill a temporary file beside `path`, then puts it in the place of `path`."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    # The rename itself lasts once the folder is on disk.
+    folder = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_json(path: str, value: Mapping) -> None:
+    _replace(path, lambda file: file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"))
+
+
+class RunFolder:
+    """The files of one run. `problems(settings)` says beforehand whether a run may use the folder."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+
+    def _file(self, name: str) -> str:
+        return str(self.path / name)
+
+    def read_status(self) -> dict:
+        """What status.json says; empty before the first `write_status`."""
+        return read_object(self._file("status.json")) or {}
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Why a run with `settings` can't use the folder: value, reason, remedy each. Writes nothing."""
+        path = str(self.path)
+        stated = f"--run_dir={path}"
+        if os.path.lexists(path) and not os.path.isdir(path):
+            return [f"{stated}: that is a file; name a folder"]
+        # What a kill left of a file that was about to appear doesn't count as content.
+        try:
+            names = [name for name in os.listdir(path) if not name.endswith(".tmp")]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as error:
+            return [f"{stated}: {error.strerror}; name another folder"]
+        if not names:
+            found = _not_writable(path)
+            if settings.resume == "required":
+                found.append(f"{stated}: there is no run to resume; drop --resume=required, or name the "
+                             "run's folder")
+            return found
+        if "settings.json" not in names:
+            return [f"{stated}: it is not empty and holds no run (no settings.json); name a new folder"]
+        stored = read_object(os.path.join(path, "settings.json"))
+        if stored is None:
+            return [f"{stated}: its settings.json can't be read; name another folder"]
+        version = stored.get("schema_version")
+        if version != SCHEMA_VERSION:
+            return [f"{stated}: its settings.json has schema version {version} and this release writes "
+                    f"{SCHEMA_VERSION}; use the release that wrote it, or another folder"]
+        found = _not_writable(path)
+        differences = _differences(stored, settings)
+        if differences:
+            more = [f"and {len(differences) - 5} more"] if len(differences) > 5 else []
+            listed = "; ".join([*differences[:5], *more])
+            found.append(f"{stated}: it holds another experiment ({listed}); give the same settings, or "
+                         "another --run_dir")
+        has_run = "status.json" in names
+        if settings.resume == "never" and has_run:
+            found.append(f"{stated}: it holds a run already and --resume=never; name another folder, or drop "
+                         "the flag")
+        if settings.resume == "required" and not has_run:
+            found.append(f"{stated}: no run has started there and --resume=required; drop the flag")
+        return found
+
+    def create(self, settings: Settings) -> None:
+        """Makes the folder where there is none and writes settings.json, on a resume too: layout may
+        differ."""
+        os.makedirs(self.path, exist_ok=True)
+        _write_json(self._file("settings.json"), {"schema_version": SCHEMA_VERSION, **settings.as_dict()})
+
+    def write_status(self, **fields) -> None:
+        """Merges `fields` (status, step, total_steps, reason, final, best ...) into status.json.
+
+        pid, host and updated (UTC) are added. Raises ValueError for a status outside STATUSES.
+        """
+        if fields.get("status", STATUSES[0]) not in STATUSES:
+            raise ValueError(f"status={fields['status']!r}: unknown; use one of {', '.join(STATUSES)}")
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        writer = {"pid": os.getpid(), "host": socket.gethostname(), "updated": now}
+        _write_json(self._file("status.json"), {**self.read_status(), **fields, **writer})
+
+    def append_metrics(self, rows: Iterable[Mapping]) -> None:
+        """Appends rows {"kind": "train" or "eval", "step", ...} to metrics.jsonl in one write."""
+        text = "".join(_as_line(row) + "\n" for row in rows)
+        with open(self._file("metrics.jsonl"), "a", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+
+    def drop_metrics_after(self, step: int) -> list[dict]:
+        """Keeps and returns the rows up to `step`, where a resume starts; later and torn ones go."""
+        path = self._file("metrics.jsonl")
+        if not os.path.exists(path):
+            return []
+        with open(path, encoding="utf-8", errors="replace") as file:
+            rows = [read_row(line) for line in file]
+        kept = [row for row in rows if row is not None and row["step"] <= step]
+        _replace(path, lambda file: file.writelines(_as_line(row) + "\n" for row in kept))
+        return kept
+
+    def write_schedule(self, rows: Iterable[tuple[int, float, float]]) -> None:
+        """schedule.csv: update (0 is the first), epoch (before that update), learning_rate."""
+
+        def write(file: TextIO) -> None:
+            file.write("update,epoch,learning_rate\n")
+            file.writelines(f"{update},{float(epoch)!r},{float(rate)!r}\n" for update, epoch, rate in rows)
+
+        _replace(self._file("schedule.csv"), write)
+
+    def write_versions(self, *, command_line: Sequence[str], devices: Sequence[str]) -> None:
+        """versions.json: words of the command line, devices, git commit, package versions, platform."""
+        _write_json(self._file("versions.json"), {
+            "command_line": list(command_line), "devices": list(devices), "git_commit": _git_commit(),
+            "python": platform.python_version(), "platform": platform.platform(),
+            "packages": {name: _version(name) for name in _PACKAGES}})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this package runs from; None for an installed package or without git."""
+    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not os.path.exists(os.path.join(checkout, ".git")):
+        return None
+    try:
+        result = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True,
+                                timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _differences(stored: Mapping, settings: Settings) -> list[str]:
+    """Experiment settings that differ, in words; one that the folder doesn't know had its default."""
+    ours = settings.as_dict()
+    differences = []
+    for name, field in FIELDS.items():
+        theirs = stored.get(name, field.default)
+        if "experiment" in (kind_of(name, ours), kind_of(name, stored)) and theirs != ours[name] \
+                and name not in settings.failed:
+            differences.append(f"{name} is {theirs} there and {ours[name]} here")
+    return differences
+
+
+def _not_writable(path: str) -> list[str]:
+    """A problem when the folder, or the nearest one above it that exists, takes no new files."""
+    nearest = os.path.abspath(path)
+    while not os.path.exists(nearest):
+        nearest = os.path.dirname(nearest)
+    if not os.path.isdir(nearest):
+        return [f"--run_dir={path}: {nearest} is a file; name another folder"]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [f"--run_dir={path}: {nearest} can't be written to; name another folder"]
+    return []

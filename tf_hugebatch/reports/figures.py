@@ -1,0 +1,224 @@
+"""Figures from run folders. matplotlib is imported only to draw, and its global state is left alone."""
+
+import math
+import textwrap
+
+import numpy as np
+
+# One look for every figure of the package. Lines differ in lightness, dash and marker, so that a figure
+# survives a black-and-white printer and a colour-blind reader.
+STYLE = {
+    "figure.dpi": 150,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.labelcolor": "#333333",
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+DARK, MIDDLE, LIGHT = "#12365a", "#c8641e", "#7fb2d9"
+SPLIT_LINES = {
+    "test": {"color": DARK, "marker": "o"},
+    "validation": {"color": MIDDLE, "marker": "s", "linestyle": (0, (4, 2)), "markerfacecolor": "white"},
+    "train": {"color": LIGHT, "marker": "^", "linestyle": ":"},
+}
+MOST_POINTS = 800  # more than a figure has pixels for; longer runs are drawn as mean and range
+ACCURACY_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)
+
+
+def training_curves(run):
+    """Loss, accuracy and learning rate of one run over its updates.
+
+    Values that are missing or not finite are gaps; a line marks where the loss first isn't finite. Runs of
+    more than MOST_POINTS rows are drawn as the mean of equal stretches, their range shaded. Once it passes
+    90%, accuracy is drawn on a logarithmic scale of the error, so that 99.2% and 99.4% look different.
+
+    Args:
+        run: runs.Run.
+
+    Returns:
+        matplotlib.figure.Figure, 7 x 7 inches.
+
+    Raises:
+        ValueError: the run has no training rows.
+        ModuleNotFoundError: matplotlib isn't installed.
+    """
+    matplotlib = _matplotlib()
+    rows = run.train_rows
+    if not rows:
+        raise ValueError(f"{run.path} has no training rows in metrics.jsonl: there is nothing to draw. Train "
+                         f"first; a dry run writes none.")
+    with matplotlib.rc_context(STYLE):
+        figure = matplotlib.figure.Figure(figsize=(7.0, 7.0), layout="constrained")
+        panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+        steps = _column(rows, "step")
+        _draw_loss(panels[0], steps, _column(rows, "loss"))
+        _draw_accuracy(panels[1], run)
+        _draw_series(panels[2], steps, _column(rows, "learning_rate"), color=DARK)
+        panels[2].set(ylabel="learning rate", xlabel="updates", xlim=(0, max(1.0, 1.02 * _last_step(run))))
+        panels[2].set_ylim(bottom=0)
+        panels[2].xaxis.get_major_locator().set_params(integer=True)
+        panels[2].xaxis.set_major_formatter("{x:,.0f}")
+        panels[2].yaxis.set_major_formatter("{x:g}")
+        _draw_epochs(panels[0], rows)
+        _mark_divergence(panels, run, steps, _column(rows, "loss"))
+        figure.align_ylabels(panels)
+        headline, details = _title(run)
+        headline = figure.suptitle(textwrap.fill(headline, 72), ha="left", fontsize=12, fontweight="bold",
+                                   color="#111111")
+        panels[0].set_title(textwrap.fill(details, 100), loc="left", color="#555555", pad=10)
+        # Where the panels begin is known once they are laid out; the headline starts there too.
+        figure.draw_without_rendering()
+        headline.set_x(panels[0].get_position().x0)
+    return figure
+
+
+def save_training_curves(run, path):
+    """Writes `training_curves(run)` as an image; the suffix of `path` (.png, .svg, .pdf) says which kind."""
+    training_curves(run).savefig(path, dpi=STYLE["figure.dpi"])
+
+
+def _matplotlib():
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("figures need matplotlib, which isn't installed: "
+                                  "pip install 'tf_hugebatch[report]'.") from error
+    return matplotlib
+
+
+def _column(rows, name):
+    """float64 [rows]; NaN where the value is missing, null or not finite."""
+    values = np.array([math.nan if row.get(name) is None else row[name] for row in rows], float)
+    return np.where(np.isfinite(values), values, math.nan)
+
+
+def _last_step(run):
+    steps = _column([*run.train_rows, *run.eval_rows()], "step")
+    planned = run.status.get("total_steps")
+    return planned if isinstance(planned, int) else float(np.nanmax(steps))
+
+
+def _draw_series(panel, steps, values, *, color):
+    """A line; with its range shaded where there are too many points, with dots where there are few."""
+    if len(steps) > MOST_POINTS:
+        stretches = np.array_split(np.arange(len(steps)), MOST_POINTS)
+        full = [stretch for stretch in stretches if np.isfinite(values[stretch]).any()]
+        low, high = (np.array([f(values[stretch]) for stretch in full]) for f in (np.nanmin, np.nanmax))
+        steps = np.array([steps[stretch].mean() for stretch in full])
+        values = np.array([np.nanmean(values[stretch]) for stretch in full])
+        panel.fill_between(steps, low, high, color=LIGHT, alpha=0.6, linewidth=0, label="range")
+    panel.plot(steps, values, color=color, marker="o" if len(steps) <= 40 else None)
+
+
+def _draw_loss(panel, steps, loss):
+    _draw_series(panel, steps, loss, color=DARK)
+    panel.set_ylabel("training loss (nats)")
+    known = loss[np.isfinite(loss)]
+    if known.size and known.min() > 0 and known.max() > 10 * known.min():
+        panel.set_yscale("log", subs=[])
+        panel.yaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0))
+        panel.yaxis.set_major_formatter("{x:g}")
+    elif known.size:
+        panel.set_ylim(bottom=0)
+
+
+def _draw_accuracy(panel, run):
+    panel.set_ylabel("accuracy (%)")
+    best = 0.0
+    for split, line in SPLIT_LINES.items():
+        rows = run.eval_rows(split)
+        accuracy = 100 * _column(rows, "accuracy")
+        known = accuracy[np.isfinite(accuracy)]
+        if known.size:
+            style = line if len(rows) <= 60 else {**line, "marker": None}
+            panel.plot(_column(rows, "step"), accuracy, label=f"{split}, last {known[-1]:.2f}%", **style)
+            best = max(best, known.max())
+    if best == 0.0:
+        panel.text(0.5, 0.5, "no evaluation yet", transform=panel.transAxes, ha="center", color="#888888")
+        panel.set_ylim(0, 100)
+        return
+    panel.legend(loc="best")
+    if best < 90.0:
+        panel.set_ylim(0, 100)
+        return
+    # 0.05% of error is the floor: an accuracy of 100% has no place on a logarithm.
+    panel.set_yscale("function", functions=(lambda accuracy: -np.log10(np.maximum(100.05 - accuracy, 1e-9)),
+                                            lambda height: 100.05 - 10.0 ** -height))
+    top = 100.0 - (100.0 - best) / 2
+    panel.set_ylim(0, top)
+    panel.set_yticks([tick for tick in ACCURACY_TICKS if tick <= top], minor=False)
+    panel.yaxis.set_major_formatter("{x:g}")
+
+
+def _draw_epochs(panel, rows):
+    """A second axis above the panel that counts epochs, where the rows say how many an update is."""
+    last = rows[-1]
+    if last.get("epoch") and last.get("step"):
+        per_update = last["epoch"] / last["step"]
+        axis = panel.secondary_xaxis("top", functions=(lambda step: step * per_update,
+                                                       lambda epoch: epoch / per_update))
+        axis.set_xlabel("epochs", labelpad=2)
+
+
+def _mark_divergence(panels, run, steps, loss):
+    bad = ~np.isfinite(loss)
+    if run.status.get("status") != "diverged" and not bad.any():
+        return
+    if not bad.any():
+        reason = textwrap.fill(f"diverged: {run.status.get('reason') or 'no reason given'}", 60)
+        # Such a loss ends as high as it began: the lower corner is free.
+        panels[0].text(0.99, 0.06, reason, transform=panels[0].transAxes, ha="right", color=MIDDLE)
+        return
+    first = steps[bad.argmax()]
+    for panel in panels:
+        panel.axvline(first, color=MIDDLE, linestyle=(0, (2, 2)), linewidth=1.2)
+    right = first > 0.6 * panels[0].get_xlim()[1]
+    panels[0].annotate(f"loss not finite at update {first:.0f}", (first, 0.94),
+                       xytext=(-5 if right else 5, 0), xycoords=("data", "axes fraction"),
+                       textcoords="offset points", ha="right" if right else "left", va="top", color=MIDDLE)
+
+
+def _title(run):
+    """(headline, one line of details) from settings and status; what isn't known is left out."""
+    settings, status, rows = run.settings, run.status, run.train_rows
+    final = status.get("final") or {}
+    parts = [settings.get("optimizer"), _amount(settings.get("batch_size"), "batch {:,}"),
+             " ".join(filter(None, [settings.get("dataset"), settings.get("model")]))]
+    accuracy = final.get("test_accuracy")
+    ending = status.get("status")
+    if isinstance(accuracy, float) and math.isfinite(accuracy):
+        parts.append(f"test accuracy {100 * accuracy:.2f}%")
+    if ending and ending != "done":
+        parts.append(ending)
+    rates = _column(rows, "learning_rate")
+    warmup = _amount(settings.get("warmup_epochs"), "warm-up {:g} epochs") or \
+        _amount(settings.get("warmup_steps"), "warm-up {:,} updates")
+    updates = "{:,} update" if status.get("total_steps") == 1 else "{:,} updates"
+    details = [_amount(status.get("total_steps"), updates),
+               _amount(settings.get("epochs"), "{:g} epochs"),
+               f"learning rate to {np.nanmax(rates):.3g}" if np.isfinite(rates).any() else None,
+               settings.get("schedule"), warmup,
+               "seed {}".format(settings["seed"]) if "seed" in settings else None]
+    return " · ".join(filter(None, parts)), " · ".join(filter(None, details))
+
+
+def _amount(value, text):
+    """`text` with the number in it; None for a value that is absent or 0."""
+    return text.format(value) if isinstance(value, (int, float)) and value else None

@@ -1,0 +1,159 @@
+"""What settings must satisfy together. None of the rules looks at data.
+
+Each yields (setting at fault, settings it builds on, problem). A problem states value, reason and remedy; it
+isn't worth telling when a setting that it builds on has failed by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+from tf_hugebatch import registry
+from tf_hugebatch.fields import FIELDS
+from tf_hugebatch.levels import OPTIMIZER_NAMES, SCHEDULE_NAMES, Merged
+
+Found = tuple[str, tuple[str, ...], str]
+# What the number of updates is made from.
+_DURATION = ("dataset", "batch_size", "validation_examples", "epochs", "train_steps", "regime_adaptation")
+
+
+def _shown(value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _takers(table, name: str) -> str:
+    return ", ".join(row.name for row in table.values() if name in row.flags)
+
+
+def not_taken(merged: Merged) -> Iterator[Found]:
+    """Settings of rows that weren't chosen: refused when the user gave them, blank otherwise."""
+    values = merged.values
+    for kind, names, table in (("optimizer", OPTIMIZER_NAMES, registry.OPTIMIZERS),
+                               ("schedule", SCHEDULE_NAMES, registry.SCHEDULES)):
+        row = table[values[kind]]
+        for name in names:
+            if name in row.flags:
+                continue
+            value, level = merged.given.get(name, (None, ""))
+            if value is not None:
+                yield name, (kind,), (
+                    f"--{name}={_shown(value)} ({level}): {kind} {row.name} does not take it; drop it, or "
+                    f"choose one that does: {_takers(table, name)}")
+            values[name] = None
+            merged.sources[name] = f"not taken by {row.name}"
+    preset, optimizer = values["optimizer_preset"], values["optimizer"]
+    if preset is not None and preset not in registry.PRESETS.get(optimizer, {}):
+        holders = [name for name, presets in registry.PRESETS.items() if preset in presets]
+        yield "optimizer_preset", ("optimizer",), (
+            f"--optimizer_preset={preset}: optimizer {optimizer} has no such preset; drop it, or choose "
+            f"--optimizer={' or '.join(holders)}")
+    placements = registry.OPTIMIZERS[optimizer].facts.get("epsilon_placement", ())
+    if values["epsilon_placement"] is not None and values["epsilon_placement"] not in placements:
+        yield "epsilon_placement", ("optimizer",), (
+            f"--epsilon_placement={values['epsilon_placement']}: optimizer {optimizer} knows only "
+            f"{', '.join(placements)}; choose one of them")
+    if values["nesterov"] and not values["momentum"]:
+        yield "nesterov", ("optimizer", "momentum"), (
+            f"--nesterov=True with --momentum={values['momentum']}: there is no momentum to look ahead with; "
+            "give one")
+
+
+def bounds(merged: Merged) -> Iterator[Found]:
+    """AdaBound's bounds need bounds to tighten from."""
+    values = merged.values
+    if values["trust_bounds_schedule"] == "adabound" and values["trust_bounds"] is None:
+        yield "trust_bounds_schedule", ("optimizer", "trust_bounds"), (
+            "--trust_bounds_schedule=adabound with --trust_bounds=none: there are no bounds to tighten; give "
+            "--trust_bounds")
+
+
+def data(merged: Merged) -> Iterator[Found]:
+    """The split and where the files are. Runs before `batch`, which needs a training set."""
+    values = merged.values
+    row = registry.DATASETS[values["dataset"]]
+    examples = row.facts["train_examples"]
+    if values["validation_examples"] >= examples:
+        yield "validation_examples", ("dataset",), (
+            f"--validation_examples={values['validation_examples']}: {row.name} has {examples:,} training "
+            "examples and some must be left to train on; give fewer")
+        values["validation_examples"] = 0
+    folder = values["data_dir"]
+    if folder is not None and row.facts["embedded"]:
+        yield "data_dir", ("dataset",), (
+            f"--data_dir={folder}: {row.name} is embedded and reads no folder; drop it, or choose another "
+            "dataset")
+    elif folder is not None and not os.path.exists(folder):
+        yield "data_dir", (), (
+            f"--data_dir={folder}: there is no such folder; name the one that holds the data")
+    elif folder is not None and not os.path.isdir(folder):
+        yield "data_dir", (), (
+            f"--data_dir={folder}: that is a file; name the folder that holds it, "
+            f"{os.path.dirname(folder) or os.curdir}")
+    if values["model"] not in row.facts["models"]:
+        yield "model", ("dataset",), (
+            f"--model={values['model']}: it does not fit {row.name}; choose one of "
+            f"{', '.join(row.facts['models'])}")
+
+
+def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
+    """Sizes against the training set after the split."""
+    values = merged.values
+    size = values["batch_size"]
+    if size > train_examples:
+        larger = [name for name, row in registry.DATASETS.items()
+                  if row.facts["train_examples"] >= size and row.facts["models"] ==
+                  registry.DATASETS[values["dataset"]].facts["models"]]
+        instead = "".join(f", or --dataset={name}" for name in larger if name != values["dataset"])
+        yield "batch_size", ("dataset", "batch_size", "validation_examples", "regime"), (
+            f"--batch_size={size} ({merged.sources['batch_size']}): {values['dataset']} has only "
+            f"{train_examples:,} training examples after the split; give at most that, or "
+            f"--batch_size=full{instead}")
+    has_batch_norm = registry.MODELS[values["model"]].facts["batch_norm"]
+    if values["norm"] == "local" and values["micro_batch_size"] == "auto":
+        yield "norm", ("micro_batch_size",), (
+            "--norm=local: each replica's micro-batch is its batch-norm group, so its size must be stated; "
+            "give --micro_batch_size a number")
+    if not has_batch_norm:
+        for name in ("norm", "bn_span"):
+            if values[name] not in (None, FIELDS[name].default):
+                yield name, ("model",), (
+                    f"--{name}={values[name]}: model {values['model']} has no batch norm; drop it")
+
+
+def layout(merged: Merged) -> Iterator[Found]:
+    values = merged.values
+    if values["num_replicas"] is not None and values["strategy"] != "mirrored":
+        yield "num_replicas", ("strategy",), (
+            f"--num_replicas={values['num_replicas']}: strategy {values['strategy']} has no use for it; add "
+            "--strategy=mirrored")
+
+
+def duration(merged: Merged, total: int, warmup: int, peak: float) -> Iterator[Found]:
+    """Warm-up, cycles, profile and rates against the run they belong to."""
+    values, sources = merged.values, merged.sources
+    if warmup > total:
+        name = "warmup_steps" if values["warmup_steps"] is not None else "warmup_epochs"
+        yield name, (*_DURATION, "warmup_epochs", "warmup_steps"), (
+            f"--{name}={values[name]:g} ({sources[name]}): that is {warmup} updates, longer than the run of "
+            f"{total}; warm up less or train longer")
+    left = total if values["decay_from"] == "start" else total - warmup
+    if values["cycles"] is not None and values["cycles"] > max(left, 1):
+        yield "cycles", (*_DURATION, "warmup_epochs", "warmup_steps", "decay_from", "schedule"), (
+            f"--cycles={values['cycles']} ({sources['cycles']}): only {left} updates follow the warm-up and "
+            "a cycle takes at least one; give fewer cycles or train longer")
+    if values["profile_steps"] is not None and values["profile_steps"][1] > total:
+        yield "profile_steps", _DURATION, (
+            f"--profile_steps={_shown(values['profile_steps'])}: the run has only {total} updates; name "
+            f"updates between 1 and {total}")
+    rates = ("learning_rate", "peak_learning_rate", "lr_scaling", "optimizer", "batch_size", "dataset")
+    end = values["end_learning_rate"]
+    if end is not None and end > peak:
+        yield "end_learning_rate", rates, (
+            f"--end_learning_rate={end:g} ({sources['end_learning_rate']}): it is above the peak rate "
+            f"{peak:g}; give less")
+    if math.isinf(peak):
+        yield "learning_rate", rates, (
+            f"--learning_rate={values['learning_rate']:g}: scaled to the batch ({values['lr_scaling']}) it "
+            "is no finite number; give less")

@@ -1,0 +1,99 @@
+"""Read run folders, finished, running or cut off. Plain Python: reports need nothing else.
+
+A value that isn't there stays missing (None or absent), never 0. Lines that a kill has torn are skipped,
+counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import json
+import os
+from collections.abc import Iterable
+
+
+def read_object(path: str | os.PathLike) -> dict | None:
+    """The JSON object in a file; None when there is no such file or it holds no object."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_row(line: str) -> dict | None:
+    """A line of metrics.jsonl; None for one that is torn (no end of line) or no row (no step)."""
+    try:
+        row = json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+
+
+class Run:
+    """One run folder. settings, status: as written, empty where the file is missing or can't be read."""
+
+    def __init__(self, path: str):
+        self.path = os.fspath(path)
+        self.settings = read_object(os.path.join(self.path, "settings.json")) or {}
+        self.status = read_object(os.path.join(self.path, "status.json")) or {}
+
+    def __repr__(self):
+        return f"Run({self.path!r})"
+
+    @functools.cached_property
+    def _lines(self) -> list[dict | None]:
+        """The rows of metrics.jsonl in order, None for each line that is no row."""
+        try:
+            with open(os.path.join(self.path, "metrics.jsonl"), encoding="utf-8", errors="replace") as file:
+                return [read_row(line) for line in file]
+        except FileNotFoundError:
+            return []
+
+    @property
+    def metrics(self) -> list[dict]:
+        """Every row of metrics.jsonl, in the order written."""
+        return [row for row in self._lines if row is not None]
+
+    @property
+    def damaged(self) -> int:
+        """Lines of metrics.jsonl that are torn or no rows."""
+        return self._lines.count(None)
+
+    @property
+    def train_rows(self) -> list[dict]:
+        """Rows of updates: step, epoch, loss, learning_rate, grad_norm, weight_norm, update_norm ..."""
+        return [row for row in self.metrics if row.get("kind") == "train"]
+
+    def eval_rows(self, split: str | None = None) -> list[dict]:
+        """Rows of evaluations, of one split ('train', 'validation', 'test') or of all."""
+        return [row for row in self.metrics
+                if row.get("kind") == "eval" and (split is None or row.get("split") == split)]
+
+
+def _is_run(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, "settings.json"))
+
+
+def load_runs(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Run]:
+    """The runs that a pattern ('runs/**'), a folder, or a list of them names, sorted by path, none twice.
+
+    A folder that is no run stands for the runs below it. Raises FileNotFoundError for a folder, named without
+    wildcards, that neither is nor holds a run.
+    """
+    if isinstance(patterns, (str, os.PathLike)):
+        patterns = [patterns]
+    found = set()
+    for pattern in map(os.fspath, patterns):
+        if glob.has_magic(pattern) and not os.path.isdir(pattern):
+            found.update(filter(_is_run, map(os.path.normpath, glob.glob(pattern, recursive=True))))
+            continue
+        below = [pattern] if _is_run(pattern) else [
+            folder for folder, _, _ in os.walk(pattern) if _is_run(folder)]
+        if not below:
+            raise FileNotFoundError(f"{pattern}: neither a run folder (no settings.json) nor one that holds "
+                                    "any; name the folder of a run")
+        found.update(map(os.path.normpath, below))
+    return [Run(path) for path in sorted(found)]

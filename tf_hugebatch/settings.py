@@ -1,0 +1,220 @@
+"""Settings: every value of one run, resolved, checked and immutable.
+
+    settings = Settings(dataset="mnist5k", batch_size="full", optimizer="lars")     # raises Refusal
+    settings, problems = resolve([("command line", {...}), ("flagfile a.flags", {...})])
+
+Every problem is named at once. levels.py says how levels are merged, fields.py which settings there are,
+rules.py what they must satisfy together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from tf_hugebatch import durations, levels, registry, rules
+from tf_hugebatch.fields import FIELDS, GROUPS, kind_of
+from tf_hugebatch.parsers import exclusions
+
+# Flags are named for users; where an optimizer's constructor has its own word, this is it.
+CONSTRUCTOR_NAMES = {"lars_denominator": "denominator"}
+
+
+class Refusal(ValueError):
+    """Settings or data that can't be used. `problems`: one sentence each, with value, reason and remedy."""
+
+    def __init__(self, problems: Sequence[str] | str):
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Settings:
+    """Every setting of a run as an attribute, named as its flag.
+
+    Settings(**given) resolves `given` against the regime, rows and defaults; raises Refusal with all
+    problems. `sources[name]` says which level decided; `failed` names the settings that have a problem (see
+    `resolve`). Settings that the chosen optimizer or schedule doesn't take are None, as are those that an
+    exclusive partner displaced. `batch_size` is a number also where 'full' was given.
+    """
+
+    def __init__(self, **given):
+        resolved, problems = resolve([("arguments", given)])
+        if problems:
+            raise Refusal(problems)
+        self.__dict__.update(resolved.__dict__)
+
+    @classmethod
+    def _of(cls, merged: levels.Merged, given_levels: Sequence[levels.Level],
+            failed: Iterable[str] = ()) -> Settings:
+        self = cls.__new__(cls)
+        self.__dict__.update(merged.values, sources=dict(merged.sources), failed=frozenset(failed),
+                             _given_levels=tuple(given_levels))
+        return self
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"settings are immutable; use settings.replace({name}={value!r})")
+
+    def __delattr__(self, name):
+        raise AttributeError(f"settings are immutable; {name} can't be deleted")
+
+    def __eq__(self, other):
+        return isinstance(other, Settings) and self.as_dict() == other.as_dict()
+
+    def __hash__(self):
+        return hash(self.experiment_hash())
+
+    def __repr__(self):
+        stated = {name: value for _, given in reversed(self._given_levels) for name, value in given.items()}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in stated.items())})"
+
+    def replace(self, **changes) -> Settings:
+        """The same given values with `changes` above them, resolved again; raises Refusal."""
+        resolved, problems = resolve([("arguments", changes), *self._given_levels])
+        if problems:
+            raise Refusal(problems)
+        return resolved
+
+    # What follows from the values.
+
+    @property
+    def train_examples(self) -> int:
+        """N: training examples after the validation split."""
+        return self._facts["train_examples"] - self.validation_examples
+
+    @property
+    def baseline_batch(self) -> int:
+        """B0: the batch at which learning_rate is stated."""
+        return self._facts["baseline_batch"]
+
+    @property
+    def total_updates(self) -> int:
+        """Updates in the run: train_steps, ceil(epochs N / B), or the baseline's (`regime_adaptation`)."""
+        if self.train_steps is not None:
+            return self.train_steps
+        if self.regime_adaptation:
+            return durations.updates_for_epochs(self._facts["baseline_epochs"], self.train_examples,
+                                                self.baseline_batch)
+        return durations.updates_for_epochs(self.epochs, self.train_examples, self.batch_size)
+
+    @property
+    def warmup_updates(self) -> int:
+        """Updates of warm-up: warmup_steps, or round(warmup_epochs N / B)."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return durations.warmup_updates(self.warmup_epochs, self.train_examples, self.batch_size)
+
+    @property
+    def updates_per_epoch(self) -> float:
+        """N / B."""
+        return self.train_examples / self.batch_size
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate after the warm-up: peak_learning_rate, or learning_rate scaled to the batch."""
+        if self.peak_learning_rate is not None:
+            return self.peak_learning_rate
+        return durations.scaled_learning_rate(self.learning_rate, self.batch_size, self.baseline_batch,
+                                              self.lr_scaling)
+
+    @property
+    def _facts(self) -> Mapping:
+        return registry.DATASETS[self.dataset].facts
+
+    def optimizer_arguments(self) -> dict:
+        """Keyword arguments for `optimizers.get(settings.optimizer, learning_rate=..., **arguments)`."""
+        return {CONSTRUCTOR_NAMES.get(name, name): getattr(self, name)
+                for name in registry.OPTIMIZERS[self.optimizer].flags}
+
+    def as_dict(self) -> dict:
+        """Every setting, ready for JSON (pairs as lists, inf as text); Settings(**as_dict()) is equal."""
+        return {name: _for_json(getattr(self, name)) for name in FIELDS}
+
+    def experiment_hash(self) -> str:
+        """sha256, in hex, of the experiment's values: what must agree when a run is resumed."""
+        return _experiment_hash(self.as_dict())
+
+    def text(self) -> str:
+        """Every setting that applies, by group, with the level that decided where that isn't the default.
+
+        A regime's value carries its mark: paper, MLPerf or ours.
+        """
+        lines = []
+        for group in GROUPS:
+            lines.append(group)
+            for name, field in FIELDS.items():
+                if field.group != group:
+                    continue
+                source = self.sources[name]
+                if source.startswith(("not taken", "excluded")):
+                    continue
+                value = getattr(self, name)
+                value = "default" if value is None and field.parse is exclusions else _in_words(value)
+                if source.startswith("regime "):
+                    source += f": {registry.REGIMES[self.dataset][self.regime][name].mark}"
+                origin = "" if source == "default" else f" ({source})"
+                lines.append(f"  {name:<24} {value:<14}{origin}".rstrip())
+        lines += [
+            "what follows",
+            f"  {'experiment':<24} {self.experiment_hash()[:8]}",
+            f"  {'training examples':<24} {self.train_examples:,}",
+            f"  {'updates':<24} {self.total_updates:,}, {self.updates_per_epoch:g} an epoch, the first "
+            f"{self.warmup_updates:,} warming up",
+            f"  {'peak learning rate':<24} {self.peak_rate:g}",
+        ]
+        return "\n".join(lines)
+
+
+def _for_json(value):
+    if isinstance(value, (tuple, list)):
+        return [_for_json(part) for part in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _in_words(value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(_in_words(part) for part in value) or "none"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _experiment_hash(values: dict) -> str:
+    # Blank values stay out, so a setting that only other runs can have leaves this run's hash alone.
+    experiment = {name: value for name, value in values.items()
+                  if value is not None and kind_of(name, values) == "experiment"}
+    return hashlib.sha256(json.dumps(experiment, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
+    """Settings from levels (name, {setting: text or value}), highest first, and every problem found.
+
+    With problems the settings are the nearest that can be had (a value that fails is passed over), good
+    enough to look for further problems elsewhere, never to run; `settings.failed` names what not to build on.
+    """
+    findings = levels.Findings()
+    parsed = levels.parse_levels(given_levels, findings)
+    levels.refuse_partners(parsed, findings)
+    merged = levels.merge(levels.add_lower_levels(parsed), user_levels=len(parsed))
+    values = merged.values
+    findings.add_unless_failed(rules.not_taken(merged))
+    findings.add_unless_failed(rules.bounds(merged))
+    findings.add_unless_failed(rules.data(merged))
+    dataset = registry.DATASETS[values["dataset"]]
+    train_examples = dataset.facts["train_examples"] - values["validation_examples"]
+    if values["batch_size"] == "full":
+        values["batch_size"] = train_examples
+    if values["bn_span"] == "full":
+        values["bn_span"] = values["batch_size"]
+    findings.add_unless_failed(rules.batch(merged, train_examples))
+    findings.add_unless_failed(rules.layout(merged))
+    settings = Settings._of(merged, parsed)
+    findings.add_unless_failed(
+        rules.duration(merged, settings.total_updates, settings.warmup_updates, settings.peak_rate))
+    if values["run_dir"] is None:
+        values["run_dir"] = os.path.join("runs", f"{values['dataset']}-{settings.experiment_hash()[:8]}")
+    return Settings._of(merged, parsed, findings.failed), findings.problems

@@ -1,0 +1,1 @@
+"""Training: strategy, the step, evaluation, checkpoints, and the loop that composes them."""

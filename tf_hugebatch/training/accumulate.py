@@ -1,0 +1,120 @@
+"""One micro-batch on one replica: forward, backward, and sums that wait for the end of the update."""
+
+import tensorflow as tf
+
+from .. import replica
+from ..layers import GhostBatchNormalization
+
+
+def batch_norm_layers(model):
+    """The model's GhostBatchNormalization layers, nested models included, in a fixed order."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, GhostBatchNormalization):
+            found.append(layer)
+        elif getattr(layer, "layers", None):
+            found.extend(batch_norm_layers(layer))
+    return found
+
+
+def smoothed_cross_entropy(labels, logits, smoothing=0.0):
+    """Cross-entropy per example with label smoothing (Szegedy et al. 2016, section 7; rung 3 of the paper's ladder).
+
+        loss_i = -sum_c q_ic log softmax(logits_i)_c,   q = (1 - smoothing) onehot + smoothing / classes
+
+    Args:
+        labels: int32 [m].
+        logits: [m, classes]; taken as float32.
+        smoothing: in [0, 1).
+
+    Returns:
+        float32 [m].
+    """
+    logits = tf.cast(logits, tf.float32)
+    classes = logits.shape[-1]
+    if not smoothing:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    target = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
+
+
+class Accumulators:
+    """Per-replica sums over the micro-batches of one update.
+
+    ON_READ variables: each replica adds to its own without any communication; `Step.apply` sums over replicas once.
+    They are owned by the step and never checkpointed: the first micro-batch of an update overwrites them.
+
+    Args:
+        model: a built Keras model.
+        rounds: micro-batches per update, K.
+    """
+
+    def __init__(self, model, rounds):
+        def zeros(shape):
+            return tf.Variable(
+                tf.zeros(shape),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
+
+        self._rounds = rounds
+        self._gradients = [zeros(variable.shape) for variable in model.trainable_variables]
+        self._statistics = [zeros([2, layer.gamma.shape[0]]) for layer in batch_norm_layers(model)]
+        self._scalars = zeros([2])
+
+    def _all(self):
+        return [*self._gradients, *self._statistics, self._scalars]
+
+    def add(self, first, gradients, statistics, scalars):
+        """Takes in one micro-batch's sums on this replica; `first` (bool scalar) starts an update."""
+        values = [*gradients, *statistics, scalars]
+
+        def overwrite():
+            for accumulator, value in zip(self._all(), values):
+                accumulator.assign(value)
+
+        def accumulate():
+            for accumulator, value in zip(self._all(), values):
+                accumulator.assign_add(value)
+
+        # Overwriting hands the gradient's buffer over: an update of one micro-batch costs no pass over memory here,
+        # and none sets anything back to zero.
+        if self._rounds == 1:
+            overwrite()
+        else:
+            tf.cond(first, overwrite, accumulate)
+
+    def summed(self, all_reduce_sum):
+        """(gradients, statistics, scalars), summed over replicas in one call of `all_reduce_sum`."""
+        values = all_reduce_sum([accumulator.read_value() for accumulator in self._all()])
+        count = len(self._gradients)
+        return values[:count], values[count:-1], values[-1]
+
+
+def micro_batch_sums(model, view, images, labels, smoothing):
+    """Forward and backward over one micro-batch on one replica.
+
+    What comes back is this micro-batch's share of the global batch: sums over its examples, divided by B. Adding up
+    over micro-batches and replicas is all that is left to do.
+
+    Args:
+        model: a built Keras model: float32 [m, ...] -> logits [m, classes].
+        view: this replica's `replica.View`.
+        images: float32 [m, ...].
+        labels: int32 [m].
+        smoothing: label smoothing, in [0, 1).
+
+    Returns:
+        (gradients, one per trainable variable; batch statistics, [2, channels] per batch-norm layer; float32 [2]:
+        loss and accuracy).
+    """
+    share = view.weights / view.layout.batch_size
+    with replica.scope(view), tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = tf.reduce_sum(share * smoothed_cross_entropy(labels, logits, smoothing))
+    variables = [getattr(variable, "value", variable) for variable in model.trainable_variables]
+    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
+    statistics = [tf.add_n(view.statistics[layer]) / view.layout.batch_size for layer in batch_norm_layers(model)]
+    return gradients, statistics, tf.stack([loss, tf.reduce_sum(share * correct)])

@@ -1,0 +1,105 @@
+"""From settings to things: strategy, model, schedule, optimizer, layout, step."""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .. import optimizers, registry, schedules
+from ..layout import Layout, LayoutError
+from ..settings import Refusal
+from .accumulate import batch_norm_layers
+from .micro_batch import choose_micro_batch_size
+from .step import Step
+from .strategy import make_strategy
+
+
+class Assembly:
+    """Everything that one run consists of, built and ready.
+
+    Args:
+        settings: `Settings`.
+
+    Attributes:
+        strategy, replicas, model, schedule, optimizer, layout, step: what their names say.
+
+    Raises:
+        Refusal: devices or layout do not fit the settings.
+    """
+
+    def __init__(self, settings):
+        self.settings = settings
+        if settings.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        try:
+            self.strategy = make_strategy(settings.strategy, settings.num_replicas)
+        except ValueError as error:
+            raise Refusal([str(error)]) from error
+        self.replicas = self.strategy.num_replicas_in_sync
+        with self.strategy.scope(), _precision(settings.precision):
+            row = registry.find("model", settings.model)
+            self.model = row.resolve()(classes=registry.find("dataset", settings.dataset).facts["classes"],
+                                       seed=settings.seed)
+            self.schedule = schedules.build(settings)
+            self.optimizer = optimizers.get(
+                settings.optimizer, learning_rate=self.schedule, **settings.optimizer_arguments()
+            )
+        self.layout, self.layout_reason = self._choose_layout()
+        self.step = Step(
+            strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
+            seed=settings.seed, label_smoothing=settings.label_smoothing,
+        )
+
+    def _choose_layout(self):
+        settings, reason = self.settings, "given"
+        size = settings.micro_batch_size
+        span = None
+        if batch_norm_layers(self.model):
+            span = size if settings.norm == "local" else settings.bn_span
+        if size == "auto":
+            size, reason = choose_micro_batch_size(
+                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span
+            )
+        try:
+            return Layout(settings.batch_size, size, self.replicas, span), reason
+        except LayoutError as error:
+            raise Refusal([str(error)]) from error
+
+    def describe(self):
+        """Parameters and roles, updates, memory and the learning rate where it turns; a text of some lines."""
+        settings = self.settings
+        turns = {"first": 0, "second": 1, "warm-up end": settings.warmup_updates, "last": settings.total_updates - 1}
+        rates = ", ".join(
+            f"{name} (update {update}) {float(self.schedule(update)):.6g}"
+            for name, update in turns.items() if update < settings.total_updates
+        )
+        parameters = sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
+        state = sum(int(np.prod(variable.shape)) for variable in self.optimizer.variables)
+        norms = len(batch_norm_layers(self.model))
+        return "\n".join([
+            self.optimizer.describe(),
+            f"Parameters: {parameters:,}; with gradients and optimizer state {4 * (2 * parameters + state) / 2**20:.1f} "
+            f"MiB a replica",
+            f"Batch norm: {f'{norms} layers' if norms else f'n/a ({settings.model} has none)'}",
+            f"Layout: {self.layout} ({self.layout_reason})",
+            f"Updates: {settings.total_updates:,}, of them warm-up {settings.warmup_updates:,}; "
+            f"{settings.train_examples:,} training examples",
+            f"Learning rate: {rates}",
+        ])
+
+    def schedule_rows(self):
+        """(update, epoch, learning rate) of every update: what schedule.csv holds."""
+        rates = np.asarray(self.schedule(tf.range(self.settings.total_updates)))
+        for update, rate in enumerate(rates):
+            yield update, update / self.settings.updates_per_epoch, float(rate)
+
+
+@contextlib.contextmanager
+def _precision(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

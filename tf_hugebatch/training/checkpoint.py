@@ -1,0 +1,113 @@
+"""Checkpoints that are whole or not there, and that know which run they belong to.
+
+A checkpoint is a folder `update-<n>`: TensorFlow's own checkpoint of model and optimizer, and a manifest with the
+identity of the run and a SHA-256 of every file. It is written beside its final name and renamed, so a process that
+dies while it writes leaves only a folder that no reader looks at. The order of the data needs no state: it is
+arithmetic on the update (see `data/order.py`).
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+
+from ..settings import Refusal
+
+_PREFIX = "update-"
+_MANIFEST = "manifest.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: path; made when the first checkpoint is written.
+        identity: dict of plain values that a checkpoint must agree on to be restored (experiment hash, total
+            updates, training examples, seed): a schedule is never rescaled.
+        keep: how many to keep; older ones are deleted after a newer one is complete.
+        tracked: trackable objects by name (model, optimizer), built.
+    """
+
+    def __init__(self, folder, *, identity, keep, **tracked):
+        self.folder = pathlib.Path(folder)
+        self._identity, self._keep = identity, keep
+        self._checkpoint = tf.train.Checkpoint(**tracked)
+
+    def save(self, update, notes):
+        """Writes the state after `update` updates; returns its path. An intact one of that update is kept.
+
+        Args:
+            update: updates done.
+            notes: plain values that `restore_latest` gives back (what the loop remembers beside weights).
+        """
+        final = self.folder / f"{_PREFIX}{update:010d}"
+        if final.exists():
+            if _read_manifest(final)[1] is None:
+                return final
+            shutil.rmtree(final)
+        # One name for all: what a kill left of the last attempt goes.
+        partial = self.folder / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self._checkpoint.write(str(partial / "state"))
+        files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        manifest = {"update": update, "identity": self._identity, "notes": notes, "files": files}
+        with open(partial / _MANIFEST, "w") as file:
+            json.dump(manifest, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(partial, final)
+        for old in self.paths()[: -self._keep]:
+            shutil.rmtree(old)
+        return final
+
+    def paths(self):
+        """Complete-looking checkpoints, oldest first."""
+        return sorted(self.folder.glob(_PREFIX + "*"))
+
+    def restore_latest(self, warn=print):
+        """Restores the newest intact checkpoint; returns (its update, its notes), or (0, {}) when there is none.
+
+        A torn or truncated one is passed over with a message to `warn`.
+
+        Raises:
+            Refusal: the checkpoint belongs to another experiment, total or data size.
+        """
+        for path in reversed(self.paths()):
+            manifest, damage = _read_manifest(path)
+            if damage:
+                warn(f"Checkpoint {path.name} is damaged ({damage}); trying the one before it.")
+                continue
+            if manifest["identity"] != self._identity:
+                differing = sorted(
+                    key for key in {*manifest["identity"], *self._identity}
+                    if manifest["identity"].get(key) != self._identity.get(key)
+                )
+                raise Refusal([
+                    f"checkpoint {path} was made by another run (differs in {', '.join(differing)}); use another "
+                    f"--run_dir, or the settings it was made with."
+                ])
+            self._checkpoint.read(str(path / "state")).assert_consumed()
+            return manifest["update"], manifest["notes"]
+        return 0, {}
+
+
+def _read_manifest(path):
+    """(manifest, None), or (None, what is wrong with the checkpoint)."""
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text())
+        for name, digest in manifest["files"].items():
+            if _sha256(path / name) != digest:
+                return None, f"{name} does not match its checksum"
+        manifest["update"], manifest["identity"], manifest["notes"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"{type(error).__name__}: {error}"
+    return manifest, None
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

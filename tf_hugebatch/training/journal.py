@@ -1,0 +1,64 @@
+"""What a run says about itself while it trains: metrics.jsonl, and the same numbers as TensorBoard scalars."""
+
+import numpy as np
+import tensorflow as tf
+
+from .step import METRICS
+
+_SCALARS = ("loss", "accuracy", "learning_rate", "grad_norm", "weight_norm", "update_norm")
+
+
+class Journal:
+    """Writes train and eval rows of one run.
+
+    Args:
+        folder: `records.RunFolder`.
+        kept_rows: rows that a resumed run keeps. TensorBoard's scalars are made anew from them, so that no update
+            appears twice there either; a profile stays.
+        epochs_per_update: B / N; rows carry epoch = update x B / N.
+        log_every_steps: updates between two train rows; the last row of the run is always written.
+    """
+
+    def __init__(self, folder, kept_rows, *, epochs_per_update, log_every_steps):
+        self._folder = folder
+        self._epochs_per_update = epochs_per_update
+        self._every = log_every_steps
+        for events in (folder.path / "tensorboard").glob("events.out.*"):
+            events.unlink()
+        self._writer = tf.summary.create_file_writer(str(folder.path / "tensorboard"))
+        self._scalars(kept_rows)
+
+    def train(self, metrics, last=False):
+        """Rows of updates: NumPy [n, len(METRICS)]; `last` when the run ends with them."""
+        rows = []
+        for i, values in enumerate(metrics):
+            named = dict(zip(METRICS, values.tolist()))
+            # A refused update was tried and not counted: its row stands at the update that it would have been.
+            step = int(named["update"]) + (0 if named["applied"] else 1)
+            if step % self._every == 0 or (last and i == len(metrics) - 1):
+                scalars = {name: named[name] for name in _SCALARS}
+                rows.append({"kind": "train", "step": step, "epoch": step * self._epochs_per_update, **scalars})
+        self._write(rows)
+
+    def evaluation(self, split, step, result):
+        """A row of one split's accuracy, top5 and loss after `step` updates."""
+        epoch = step * self._epochs_per_update
+        self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result}])
+
+    def close(self):
+        """Flushes and closes the TensorBoard file."""
+        self._writer.close()
+
+    def _write(self, rows):
+        self._folder.append_metrics(rows)
+        self._scalars(rows)
+
+    def _scalars(self, rows):
+        with self._writer.as_default():
+            for row in rows:
+                prefix = "train" if row["kind"] == "train" else row["split"]
+                for name, value in row.items():
+                    if name not in ("kind", "split", "step", "epoch"):
+                        value = np.nan if value is None else value
+                        tf.summary.scalar(f"{prefix}/{name}", value, step=row["step"])
+        self._writer.flush()

@@ -1,0 +1,256 @@
+"""The loop: the only composer of data, step, evaluation, checkpoints and run folder."""
+
+import dataclasses
+import math
+import resource
+import signal
+import sys
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from .. import data
+from ..data.order import Stream
+from ..data.padding import training_micro_batches
+from ..records import RunFolder
+from ..settings import Refusal
+from .assemble import Assembly
+from .checkpoint import Checkpoints
+from .divergence import LossTrend, first_bad
+from .evaluate import Evaluation
+from .journal import Journal
+from .profile import Profile
+from .progress import Progress
+from .speed import Speed
+from .step import METRICS
+from .stop_signal import StopSignal
+
+EXIT_CODES = {"done": 0, "diverged": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+        status: "done", "diverged", "interrupted" or "dry run".
+        run_dir: path of the run folder.
+        final: as in status.json; empty unless the run has ended.
+        exit_code: 0 done, 3 diverged, 130 or 143 interrupted by SIGINT or SIGTERM.
+        repeated: True when the run had ended before and nothing was done.
+        model: the trained Keras model; None where nothing was trained.
+    """
+
+    status: str
+    run_dir: str
+    final: dict
+    exit_code: int
+    repeated: bool = False
+    model: Any = None
+
+
+def train(settings, *, splits=None, command_line=()):
+    """One run: settings in, run folder out. Called again it goes on where it stopped.
+
+    Args:
+        settings: `Settings`.
+        splits: what `data.load(settings)` gives, if it was loaded before.
+        command_line: words to note in versions.json.
+
+    Returns:
+        Result. A run that had ended before is not repeated: its result is read from the folder.
+
+    Raises:
+        Refusal: data, run folder, devices or layout do not fit; nothing was created.
+    """
+    folder = RunFolder(settings.run_dir)
+    problems = folder.problems(settings)
+    if not problems and (ended := finished(folder)):
+        return ended
+    try:
+        splits = splits or data.load(settings)
+    except Refusal as refusal:
+        problems = [*problems, *refusal.problems]
+    if problems:
+        raise Refusal(problems)
+    assembly = Assembly(settings)
+    print(assembly.describe(), file=sys.stderr, flush=True)
+    folder.create(settings)
+    folder.write_schedule(assembly.schedule_rows())
+    folder.write_versions(
+        command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
+    )
+    if settings.dry_run:
+        return Result("dry run", str(folder.path), {}, 0)
+    with StopSignal() as stop:
+        try:
+            return _Training(assembly, splits, folder, stop).go()
+        except BaseException as error:
+            folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
+            raise
+
+
+def finished(folder):
+    """The Result of a run that has ended in `folder` (a RunFolder), or None."""
+    status = folder.read_status()
+    if status.get("status") not in EXIT_CODES:
+        return None
+    return Result(status["status"], str(folder.path), status["final"], EXIT_CODES[status["status"]], repeated=True)
+
+
+class _Training:
+    """One process's part of a run: from where the last checkpoint left it to its end, or to a signal."""
+
+    def __init__(self, assembly, splits, folder, stop):
+        settings = assembly.settings
+        self.assembly, self.settings, self.folder, self.stop = assembly, settings, folder, stop
+        self.total = settings.total_updates
+        self.started = time.monotonic()
+        self.seconds_before = folder.read_status().get("wall_seconds") or 0.0
+        self.checkpoints = Checkpoints(
+            folder.path / "checkpoints",
+            identity={
+                "experiment": settings.experiment_hash(),
+                "total_updates": self.total,
+                "train_examples": settings.train_examples,
+                "seed": settings.seed,
+            },
+            keep=settings.keep_checkpoints,
+            model=assembly.model,
+            optimizer=assembly.optimizer,
+        )
+        self.done, notes = self.checkpoints.restore_latest(warn=lambda text: print(text, file=sys.stderr))
+        self.trend = LossTrend(settings.batch_size, self.total, notes.get("losses"))
+        self.best = notes.get("best")
+        self.results = notes.get("results", {})
+        self.journal = Journal(
+            folder, folder.drop_metrics_after(self.done), epochs_per_update=1 / settings.updates_per_epoch,
+            log_every_steps=settings.log_every_steps,
+        )
+        self.evaluations = {
+            split: Evaluation(assembly.strategy, assembly.model, examples, settings.eval_batch_size)
+            for split, examples in (("validation", splits.validation), ("test", splits.test)) if examples is not None
+        }
+        # With a validation split the test split is read once, at the end.
+        self.watched = "validation" if "validation" in self.evaluations else "test"
+        self.speed = Speed(settings.batch_size)
+        stream = Stream(settings.seed, settings.train_examples, settings.shuffle)
+        dataset = training_micro_batches(splits.train, stream, assembly.layout, self.done, self.total)
+        self.iterator = iter(assembly.strategy.distribute_datasets_from_function(lambda context: dataset))
+
+    def go(self):
+        settings, layout = self.settings, self.assembly.layout
+        self._write_status("running", micro_batch_size=layout.micro_batch_size, micro_batches=layout.rounds,
+                           replicas=layout.replicas, padding_per_update=layout.padding)
+        with (
+            Progress(self.total, self.done) as self.progress,
+            Profile(settings.profile_steps, self.folder.path / "tensorboard") as profile,
+        ):
+            if self.done:
+                self.progress.say(f"Going on at update {self.done:,} of {self.total:,}.")
+            while self.done < self.total:
+                count = min(self.speed.updates_per_loop(settings.steps_per_loop), self._next_stop() - self.done,
+                            profile.limit(self.done))
+                with profile.updates(self.done, count), self.speed.measure(count):
+                    metrics = self.assembly.step(self.iterator, count)
+                bad, what = first_bad(metrics)
+                metrics = metrics if bad is None else metrics[: bad + 1]
+                self.journal.train(metrics, last=bad is not None or self.done + count == self.total)
+                self.trend.add(metrics[:, METRICS.index("loss")])
+                if bad is not None:
+                    # The update was refused, or its weights overflowed: either way nothing after it was applied.
+                    self.done += bad
+                    return self._end("diverged", f"{what} was not finite at update {self.done + 1}")
+                self.done += count
+                self._show(metrics[-1])
+                if self._evaluation_is_due():
+                    self._evaluate(self.watched)
+                if self.done % settings.checkpoint_every_steps == 0 and self.done < self.total:
+                    self._save()
+                if self.stop.received and self.done < self.total:
+                    return self._interrupted()
+            return self._finish()
+
+    # When the host has something to do.
+
+    def _next_stop(self):
+        every = self.settings.checkpoint_every_steps
+        return min(self.total, (self.done // every + 1) * every, self._next_evaluation(self.done))
+
+    def _next_evaluation(self, done):
+        """The first update after `done` with which another `eval_every_epochs` epochs are complete."""
+        period = self.settings.eval_every_epochs * self.settings.updates_per_epoch
+        # Rounded, so that a period such as 7.000000000001 does not slip to the next update.
+        return max(done + 1, math.ceil(round((math.floor(round(done / period, 9)) + 1) * period, 6)))
+
+    def _evaluation_is_due(self):
+        return self.done == self.total or self._next_evaluation(self.done - 1) == self.done
+
+    # What it does.
+
+    def _evaluate(self, split):
+        result = self.evaluations[split]()
+        self.results[split] = result
+        self.journal.evaluation(split, self.done, result)
+        self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, "
+                          f"loss {result['loss']:.4f}")
+        if split == "validation" and (self.best is None or result["accuracy"] > self.best["validation_accuracy"]):
+            self.best = {"step": self.done, "validation_accuracy": result["accuracy"],
+                         "validation_loss": result["loss"]}
+        self._write_status("running")
+
+    def _save(self):
+        self.checkpoints.save(
+            self.done, {"losses": self.trend.notes(), "best": self.best, "results": self.results}
+        )
+        self._write_status("running")
+
+    def _show(self, row):
+        named = dict(zip(METRICS, row))
+        self.progress.advance(self.done, f"epoch {self._epoch():.4g}  loss {named['loss']:.4f}  rate "
+                                         f"{named['learning_rate']:.4g}  {self.speed.images_per_second:,.0f} images/s")
+
+    def _epoch(self):
+        return self.done / self.settings.updates_per_epoch
+
+    # How a run ends.
+
+    def _finish(self):
+        for split in self.evaluations:
+            # The last checkpoint brings its results along: after a kill just then nothing is read a second time.
+            if split not in self.results:
+                self._evaluate(split)
+        self._save()
+        if not self.trend.fell:
+            return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "
+                                         f"{self.trend.first:.4f}")
+        return self._end("done", None)
+
+    def _interrupted(self):
+        self._save()
+        name = signal.Signals(self.stop.received).name
+        self._write_status("interrupted", reason=f"{name}; the same command goes on at update {self.done}")
+        self.journal.close()
+        self.progress.say(f"{name}: saved at update {self.done:,}; the same command goes on from there.")
+        return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, model=self.assembly.model)
+
+    def _end(self, status, reason):
+        final = {"train_loss": self.trend.last}
+        for split, result in self.results.items():
+            final |= {f"{split}_accuracy": result["accuracy"], f"{split}_loss": result["loss"]}
+            if split == "test" and "top5" in result:
+                final["test_top5"] = result["top5"]
+        self._write_status(status, reason=reason, final=final)
+        self.journal.close()
+        return Result(status, str(self.folder.path), final, EXIT_CODES[status], model=self.assembly.model)
+
+    def _write_status(self, status, **fields):
+        best = {"best": self.best} if self.best else {}
+        self.folder.write_status(
+            status=status, step=self.done, total_steps=self.total,
+            wall_seconds=round(self.seconds_before + time.monotonic() - self.started, 3),
+            images_per_second=round(self.speed.images_per_second, 1),
+            peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            **{"reason": None, **best, **fields},
+        )

@@ -1,0 +1,111 @@
+"""`--micro_batch_size=auto`: the largest micro-batch that memory holds, among those that hold the batch-norm groups.
+
+It never changes the batch, the groups or the result; it is layout.
+"""
+
+import os
+import pathlib
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from .. import replica
+from ..layout import Layout, micro_batch_sizes
+from .accumulate import micro_batch_sums
+
+#: Beyond a few hundred examples a CPU or a GPU is busy and a larger micro-batch only costs memory
+#: (scripts/bench_step.py prints the speed by micro-batch).
+LARGEST = 512
+#: Share of the memory that is free now which activations may take; the rest is for input, evaluation and the system.
+SHARE = 0.5
+_TRIALS = (16, 64)
+
+
+def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
+    """The micro-batch size of a run, and why.
+
+    On a CPU from a measured forward and backward pass: bytes per example against the free memory. On a GPU by
+    exception: the largest candidate that does not run out of memory.
+
+    Returns:
+        (size, reason): int and a sentence.
+    """
+    replicas = strategy.num_replicas_in_sync
+    candidates = micro_batch_sizes(batch_size, replicas, span, LARGEST)
+    trial = _Trial(model, image_shape, span)
+    if tf.config.list_physical_devices("GPU"):
+        for size in reversed(candidates):
+            try:
+                trial(size)
+                return size, "the largest tried that did not run out of GPU memory"
+            except tf.errors.ResourceExhaustedError:
+                continue
+        return candidates[0], "the smallest that holds the batch-norm groups; larger ones ran out of GPU memory"
+    per_example = trial.bytes_per_example()
+    budget = SHARE * available_memory() / replicas
+    fitting = [size for size in candidates if size * per_example <= budget]
+    reason = f"measured {per_example / 2**20:.2f} MiB an example, {budget / 2**30:.1f} GiB a replica to spend"
+    return (fitting or candidates)[-1 if fitting else 0], reason
+
+
+class _Trial:
+    """A forward and backward pass on black images; changes nothing, since inside a view layers keep no state."""
+
+    def __init__(self, model, image_shape, span):
+        self._model, self._shape, self._span = model, tuple(image_shape), span
+        self._run = tf.function(self._pass)
+
+    def __call__(self, size):
+        self._run(tf.zeros((size, *self._shape)), tf.zeros([size], tf.int32)).numpy()
+
+    def _pass(self, images, labels):
+        size = images.shape[0]
+        view = replica.View(
+            layout=Layout(size, size, 1, self._span),
+            positions=tf.range(size, dtype=tf.int64),
+            weights=tf.ones([size]),
+            update=tf.constant(0, tf.int64),
+            seed=0,
+            all_reduce_sum=lambda tensor: tensor,
+        )
+        gradients, _, _ = micro_batch_sums(self._model, view, images, labels, 0.0)
+        return tf.linalg.global_norm(gradients)
+
+    def bytes_per_example(self):
+        """The slope of peak memory between two sizes; the first one pays for what TensorFlow sets up once."""
+        self(_TRIALS[0])
+        before = _resident("VmRSS")
+        _reset_peak()
+        self(_TRIALS[1])
+        # Memory freed after the first pass is used again, so the slope is taken from the larger pass as a whole.
+        grown = max(0, _resident("VmHWM") - before) / (_TRIALS[1] - _TRIALS[0])
+        # A pass too small to see still holds its input and its gradient.
+        return max(grown, 8 * np.prod(self._shape))
+
+
+def available_memory():
+    """Bytes that can be used now: the kernel's estimate, or the control group's limit where that is lower."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    meminfo = pathlib.Path("/proc/meminfo")
+    if meminfo.exists():
+        found = [int(re.search(r"MemAvailable:\s+(\d+)", meminfo.read_text()).group(1)) * 1024]
+    limit, used = pathlib.Path("/sys/fs/cgroup/memory.max"), pathlib.Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        found.append(max(0, int(limit.read_text()) - int(used.read_text())))
+    return min(found)
+
+
+def _resident(field):
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text())
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def _reset_peak():
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # not Linux, or not allowed: the peak since the start is an upper bound

@@ -1,0 +1,67 @@
+"""How far a run is: a bar with the time left on a terminal, one plain line every few seconds elsewhere."""
+
+import sys
+import time
+
+import rich.console
+import rich.progress
+
+
+class Progress:
+    """Shows updates done out of a total; a context manager.
+
+    Args:
+        total: updates in all.
+        done: updates done before (a resumed run).
+        stream: where to write; a bar only when it is a terminal, since carriage returns ruin a log.
+        seconds_between_lines: of the plain form.
+    """
+
+    def __init__(self, total, done=0, *, stream=None, seconds_between_lines=10.0):
+        self._stream = stream or sys.stderr
+        self._total, self._first = total, done
+        self._started = self._last_line = time.monotonic()
+        self._seconds_between_lines = seconds_between_lines
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("update {task.completed:,}/{task.total:,}"),
+                rich.progress.BarColumn(),
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.TimeRemainingColumn(),
+                console=rich.console.Console(file=self._stream),
+            )
+            self._task = self._bar.add_task("starting", total=total, completed=done)
+
+    def __enter__(self):
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, done, description):
+        """Says that `done` updates are done; `description` is a few words (epoch, loss, speed)."""
+        if self._bar:
+            self._bar.update(self._task, completed=done, description=description)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self._seconds_between_lines:
+            self._last_line = now
+            left = (now - self._started) / max(1, done - self._first) * (self._total - done)
+            self.say(f"update {done:,}/{self._total:,}  {description}  {_duration(left)} left")
+
+    def say(self, text):
+        """A line that stays."""
+        if self._bar:
+            self._bar.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,37 @@
+"""How fast updates are, and how many of them make a loop."""
+
+import contextlib
+import time
+
+#: Seconds between two looks at the metrics that `--steps_per_loop=auto` aims for.
+SECONDS_PER_LOOP = 0.5
+
+
+class Speed:
+    """Images per second of the updates alone, and how many of them make a loop of the wanted length."""
+
+    def __init__(self, batch_size):
+        self._batch_size = batch_size
+        self._loops, self._updates, self._seconds = 0, 0, 0.0
+        self._per_loop = 1
+
+    @contextlib.contextmanager
+    def measure(self, updates):
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        if self._loops == 1:
+            # The first call traced the graph; it counts only while it is all there is.
+            self._updates, self._seconds = 0, 0.0
+        self._loops += 1
+        self._updates += updates
+        self._seconds += seconds
+        if self._loops > 1:
+            self._per_loop = max(1, min(2 * self._per_loop, int(SECONDS_PER_LOOP / (seconds / updates))))
+
+    def updates_per_loop(self, setting):
+        return self._per_loop if setting == "auto" else setting
+
+    @property
+    def images_per_second(self):
+        return self._updates * self._batch_size / self._seconds if self._seconds else 0.0

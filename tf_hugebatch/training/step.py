@@ -1,0 +1,137 @@
+"""The step: one optimizer update from K micro-batches on R replicas, and many updates in one call.
+
+    for k in tf.range(K): strategy.run(accumulate, (next(iterator), k == 0))     gradient, loss and batch-norm sums
+    strategy.run(apply)                                                          one reduce, one update, one metrics row
+
+All of it is one tf.function in cross-replica context. The input arrives a micro-batch at a time, so memory does not
+grow with the batch; every example weighs 1 / B, so an update does not depend on how the batch was cut (promise 1 of
+the design).
+"""
+
+import tensorflow as tf
+
+from .. import replica
+from .accumulate import Accumulators, batch_norm_layers, micro_batch_sums
+
+#: Columns of the tensor that `Step.__call__` returns, one row per update.
+METRICS = (
+    "update",  # updates done after this one
+    "loss",  # mean over the global batch, as optimised (with label smoothing), before the update
+    "accuracy",  # of the same forward passes
+    "learning_rate",
+    "grad_norm",  # global norm after the reduce, before clipping
+    "weight_norm",  # before the update
+    "update_norm",  # ||w_after - w_before||
+    "applied",  # 1, or 0 when the non-finite guard kept the update back
+)
+
+
+class Step:
+    """Runs updates of `model` by `optimizer`; the only place that knows how one is put together.
+
+    Args:
+        strategy: a tf.distribute.Strategy; model and optimizer were created in its scope.
+        model: a built Keras model with trainable variables.
+        optimizer: an optimizer of this package, built or not.
+        layout: `layout.Layout`, how a global batch is cut; its replicas equal the strategy's.
+        seed: int, keys dropout.
+        label_smoothing: in [0, 1).
+
+    Attributes:
+        first_bad_update: int64 variable, -1, or the number of updates done before the first one with a non-finite loss,
+            gradient or weight norm. From then on nothing changes any more: weights, slots, moving statistics, the
+            update count.
+
+    Raises:
+        ValueError: the layout's replicas are not the strategy's, or the model carries losses of its own.
+    """
+
+    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0):
+        if strategy.num_replicas_in_sync != layout.replicas:
+            raise ValueError(
+                f"The layout has {layout.replicas} replica(s) but the strategy {strategy.num_replicas_in_sync}; "
+                f"make the layout with replicas=strategy.num_replicas_in_sync."
+            )
+        if model.losses:
+            raise ValueError(
+                f"The model adds {len(model.losses)} loss(es) of its own (a regulariser?), which the step would "
+                f"ignore; use the optimizer's weight_decay."
+            )
+        self.strategy, self.model, self.optimizer = strategy, model, optimizer
+        self.layout, self.seed, self.label_smoothing = layout, seed, label_smoothing
+        self._batch_norm_layers = batch_norm_layers(model)
+        with strategy.scope():
+            optimizer.build(model.trainable_variables)
+            self._sums = Accumulators(model, layout.rounds)
+            self.first_bad_update = tf.Variable(
+                -1, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+            )
+        self._run = tf.function(self._updates, reduce_retracing=True)
+
+    def __call__(self, iterator, updates):
+        """Runs `updates` updates.
+
+        Args:
+            iterator: yields dicts of a micro-batch per replica: image, label, position, weight (`data/padding.py`).
+            updates: int, at least 1.
+
+        Returns:
+            float64 NumPy array [updates, len(METRICS)].
+        """
+        return self._run(iterator, tf.constant(updates, tf.int32)).numpy()
+
+    # Cross-replica context.
+
+    def _updates(self, iterator, updates):
+        rows = tf.TensorArray(tf.float64, size=updates, element_shape=[len(METRICS)])
+        for i in tf.range(updates):
+            for round_ in tf.range(self.layout.rounds):
+                self.strategy.run(self.accumulate, args=(next(iterator), tf.equal(round_, 0)))
+            row = self.strategy.run(self.apply)
+            rows = rows.write(i, self.strategy.experimental_local_results(row)[0])
+        return rows.stack()
+
+    # Replica context.
+
+    def accumulate(self, micro_batch, first):
+        """One micro-batch on one replica; adds to this replica's sums, or starts them anew with the `first`."""
+        view = replica.View(
+            layout=self.layout,
+            positions=micro_batch["position"],
+            weights=micro_batch["weight"],
+            update=self._updates_done(),
+            seed=self.seed,
+            all_reduce_sum=_all_reduce_sum,
+        )
+        self._sums.add(first, *micro_batch_sums(
+            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing
+        ))
+
+    def apply(self):
+        """The end of an update on one replica; returns the metrics row, float64 [len(METRICS)], equal on all."""
+        # The one cross-replica sum: gradients and statistics of the global-batch mean.
+        gradients, statistics, scalars = self._sums.summed(_all_reduce_sum)
+        loss, accuracy = tf.unstack(scalars)
+        learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
+        update = self._updates_done()
+        first_bad = self.first_bad_update.read_value()
+        # Sticky: once an update was refused, every later one is.
+        ok = tf.logical_and(first_bad < 0, tf.math.is_finite(loss))
+        result = self.optimizer.apply_reduced(gradients, self.model.trainable_variables, ok=ok)
+        applied = result["applied"] > 0
+        for layer, (mean, variance) in zip(self._batch_norm_layers, map(tf.unstack, statistics)):
+            layer.update_moving_statistics(mean, variance, applied)
+        # Weights whose norm overflows can still give a finite loss next time, so they count as bad here.
+        good = applied & tf.math.is_finite(result["weight_norm"]) & tf.math.is_finite(result["update_norm"])
+        self.first_bad_update.assign(tf.where(good | (first_bad >= 0), first_bad, update))
+        return tf.stack([tf.cast(value, tf.float64) for value in (
+            update + tf.cast(applied, tf.int64), loss, accuracy, learning_rate,
+            result["grad_norm"], result["weight_norm"], result["update_norm"], result["applied"],
+        )])
+
+    def _updates_done(self):
+        return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
+
+
+def _all_reduce_sum(value):
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)

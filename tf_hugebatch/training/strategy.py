@@ -1,0 +1,55 @@
+"""Which devices a run uses."""
+
+import tensorflow as tf
+
+
+def make_strategy(name, num_replicas=None):
+    """The tf.distribute strategy of a run.
+
+    Args:
+        name: "one": one device; "mirrored": synchronous replicas on this machine; "auto": mirrored when there is more
+            than one GPU or `num_replicas` asks for it, else one.
+        num_replicas: how many replicas; without an accelerator, that many logical CPU devices are made, which needs
+            a TensorFlow that has not started yet. None: every GPU.
+
+    Returns:
+        a tf.distribute.Strategy.
+
+    Raises:
+        ValueError: more replicas than devices, and TensorFlow has already started; or mirrored without any GPU and
+            without `num_replicas`.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if name == "auto":
+        name = "mirrored" if (num_replicas or len(gpus)) > 1 else "one"
+    if name == "one":
+        # OneDeviceStrategy, not the default strategy: the same distributed code path, minus the others.
+        return tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
+    if gpus:
+        count = num_replicas or len(gpus)
+        if count > len(gpus):
+            raise ValueError(f"num_replicas={count} but this machine has {len(gpus)} GPU(s); ask for at most that many.")
+        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(count)])
+    if num_replicas is None:
+        raise ValueError(
+            "strategy=mirrored found no GPU and so does not know how many replicas to make; add --num_replicas=4 to "
+            "split the CPU into logical devices, or use --strategy=one."
+        )
+    return tf.distribute.MirroredStrategy(
+        _logical_cpus(num_replicas), cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+def _logical_cpus(count):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    configured = tf.config.get_logical_device_configuration(cpu)
+    if configured is None or len(configured) < count:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        except RuntimeError as error:
+            raise ValueError(
+                f"num_replicas={count} but TensorFlow has already started with "
+                f"{len(tf.config.list_logical_devices('CPU'))} logical CPU device(s) in this process; set the number "
+                f"before its first operation, or start a new process."
+            ) from error
+    return [f"CPU:{i}" for i in range(count)]
