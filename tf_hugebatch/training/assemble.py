@@ -20,15 +20,17 @@ class Assembly:
 
     Args:
         settings: `Settings`.
+        earlier: status.json of the run that goes on, or {}. With `--micro_batch_size=auto` its choice stands while the
+            replicas do, so that a resumed run is the same bit for bit, however much memory is free now.
 
     Attributes:
         strategy, replicas, model, schedule, optimizer, layout, step: what their names say.
 
     Raises:
-        Refusal: devices or layout do not fit the settings.
+        Refusal: devices, layout or optimizer do not fit the settings or each other (an exclusion matches nothing).
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings, earlier):
         self.settings = settings
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -42,21 +44,27 @@ class Assembly:
             self.model = row.resolve()(classes=registry.find("dataset", settings.dataset).facts["classes"],
                                        seed=settings.seed)
             self.schedule = schedules.build(settings)
-            self.optimizer = optimizers.get(
-                settings.optimizer, learning_rate=self.schedule, **settings.optimizer_arguments()
-            )
-        self.layout, self.layout_reason = self._choose_layout()
+            try:
+                self.optimizer = optimizers.get(
+                    settings.optimizer, learning_rate=self.schedule, **settings.optimizer_arguments()
+                )
+                self.optimizer.build(self.model.trainable_variables)
+            except ValueError as error:
+                raise Refusal([str(error)]) from error
+        self.layout, self.layout_reason = self._choose_layout(earlier)
         self.step = Step(
             strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
             seed=settings.seed, label_smoothing=settings.label_smoothing,
         )
 
-    def _choose_layout(self):
+    def _choose_layout(self, earlier):
         settings, reason = self.settings, "given"
         size = settings.micro_batch_size
         span = None
         if batch_norm_layers(self.model):
             span = size if settings.norm == "local" else settings.bn_span
+        if size == "auto" and earlier.get("replicas") == self.replicas:
+            size, reason = earlier["micro_batch_size"], "as it was"
         if size == "auto":
             size, reason = choose_micro_batch_size(
                 self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span

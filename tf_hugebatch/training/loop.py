@@ -74,7 +74,7 @@ def train(settings, *, splits=None, command_line=()):
         problems = [*problems, *refusal.problems]
     if problems:
         raise Refusal(problems)
-    assembly = Assembly(settings)
+    assembly = Assembly(settings, folder.read_status())
     print(assembly.describe(), file=sys.stderr, flush=True)
     folder.create(settings)
     folder.write_schedule(assembly.schedule_rows())

@@ -1,0 +1,72 @@
+"""A model trained with fit, saved, and loaded in a process that has imported nothing else makes the same next update."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tf_hugebatch as hb
+
+NEXT_UPDATE = """
+import sys
+import numpy as np
+{load}
+data = np.load(sys.argv[2])
+model.train_on_batch(data["x"], data["y"])
+np.savez(sys.argv[3], *[w for w in model.get_weights()], *[v.numpy() for v in model.optimizer.variables])
+"""
+LOADERS = {
+    "hb.load_model": "import tf_hugebatch as hb\nmodel = hb.load_model(sys.argv[1])",
+    "keras.models.load_model": "import keras, tf_hugebatch.keras_objects\nmodel = keras.models.load_model(sys.argv[1])",
+}
+
+
+def trained_model():
+    """Batch norm, LARS and a schedule with a warm-up, a few updates in; no randomness is left in the next one."""
+    model = keras.Sequential([
+        keras.Input((6, 6, 1)),
+        keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.GlorotUniform(seed=1)),
+        hb.layers.GhostBatchNormalization(span=4),
+        keras.layers.Flatten(),
+        hb.layers.Dropout(0.0),
+        keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(seed=2)),
+    ])
+    schedule = hb.schedules.Warmup(steps=3, after=hb.schedules.Polynomial(5.0, steps=20))
+    model.compile(
+        optimizer=hb.optimizers.LARS(schedule, weight_decay=1e-3, clip_global_norm=1.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(24, 6, 6, 1)).astype(np.float32), generator.integers(0, 3, 24)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return model, x[:8], y[:8]
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_the_next_update_of_a_loaded_model_is_the_same(loader, tmp_path):
+    model, x, y = trained_model()
+    model.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "batch.npz", x=x, y=y)
+    model.train_on_batch(x, y)
+    expected = [*model.get_weights(), *[variable.numpy() for variable in model.optimizer.variables]]
+    root = pathlib.Path(hb.__file__).parent.parent
+    subprocess.run(
+        [sys.executable, "-c", NEXT_UPDATE.format(load=LOADERS[loader]), *(
+            str(tmp_path / name) for name in ("m.keras", "batch.npz", "after.npz"))],
+        check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True,
+    )
+    after = np.load(tmp_path / "after.npz")
+    assert len(after.files) == len(expected)
+    for name, value in zip(after.files, expected):
+        np.testing.assert_array_equal(after[name], value)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="safe"):
+        hb.load_model(tmp_path / "m.keras")
