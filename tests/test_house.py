@@ -1,0 +1,144 @@
+"""The house rules that a machine can read: floors, light imports, one place for each thing, module size."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "tf_hugebatch"
+
+# Lower floors first. On floor 1 each folder or file may also import from those before it.
+FLOORS = {
+    0: ("registry", "published", "durations", "layout", "settings", "fields", "parsers", "levels", "rules",
+        "command_line", "records", "runs"),
+    1: ("replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
+    3: ("training",),
+    5: ("reports",),
+    6: ("mnist_main", "one_run"),
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+HEAVY = {"tensorflow", "keras", "tf_keras", "tensorboard", "tensorflow_datasets"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 300
+
+
+def name_of(path):
+    """'training/loop.py' -> ('training', 'loop'); the package itself is ()."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def place_of(path):
+    """The folder or file on a floor that a module belongs to; None for the package's own __init__."""
+    return (name_of(path) or (None,))[0]
+
+
+def imports_of(path, at_import_only=False):
+    """Absolute dotted names that a module imports, wherever in it, or only what its own import brings."""
+    tree = ast.parse(path.read_text())
+    inside = {node for function in ast.walk(tree) if isinstance(function, (ast.FunctionDef, ast.Lambda))
+              for node in ast.walk(function)} if at_import_only else set()
+    folder = path.relative_to(PACKAGE.parent).parent.parts
+    for node in ast.walk(tree):
+        if node in inside:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[: len(folder) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def inner_imports_of(path):
+    """Places of the package that a module imports from."""
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == PACKAGE.name and len(parts) > 1:
+            yield parts[1]
+
+
+def identify(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def test_every_module_has_a_floor():
+    assert {place_of(path) for path in MODULES} - {None} == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if place_of(path)], ids=identify)
+def test_imports_go_down_or_left(path):
+    here = place_of(path)
+    for there in inner_imports_of(path):
+        if there == here:
+            continue
+        assert there in FLOOR_OF, f"{identify(path)} imports {there}, which is on no floor"
+        assert FLOOR_OF[there] <= FLOOR_OF[here], f"{identify(path)} imports {there} from a higher floor"
+        if FLOOR_OF[here] == 1 == FLOOR_OF[there]:
+            left = FLOORS[1][: FLOORS[1].index(here)]
+            assert there in left, f"{identify(path)} imports {there}, to its right"
+
+
+def test_the_package_itself_imports_nothing_of_its_own_or_heavy():
+    [path] = [path for path in MODULES if not name_of(path)]
+    assert {name.split(".")[0] for name in imports_of(path)} <= {"importlib"}
+
+
+LIGHT = [path for path in MODULES if FLOOR_OF.get(place_of(path)) in (0, 5, 6)]
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=identify)
+def test_floor_0_reports_and_mains_import_no_tensorflow(path):
+    for name in imports_of(path):
+        assert name.split(".")[0] not in HEAVY, f"{identify(path)} imports {name}"
+    # A main reaches the training floor only inside a function, after it has refused what is to be refused.
+    if FLOOR_OF[place_of(path)] == 6:
+        for name in imports_of(path, at_import_only=True):
+            assert not name.startswith("tf_hugebatch.training"), f"{identify(path)} imports {name} at once"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=identify)
+def test_modules_are_short(path):
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_no_module_is_a_drawer():
+    drawers = {"utils", "util", "helpers", "misc", "common"}
+    assert not [path for path in MODULES if drawers & set(name_of(path))]
+
+
+def files_with(test):
+    return {identify(path) for path in MODULES if test(path)}
+
+
+def test_flags_are_made_in_one_place():
+    users = files_with(lambda path: any(name.startswith("absl") for name in imports_of(path)))
+    assert users == {"command_line.py"}
+
+
+def asks_for_a_keras_version(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        # keras.__version__, keras.version(), tf.__version__, and names imported from them.
+        if isinstance(node, ast.Attribute) and node.attr in ("__version__", "version", "VERSION"):
+            if isinstance(node.value, ast.Name) and node.value.id in ("keras", "tf", "tensorflow"):
+                return True
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            package = (getattr(node, "module", None) or "").split(".")[0]
+            if package in HEAVY and {alias.name for alias in node.names} & {"__version__", "version"}:
+                return True
+    return False
+
+
+def test_only_the_seam_knows_keras_versions():
+    assert files_with(asks_for_a_keras_version) <= {"optimizers/base.py", "keras_versions.py"}
+
+
+def holds_a_number_of_the_paper(path):
+    """The paper's own batch sizes and accuracies that no other meaning in this package shares."""
+    numbers = {node.value for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.Constant) and isinstance(node.value, (int, float))}
+    return bool(numbers & {32768, 819200, 25000, 1281167, 60000})
+
+
+def test_only_published_holds_numbers_of_the_paper():
+    assert files_with(holds_a_number_of_the_paper) == {"published.py"}

@@ -1,0 +1,154 @@
+"""The main program, in process: what it refuses, what it prints, and its exit codes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tf_hugebatch import data, mnist_main, one_run
+
+
+def main(*words, dataset="mnist5k"):
+    return one_run.main(list(words), program="mnist_main", description="Train.", dataset=dataset)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty current folder, so that whatever is written without a path can be seen."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch):
+    def train(*_, **__):
+        raise AssertionError("training began")
+    monkeypatch.setattr("tf_hugebatch.training.loop.train", train)
+
+
+def refused(capsys, *words, **options):
+    """The problems of a refused command line, one text each."""
+    assert main(*words, **options) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, *problems, last = said.err.splitlines()
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    assert first.startswith(f"Refused: {count}.") and "nothing was written" in first
+    assert "--help" in last and all(problem.startswith("  * ") for problem in problems)
+    return problems
+
+
+def everything_in(folder):
+    return sorted(path for path in folder.rglob("*"))
+
+
+def test_all_problems_are_named_at_once_and_nothing_is_created(elsewhere, capsys, nothing_trains):
+    (elsewhere / "notes").mkdir()
+    (elsewhere / "notes" / "mine.txt").write_text("not a run")
+    before = everything_in(elsewhere)
+    words = ("--optimizer=larz", "--trust_bounds=2,1", "--learning_rate=-1", "--micro_batch_size=0",
+             "--label_smoothing=1.5", "--batch_size=4001", "--train_steps=2", "--shedule=cosine",
+             "--run_dir=notes")
+    problems = refused(capsys, "--epochs=1", *words)
+    for part in ("larz", *words[1:]):
+        assert sum(part in problem for problem in problems) == 1, part
+    assert len(problems) == 9
+    assert everything_in(elsewhere) == before
+
+
+def test_bad_data_and_bad_flags_are_in_one_message(elsewhere, capsys, nothing_trains):
+    folder = elsewhere / "data"
+    folder.mkdir()
+    np.savez(folder / "mnist.npz", x_train=np.zeros((5, 28, 28), np.uint8), y_train=np.zeros(5, np.uint8))
+    whole = (folder / "mnist.npz").read_bytes()
+    for content in (whole, whole[: len(whole) // 2]):  # arrays that are not MNIST's; a truncated file
+        (folder / "mnist.npz").write_bytes(content)
+        before = everything_in(elsewhere)
+        problems = refused(capsys, "--dataset=mnist", f"--data_dir={folder}", "--schedule=cosinus")
+        assert any("mnist.npz" in problem or str(folder) in problem for problem in problems)
+        assert any("cosinus" in problem for problem in problems)
+        assert everything_in(elsewhere) == before
+
+
+def test_a_data_dir_that_is_not_there_is_named_once(elsewhere, capsys, nothing_trains):
+    [problem] = refused(capsys, "--dataset=mnist", "--data_dir=not/there", "--run_dir=r")
+    assert "--data_dir=not/there" in problem and "no such folder" in problem
+    assert everything_in(elsewhere) == []
+
+
+def test_a_refused_command_line_downloads_nothing(elsewhere, capsys, nothing_trains, monkeypatch):
+    def download():
+        raise AssertionError("a download began")
+    monkeypatch.setattr("tf_hugebatch.data.mnist.download", download)
+    [problem] = refused(capsys, "--seed=-1", dataset="mnist")
+    assert "--seed=-1" in problem
+
+
+def test_devices_that_are_not_there_are_refused_before_anything_is_created(elsewhere, capsys):
+    import tensorflow as tf
+
+    available = len(tf.config.list_logical_devices("CPU"))
+    assert main("--strategy=mirrored", f"--num_replicas={available + 1}", "--train_steps=2") == 2
+    said = capsys.readouterr().err
+    assert f"num_replicas={available + 1}" in said and f"{available} logical CPU" in said
+    assert everything_in(elsewhere) == []
+
+
+def test_help_exits_0(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mnist_main", "--batch_size=nonsense", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        mnist_main.main()
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert mnist_main.DESCRIPTION in said.replace("\n", " ") and "--batch_size=" in said and "[mnist;" in said
+
+
+def test_neither_help_nor_a_refusal_imports_tensorflow(tmp_path):
+    code = ("import sys\n"
+            "from tf_hugebatch import mnist_main\n"
+            "sys.argv = ['mnist_main', '--dataset=mnist5k', '--optimizer=larz', '--run_dir=r']\n"
+            "assert mnist_main.main() == 2\n"
+            "sys.argv = ['mnist_main', '--help']\n"
+            "try:\n"
+            "    mnist_main.main()\n"
+            "except SystemExit as stop:\n"
+            "    assert stop.code == 0\n"
+            "roots = {name.partition('.')[0] for name in sys.modules}\n"
+            "heavy = roots & {'tensorflow', 'keras', 'matplotlib'}\n"
+            "assert not heavy, heavy\n")
+    package = os.path.dirname(os.path.dirname(os.path.abspath(mnist_main.__file__)))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                            cwd=tmp_path, env={**os.environ, "PYTHONPATH": package})
+    assert result.returncode == 0, result.stderr
+    assert everything_in(tmp_path) == []
+
+
+def test_one_run_from_words_to_picture(elsewhere, capsys, monkeypatch):
+    pytest.importorskip("mlxtend")
+    words = ("--batch_size=64", "--train_steps=3", "--run_dir=r", "--micro_batch_size=64", "--optimizer=lars")
+    assert main(*words) == 0
+    said = capsys.readouterr()
+    # Settings with where they come from, before the run; how it ended, after it.
+    assert "batch_size               64             (command line)" in said.out
+    assert "optimizer                lars" in said.out and "updates                  3," in said.out
+    assert said.out.index("batch_size") < said.out.index("test_accuracy: ") < said.out.index("done: r")
+    if importable("matplotlib"):
+        assert (elsewhere / "r" / "curves.png").stat().st_size > 1000 and "curves: r/curves.png" in said.out
+    assert "mnist_main" in (elsewhere / "r" / "versions.json").read_text()
+
+    # Again: says that it has ended, whatever has become of the data.
+    def gone(settings):
+        raise AssertionError("data were read for a run that has ended")
+    monkeypatch.setattr(data, "load", gone)
+    assert main(*words) == 0
+    assert "ended before (done); nothing was done" in capsys.readouterr().out
+
+
+def importable(name):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Promise 3: peak memory depends on the micro-batch, not on the batch."""
+
+import gc
+import pathlib
+import re
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_hugebatch import optimizers
+from tf_hugebatch.data.order import Stream
+from tf_hugebatch.data.padding import evaluation_batches, training_micro_batches
+from tf_hugebatch.layout import Layout
+from tf_hugebatch.training.step import Step
+
+SIDE, MICRO, BATCH = 64, 64, 512
+MIB = 2**20
+LARGE = 16 * BATCH
+# As uint8, 12 KiB an image: the smallest form in which a whole batch could lie about; float32 is 400 MiB.
+WHOLE_BATCH = LARGE * SIDE * SIDE * 3 / MIB
+
+
+def can_reset_peak():
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return resident("VmHWM") > 0
+
+
+def resident(field):
+    """MiB of "VmRSS" (now) or "VmHWM" (the peak since the last reset)."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
+    return int(found.group(1)) / 1024 if found else 0
+
+
+def images(n=128):
+    generator = np.random.default_rng(0)
+    return types.SimpleNamespace(images=generator.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8),
+                                 labels=generator.integers(0, 10, n, dtype=np.int32))
+
+
+def growth(batch, micro):
+    """MiB by which the peak of one update lies above what the process held before it."""
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    layout = Layout(batch, micro)
+    with strategy.scope():
+        model = keras.Sequential([
+            keras.Input((SIDE, SIDE, 3)), keras.layers.Conv2D(4, 8, strides=8, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10),
+        ])
+        optimizer = optimizers.get("sgd", learning_rate=0.1)
+    step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=layout)
+    dataset = training_micro_batches(images(), Stream(0, 128), layout, 0, 1)
+    iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+    gc.collect()
+    assert can_reset_peak()
+    before = resident("VmRSS")
+    [row] = step(iterator, 1)
+    assert np.isfinite(row).all()
+    return resident("VmHWM") - before
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="needs Linux' /proc")
+def test_sixteen_times_the_batch_takes_the_same_memory():
+    if not can_reset_peak():
+        pytest.skip("this container does not let a process reset its peak memory")
+    growth(BATCH, MICRO)  # what TensorFlow sets up once
+    small, large = growth(BATCH, MICRO), growth(LARGE, MICRO)
+    assert large - small < WHOLE_BATCH / 2
+    # The meter sees half of that batch when it lies in memory as one micro-batch.
+    assert growth(LARGE // 2, LARGE // 2) - small > WHOLE_BATCH
+
+
+def test_every_tensor_of_the_input_has_the_size_of_a_micro_batch():
+    examples, layout = images(), Layout(100, 16, 3)
+    training = training_micro_batches(examples, Stream(0, 128), layout, 0, 2)
+    evaluation, _ = evaluation_batches(examples, 16, 3)
+    for dataset in (training, evaluation):
+        assert {spec.shape[0] for spec in dataset.element_spec.values()} == {16}
+        assert {len(part) for cell in dataset.as_numpy_iterator() for part in cell.values()} == {16}
+    assert sum(1 for _ in training) == 2 * layout.rounds * 3

@@ -1,0 +1,377 @@
+"""The loop: what a run folder holds, how a run ends, and that going on gives what never stopping gives."""
+
+import csv
+import functools
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+
+import tf_hugebatch as hb
+from tf_hugebatch.data.splits import Examples, Splits
+from tf_hugebatch.records import RunFolder
+from tf_hugebatch.runs import Run
+from tf_hugebatch.training.step import METRICS, Step
+
+UPDATES, BATCH, TRAIN = 6, 64, 4000
+EVERY_TWO_UPDATES = 2 * BATCH / TRAIN  # in epochs
+
+
+# Six updates of LeNet-5 on images made here, of which mnist5k has as many.
+
+
+def examples(n, seed):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int32) % 10
+    patterns = np.random.default_rng(1).integers(0, 200, (10, 28, 28, 1))
+    images = patterns[labels] + generator.integers(0, 56, (n, 28, 28, 1))
+    return Examples(images.astype(np.uint8), labels)
+
+
+@functools.cache
+def splits(validation=0):
+    held_out = examples(50, 3) if validation else None
+    return Splits(examples(TRAIN - validation, 2), held_out, examples(60, 4))
+
+
+def settings(run_dir, **changes):
+    given = {
+        "dataset": "mnist5k", "model": "lenet5", "optimizer": "sgd", "batch_size": BATCH,
+        "micro_batch_size": 32, "train_steps": UPDATES, "warmup_steps": 2, "schedule": "polynomial",
+        "eval_batch_size": 25, "eval_every_epochs": EVERY_TWO_UPDATES, "checkpoint_every_steps": 2,
+        "run_dir": str(run_dir),
+    }
+    return hb.Settings(**{**given, **changes})
+
+
+def train(run_dir, **changes):
+    resolved = settings(run_dir, **changes)
+    data = splits(resolved.validation_examples)
+    return hb.train(resolved, splits=data, command_line=["mnist_main", "--word"])
+
+
+def weights(result):
+    return [variable.numpy() for variable in result.model.trainable_variables]
+
+
+def same_bits(a, b):
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def text_of(run_dir, name):
+    return (run_dir / name).read_text()
+
+
+def strict_json(text):
+    """JSON as other languages read it: no NaN, no Infinity."""
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+    return json.loads(text, parse_constant=refuse)
+
+
+def status_of(run_dir):
+    return strict_json(text_of(run_dir, "status.json"))
+
+
+def rows_of(run_dir):
+    rows = [strict_json(line) for line in text_of(run_dir, "metrics.jsonl").splitlines()]
+    return ([row for row in rows if row["kind"] == "train"], [row for row in rows if row["kind"] == "eval"])
+
+
+def tensorboard_of(run_dir):
+    """{tag: [(step, value)]} of every scalar."""
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    return {tag: [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+            for tag in events.Tags()["tensors"]}
+
+
+def after(patch, update, act):
+    """Has `act` called when update number `update` is made; the run has to make its updates one a call."""
+    ordinary = Step.__call__
+
+    def call(step, iterator, updates):
+        assert updates == 1
+        [row] = metrics = ordinary(step, iterator, updates)
+        if row[METRICS.index("update")] == update:
+            act()
+        return metrics
+
+    patch.setattr(Step, "__call__", call)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(result, folder) of a run that nothing disturbed."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    result = train(run_dir)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    return result, run_dir
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """(result, folder) of the same run, stopped by SIGTERM after update 3: not where checkpoints are due."""
+    run_dir = tmp_path_factory.mktemp("interrupted") / "run"
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch, 3, terminate)
+        result = train(run_dir, steps_per_loop=1)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    return result, run_dir
+
+
+@pytest.fixture
+def interrupted_copy(interrupted, tmp_path):
+    return shutil.copytree(interrupted[1], tmp_path / "run")
+
+
+# What a run folder holds.
+
+
+def test_the_result_says_how_it_ended(finished):
+    result, run_dir = finished
+    assert (result.status, result.exit_code, result.repeated) == ("done", 0, False)
+    assert result.run_dir == str(run_dir)
+    assert result.final == status_of(run_dir)["final"]
+
+
+def test_a_run_folder_has_its_files(finished):
+    _, run_dir = finished
+    assert sorted(os.listdir(run_dir)) == ["checkpoints", "metrics.jsonl", "schedule.csv", "settings.json",
+                                           "status.json", "tensorboard", "versions.json"]
+    resolved = settings(run_dir)
+    assert strict_json(text_of(run_dir, "settings.json")) == {"schema_version": 1, **resolved.as_dict()}
+    versions = strict_json(text_of(run_dir, "versions.json"))
+    assert versions["command_line"] == ["mnist_main", "--word"]
+    assert versions["devices"] and versions["packages"]["tensorflow"]
+    assert sorted(os.listdir(run_dir / "checkpoints")) == ["update-0000000004", "update-0000000006"]
+
+
+def test_every_update_has_one_row(finished):
+    train_rows, _ = rows_of(finished[1])
+    assert [row["step"] for row in train_rows] == [1, 2, 3, 4, 5, 6]
+    for row in train_rows:
+        assert row["epoch"] == pytest.approx(row["step"] * BATCH / TRAIN)
+        assert {"loss", "learning_rate", "grad_norm", "weight_norm", "update_norm"} <= row.keys()
+    assert train_rows[-1]["loss"] < train_rows[0]["loss"]
+
+
+def test_evaluations_stand_where_epochs_end_and_at_the_end(finished):
+    _, evaluations = rows_of(finished[1])
+    assert [(row["split"], row["step"]) for row in evaluations] == [("test", 2), ("test", 4), ("test", 6)]
+    last, final = evaluations[-1], status_of(finished[1])["final"]
+    assert (last["accuracy"], last["loss"], last["top5"]) == (
+        final["test_accuracy"], final["test_loss"], final["test_top5"])
+
+
+def test_schedule_csv_is_what_the_updates_used(finished):
+    _, run_dir = finished
+    table = list(csv.DictReader(text_of(run_dir, "schedule.csv").splitlines()))
+    schedule = hb.schedules.build(settings(run_dir))
+    rates = [float(row["learning_rate"]) for row in table]
+    assert [int(row["update"]) for row in table] == list(range(UPDATES))
+    epochs = [update * BATCH / TRAIN for update in range(UPDATES)]
+    assert [float(row["epoch"]) for row in table] == pytest.approx(epochs)
+    assert rates == [float(schedule(update)) for update in range(UPDATES)]
+    assert rates == [row["learning_rate"] for row in rows_of(run_dir)[0]]
+    assert rates[1] == max(rates) == pytest.approx(settings(run_dir).peak_rate)
+
+
+def test_status_has_its_fields(finished):
+    status = status_of(finished[1])
+    assert (status["status"], status["step"], status["total_steps"], status["reason"]) == ("done", 6, 6, None)
+    assert (status["micro_batch_size"], status["micro_batches"], status["replicas"]) == (32, 2, 1)
+    assert set(status["final"]) == {"train_loss", "test_accuracy", "test_loss", "test_top5"}
+    assert status["pid"] == os.getpid() and status["host"] and status["updated"]
+    assert min(status["wall_seconds"], status["images_per_second"], status["peak_rss_mb"]) > 0
+    assert "best" not in status  # there is no validation split to choose on
+
+
+def test_tensorboard_holds_the_same_numbers(finished):
+    _, run_dir = finished
+    scalars = tensorboard_of(run_dir)
+    train_rows, evaluations = rows_of(run_dir)
+    for name in ("loss", "learning_rate", "grad_norm", "weight_norm", "update_norm"):
+        steps, values = zip(*scalars[f"train/{name}"])
+        assert steps == (1, 2, 3, 4, 5, 6)
+        assert values == pytest.approx([row[name] for row in train_rows])
+    assert scalars["test/accuracy"] == [(row["step"], pytest.approx(row["accuracy"])) for row in evaluations]
+
+
+def test_a_run_that_has_ended_says_so_and_touches_nothing(finished):
+    result, run_dir = finished
+
+    def contents():
+        return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+
+    before = contents()
+    again = train(run_dir)
+    assert (again.repeated, again.status, again.exit_code, again.final) == (True, "done", 0, result.final)
+    assert contents() == before
+
+
+# Stopping and going on.
+
+
+def test_a_signal_saves_and_says_how_to_go_on(interrupted):
+    result, run_dir = interrupted
+    assert (result.status, result.exit_code) == ("interrupted", 143)
+    status = status_of(run_dir)
+    assert (status["status"], status["step"]) == ("interrupted", 3)
+    assert "SIGTERM" in status["reason"] and "final" not in status
+    assert [row["step"] for row in rows_of(run_dir)[0]] == [1, 2, 3]
+
+
+def test_the_same_command_gives_the_same_bits_as_if_nothing_had_happened(interrupted_copy, finished):
+    result = train(interrupted_copy)
+    assert same_bits(weights(result), weights(finished[0]))
+    assert text_of(interrupted_copy, "metrics.jsonl") == text_of(finished[1], "metrics.jsonl")
+    assert result.final == finished[0].final
+    assert status_of(interrupted_copy)["reason"] is None
+    scalars = tensorboard_of(interrupted_copy)
+    assert [step for step, _ in scalars["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in scalars["test/loss"]] == [2, 4, 6]
+
+
+def test_on_another_layout_it_agrees_to_a_millionth(interrupted_copy, finished):
+    layout = {"micro_batch_size": 20, "strategy": "mirrored", "num_replicas": 2, "steps_per_loop": 2}
+    result = train(interrupted_copy, **layout)
+    assert status_of(interrupted_copy)["padding_per_update"] == 16
+    for a, b in zip(weights(result), weights(finished[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    for ours, theirs in zip(rows_of(interrupted_copy), rows_of(finished[1]), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            numbers = [name for name in b if name not in ("kind", "split")]
+            assert a.keys() == b.keys()
+            assert [a[name] for name in numbers] == pytest.approx([b[name] for name in numbers], rel=1e-5)
+
+
+def test_another_experiment_in_the_same_folder_is_refused(interrupted_copy):
+    before = text_of(interrupted_copy, "status.json")
+    with pytest.raises(hb.Refusal, match="another experiment.*seed"):
+        train(interrupted_copy, seed=1)
+    assert text_of(interrupted_copy, "status.json") == before
+
+
+def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, finished):
+    run_dir = tmp_path / "run"
+
+    def crash():
+        raise RuntimeError("the disk fell out")
+
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch, 5, crash)
+        with pytest.raises(RuntimeError):
+            train(run_dir, steps_per_loop=1)
+    status = status_of(run_dir)
+    assert status["status"] == "failed" and "RuntimeError: the disk fell out" in status["reason"]
+    # What a kill while rows were written leaves: rows beyond the checkpoint, the last one torn.
+    with open(run_dir / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 5, "epoch": 0.08, "loss": 9.9}\n{"kind": "train", "st')
+    result = train(run_dir)
+    assert result.status == "done"
+    assert same_bits(weights(result), weights(finished[0]))
+    assert text_of(run_dir, "metrics.jsonl") == text_of(finished[1], "metrics.jsonl")
+
+
+# Diverged runs are results.
+
+
+def test_a_run_that_blows_up_is_a_result_with_a_reason(tmp_path):
+    result = train(tmp_path / "run", learning_rate=1e18, lr_scaling="none", warmup_steps=0, steps_per_loop=4)
+    assert (result.status, result.exit_code) == ("diverged", 3)
+    status = status_of(tmp_path / "run")
+    train_rows, _ = rows_of(tmp_path / "run")
+    bad = train_rows[-1]
+    assert status["status"] == "diverged" and f"at update {bad['step']}" in status["reason"]
+    assert status["step"] == bad["step"] - 1 < UPDATES
+    assert None in (bad["loss"], bad["grad_norm"], bad["weight_norm"], bad["update_norm"])
+    assert all(None not in row.values() for row in train_rows[:-1])
+    assert [row["step"] for row in train_rows] == list(range(1, bad["step"] + 1))
+    again = train(tmp_path / "run", learning_rate=1e18, lr_scaling="none", warmup_steps=0)
+    assert (again.repeated, again.exit_code) == (True, 3)
+
+
+def test_a_loss_that_did_not_fall_is_diverged_too(tmp_path):
+    """A rate below every weight's last bit on a training set of one image: every loss is the same."""
+    everything = examples(1, 2).take(np.zeros(TRAIN, int))
+    given = settings(tmp_path / "run", learning_rate=1e-20, train_steps=2, warmup_steps=0)
+    result = hb.train(given, splits=Splits(everything, None, examples(30, 4)))
+    first, last = rows_of(tmp_path / "run")[0]
+    assert first["loss"] == last["loss"]
+    assert (result.status, result.exit_code) == ("diverged", 3)
+    assert "not below the initial" in status_of(tmp_path / "run")["reason"]
+    assert result.final["test_accuracy"] is not None
+
+
+# Splits, rows, evaluations.
+
+
+def test_with_a_validation_split_the_test_split_is_read_once(tmp_path):
+    run_dir = tmp_path / "run"
+    changes = {"validation_examples": 500, "eval_every_epochs": 2 * BATCH / (TRAIN - 500)}
+
+    def killed(folder, **fields):
+        if fields["status"] == "done":
+            raise KeyboardInterrupt
+        ordinary(folder, **fields)
+
+    ordinary = RunFolder.write_status
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "write_status", killed)  # the last moment at which a kill can hurt
+        train(run_dir, **changes)
+    result = train(run_dir, **changes)
+    _, evaluations = rows_of(run_dir)
+    read = [(row["split"], row["step"]) for row in evaluations]
+    assert read == [("validation", 2), ("validation", 4), ("validation", 6), ("test", 6)]
+    status = status_of(run_dir)
+    best = max(evaluations[:3], key=lambda row: row["accuracy"])
+    assert status["best"] == {"step": best["step"], "validation_accuracy": best["accuracy"],
+                              "validation_loss": best["loss"]}
+    assert result.final["test_accuracy"] == evaluations[-1]["accuracy"]
+    assert result.final["validation_accuracy"] == evaluations[2]["accuracy"]
+
+
+def test_a_dry_run_trains_nothing_and_the_run_can_follow(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    # Two and a half updates between evaluations, three between rows, seven in all.
+    changes = {"train_steps": 7, "log_every_steps": 3, "eval_every_epochs": 2.5 * BATCH / TRAIN}
+    result = train(run_dir, dry_run=True, **changes)
+    assert (result.status, result.exit_code, result.final) == ("dry run", 0, {})
+    assert sorted(os.listdir(run_dir)) == ["schedule.csv", "settings.json", "versions.json"]
+    said = capsys.readouterr().err
+    for words in ("logits/kernel", "Parameters: 61,706", "2 micro-batch(es) x 32", "Updates: 7", "warm-up 2"):
+        assert words in said
+
+    assert train(run_dir, **changes).status == "done"
+    train_rows, evaluations = rows_of(run_dir)
+    assert [row["step"] for row in train_rows] == [3, 6, 7]
+    assert [row["step"] for row in evaluations] == [3, 5, 7]
+    assert Run(str(run_dir)).settings["dry_run"] is False
+
+
+def test_batches_of_one_with_a_profile_that_outlives_a_resume(tmp_path):
+    run_dir = tmp_path / "run"
+    changes = {"batch_size": 1, "micro_batch_size": "auto", "train_steps": 5, "eval_every_epochs": 5,
+               "profile_steps": (2, 3), "keep_checkpoints": 1, "steps_per_loop": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch, 4, terminate)
+        assert train(run_dir, **changes).exit_code == 143
+    profiles = sorted(run_dir.rglob("*.xplane.pb"))
+    assert len(profiles) == 1 and profiles[0].stat().st_size > 0
+    result = train(run_dir, **changes)
+    assert result.status in ("done", "diverged")  # two losses of one example each decide nothing
+    assert [row["step"] for row in rows_of(run_dir)[0]] == [1, 2, 3, 4, 5]
+    assert sorted(run_dir.rglob("*.xplane.pb")) == profiles
+    assert len(os.listdir(run_dir / "checkpoints")) == 1
