@@ -1,4 +1,4 @@
-"""A model trained with fit, saved, and loaded in a process that has imported nothing else makes the same next update."""
+"""A model trained with fit, saved, and loaded in a fresh process makes the same next update."""
 
 import os
 import pathlib

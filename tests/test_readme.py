@@ -17,7 +17,9 @@ def test_the_table_of_flags_is_the_one_made_from_the_fields():
     assert table == command_line.readme_table()
 
 
-COMMANDS = re.findall(r"^(?:.* && )?python -m tf_hugebatch\.mnist_main (?!--help)(.*?)(?:\s+#.*)?$", README, re.MULTILINE)
+COMMANDS = re.findall(
+    r"^(?:.* && )?python -m tf_hugebatch\.mnist_main (?!--help)(.*?)(?:\s+#.*)?$", README, re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -63,13 +63,13 @@ def _report(result, settings):
     print(f"{result.status}: {result.run_dir}")
     if not result.final:
         return
-    try:
-        from .reports.figures import save_training_curves
-    except ModuleNotFoundError as error:
-        print(f"No picture of the curves: {error.name} is not installed; pip install 'tf_hugebatch[report]' brings it.")
-        return
+    # Here, since --help and refusals should not wait for NumPy.
+    from .reports.figures import save_training_curves
     from .runs import Run
 
     path = f"{result.run_dir}/curves.png"
-    save_training_curves(Run(result.run_dir), path)
-    print(f"curves: {path}")
+    try:
+        save_training_curves(Run(result.run_dir), path)
+        print(f"curves: {path}")
+    except ModuleNotFoundError as error:
+        print(f"no picture of the curves: {error}")

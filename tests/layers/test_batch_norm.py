@@ -22,7 +22,9 @@ def plain(x, epsilon=1e-5):
     return (x - mean) / np.sqrt(variance + epsilon)
 
 
-@pytest.mark.parametrize("n, span, sizes", [(64, 16, [16] * 4), (61, 16, [15, 15, 15, 16]), (7, 3, [2, 2, 3]), (5, 8, [5])])
+@pytest.mark.parametrize("n, span, sizes", [
+    (64, 16, [16] * 4), (61, 16, [15, 15, 15, 16]), (7, 3, [2, 2, 3]), (5, 8, [5]),
+])
 def test_training_output_is_that_of_a_batch_norm_for_each_group(n, span, sizes):
     x = images(n)
     layer = layers.GhostBatchNormalization(span)
@@ -103,7 +105,8 @@ def test_padding_leaves_output_of_real_examples_and_statistics_alone():
     def run(values):
         layer = layers.GhostBatchNormalization(6, name="norm")
         view = replica.View(
-            layout=Layout(6, 8, 1, 6), positions=tf.range(8, dtype=tf.int64), weights=tf.constant([1.0] * 6 + [0.0] * 2),
+            layout=Layout(6, 8, 1, 6), positions=tf.range(8, dtype=tf.int64),
+            weights=tf.constant([1.0] * 6 + [0.0] * 2),
             update=tf.constant(0, tf.int64), seed=0, all_reduce_sum=lambda t: t,
         )
         with replica.scope(view):

@@ -233,6 +233,18 @@ def test_a_signal_saves_and_says_how_to_go_on(interrupted):
     assert [row["step"] for row in rows_of(run_dir)[0]] == [1, 2, 3]
 
 
+def test_a_second_signal_leaves_at_once_and_keeps_what_was_saved(tmp_path):
+    def interrupt():
+        raise KeyboardInterrupt  # what Python's own handler does, and it is back after the first signal
+
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch, 4, interrupt)
+        result = train(tmp_path / "run", steps_per_loop=1, checkpoint_every_steps=3)
+    assert (result.status, result.exit_code) == ("interrupted", 130)
+    assert status_of(tmp_path / "run")["status"] == "interrupted"
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["update-0000000003"]
+
+
 def test_the_same_command_gives_the_same_bits_as_if_nothing_had_happened(interrupted_copy, finished):
     result = train(interrupted_copy)
     assert same_bits(weights(result), weights(finished[0]))
@@ -299,6 +311,10 @@ def test_a_run_that_blows_up_is_a_result_with_a_reason(tmp_path):
     assert None in (bad["loss"], bad["grad_norm"], bad["weight_norm"], bad["update_norm"])
     assert all(None not in row.values() for row in train_rows[:-1])
     assert [row["step"] for row in train_rows] == list(range(1, bad["step"] + 1))
+    # What stands in `final` is an evaluation of the weights as the last good update left them, not an older one.
+    _, evaluations = rows_of(tmp_path / "run")
+    assert evaluations[-1]["step"] == status["step"]
+    assert status["final"]["test_accuracy"] == evaluations[-1]["accuracy"]
     again = train(tmp_path / "run", learning_rate=1e18, lr_scaling="none", warmup_steps=0)
     assert (again.repeated, again.exit_code) == (True, 3)
 
@@ -322,13 +338,16 @@ def test_with_a_validation_split_the_test_split_is_read_once(tmp_path):
     run_dir = tmp_path / "run"
     changes = {"validation_examples": 500, "eval_every_epochs": 2 * BATCH / (TRAIN - 500)}
 
+    class Killed(BaseException):
+        """Nothing catches it to tidy up."""
+
     def killed(folder, **fields):
         if fields["status"] == "done":
-            raise KeyboardInterrupt
+            raise Killed
         ordinary(folder, **fields)
 
     ordinary = RunFolder.write_status
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(RunFolder, "write_status", killed)  # the last moment at which a kill can hurt
         train(run_dir, **changes)
     result = train(run_dir, **changes)

@@ -26,7 +26,8 @@ class GhostBatchNormalization(keras.layers.Layer):
 
     Args:
         span: examples that share statistics.
-        momentum: of the moving statistics; with few updates a large one leaves the initial values in (0.9 ** 22 is 0.1).
+        momentum: of the moving statistics; with few updates a large one leaves the initial values in (0.9 ** 22 is
+            0.1).
         epsilon: added to the variance.
         gamma_initializer: "zeros" for the last norm of a residual block (Goyal et al. 2017, section 5.1).
         name: the layer's name.

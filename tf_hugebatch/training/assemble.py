@@ -87,8 +87,8 @@ class Assembly:
         norms = len(batch_norm_layers(self.model))
         return "\n".join([
             self.optimizer.describe(),
-            f"Parameters: {parameters:,}; with gradients and optimizer state {4 * (2 * parameters + state) / 2**20:.1f} "
-            f"MiB a replica",
+            f"Parameters: {parameters:,}; with gradients and optimizer state "
+            f"{4 * (2 * parameters + state) / 2**20:.1f} MiB a replica",
             f"Batch norm: {f'{norms} layers' if norms else f'n/a ({settings.model} has none)'}",
             f"Layout: {self.layout} ({self.layout_reason})",
             f"Updates: {settings.total_updates:,}, of them warm-up {settings.warmup_updates:,}; "

@@ -86,6 +86,13 @@ def train(settings, *, splits=None, command_line=()):
     with StopSignal() as stop:
         try:
             return _Training(assembly, splits, folder, stop).go()
+        except Refusal:
+            raise
+        except KeyboardInterrupt:
+            # The second signal: nothing is saved now, and nothing that was saved is lost.
+            folder.write_status(status="interrupted", reason="SIGINT twice; the same command goes on from the last "
+                                                             "checkpoint")
+            return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT)
         except BaseException as error:
             folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
@@ -161,6 +168,7 @@ class _Training:
                 if bad is not None:
                     # The update was refused, or its weights overflowed: either way nothing after it was applied.
                     self.done += bad
+                    self._evaluate_all()
                     return self._end("diverged", f"{what} was not finite at update {self.done + 1}")
                 self.done += count
                 self._show(metrics[-1])
@@ -191,7 +199,7 @@ class _Training:
 
     def _evaluate(self, split):
         result = self.evaluations[split]()
-        self.results[split] = result
+        self.results[split] = {**result, "step": self.done}
         self.journal.evaluation(split, self.done, result)
         self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, "
                           f"loss {result['loss']:.4f}")
@@ -199,6 +207,12 @@ class _Training:
             self.best = {"step": self.done, "validation_accuracy": result["accuracy"],
                          "validation_loss": result["loss"]}
         self._write_status("running")
+
+    def _evaluate_all(self):
+        """Every split as the weights are now; one that was read at this very update is not read a second time."""
+        for split in self.evaluations:
+            if self.results.get(split, {}).get("step") != self.done:
+                self._evaluate(split)
 
     def _save(self):
         self.checkpoints.save(
@@ -217,10 +231,7 @@ class _Training:
     # How a run ends.
 
     def _finish(self):
-        for split in self.evaluations:
-            # The last checkpoint brings its results along: after a kill just then nothing is read a second time.
-            if split not in self.results:
-                self._evaluate(split)
+        self._evaluate_all()
         self._save()
         if not self.trend.fell:
             return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "

@@ -28,7 +28,9 @@ def make_strategy(name, num_replicas=None):
     if gpus:
         count = num_replicas or len(gpus)
         if count > len(gpus):
-            raise ValueError(f"num_replicas={count} but this machine has {len(gpus)} GPU(s); ask for at most that many.")
+            raise ValueError(
+                f"num_replicas={count} but this machine has {len(gpus)} GPU(s); ask for at most that many."
+            )
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(count)])
     if num_replicas is None:
         raise ValueError(
