@@ -85,22 +85,24 @@ def bare_loop(model_name, examples, batch_size, updates):
     return lambda: run(iterator).numpy()
 
 
-def timed_in_turn(loops, images):
-    """Median images/s of each loop, run in turn after a warm-up; {name: images per second}."""
-    for loop in loops.values():
+def timed_in_turn(loops):
+    """Runs {name: (loop, images it reads)} in turn after a warm-up; prints median images/s and ratios of times.
+
+    The ratios are of seconds per image, pair by pair, to the first loop's.
+    """
+    for loop, _ in loops.values():
         loop()
     seconds = {name: [] for name in loops}
     for _ in range(REPEATS):
-        for name, loop in loops.items():
+        for name, (loop, images) in loops.items():
             started = time.perf_counter()
             loop()
-            seconds[name].append(time.perf_counter() - started)
-    ratios = {name: [s / b for s, b in zip(values, seconds[next(iter(loops))])] for name, values in seconds.items()}
+            seconds[name].append((time.perf_counter() - started) / images)
+    first = seconds[next(iter(loops))]
     for name, values in seconds.items():
-        print(f"  {name:<42} {images / statistics.median(values):>10,.0f} images/s   "
-              f"time {statistics.median(ratios[name]):.3f} x the first (pairs {min(ratios[name]):.3f} to "
-              f"{max(ratios[name]):.3f})")
-    return ratios
+        ratios = [value / base for value, base in zip(values, first)]
+        print(f"  {name:<42} {1 / statistics.median(values):>10,.0f} images/s   time an image "
+              f"{statistics.median(ratios):.3f} x the first (pairs {min(ratios):.3f} to {max(ratios):.3f})")
 
 
 def speed(model_name):
@@ -110,14 +112,14 @@ def speed(model_name):
     per_loop = 30 if model_name == "lenet" else 235
     print(f"{model_name}: one update of {micro} images, {per_loop} updates a loop, {REPEATS} pairs")
     timed_in_turn({
-        "bare tf.function loop, batch 256": bare_loop(model_name, examples, micro, per_loop),
-        "our step, batch 256 = 1 x 256": our_loop(model_name, examples, micro, micro, per_loop),
-    }, per_loop * micro)
+        "bare tf.function loop, batch 256": (bare_loop(model_name, examples, micro, per_loop), per_loop * micro),
+        "our step, batch 256 = 1 x 256": (our_loop(model_name, examples, micro, micro, per_loop), per_loop * micro),
+    })
     print(f"{model_name}: 60,000 images as 235 updates of 256 and as one update of 60,000, micro-batch 256 for both")
     timed_in_turn({
-        "our step, batch 256": our_loop(model_name, examples, 256, micro, 235),
-        "our step, batch 60,000 = 235 x 256": our_loop(model_name, examples, 60_000, micro, 1),
-    }, 60_000)
+        "our step, batch 256": (our_loop(model_name, examples, 256, micro, 235), 235 * 256),
+        "our step, batch 60,000 = 235 x 256": (our_loop(model_name, examples, 60_000, micro, 1), 60_000),
+    })
     print(f"{model_name}: speed by micro-batch, batch 8,192")
     for size in (32, 64, 128, 256, 512, 1024):
         loop = our_loop(model_name, examples, 8192, size, 1)

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+import tf_hugebatch as hb
 from tf_hugebatch import command_line
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -33,6 +34,19 @@ def test_every_command_line_is_accepted(words, tmp_path, monkeypatch):
 
 def test_there_are_commands_to_check():
     assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bhb((?:\.\w+)+)\(", README))))
+def test_every_name_of_the_library_exists(name):
+    value = hb
+    for part in name.strip(".").split("."):
+        value = getattr(value, part)
+    assert callable(value)
+
+
+def test_the_settings_of_the_library_example_are_accepted():
+    [arguments] = re.findall(r"hb\.Settings\((.*?)\)", README)
+    assert eval(f"hb.Settings({arguments})", {"hb": hb}).batch_size == 4000
 
 
 def test_every_file_that_it_names_exists():

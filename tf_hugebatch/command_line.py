@@ -186,7 +186,9 @@ def _default_in_words(field: Field, dataset: str | None = None) -> str:
 
 _PREFACE = (
     "--help prints this; --flagfile=FILE reads flags from a file, one --name=value a line.",
-    "Priority: command line > flagfile > regime > optimizer preset > rows of optimizer, schedule > dataset.",
+    "Priority: command line > flagfile > optimizer preset > regime > rows of optimizer, schedule > dataset.",
+    "Another optimizer than the regime's drops the regime's optimizer settings and learning rate, another",
+    "schedule its schedule settings; the rows of those chosen take their place.",
     "When a run is resumed experiment flags must agree; layout and reporting flags may change.",
 )
 

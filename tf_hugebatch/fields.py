@@ -171,7 +171,7 @@ _ALL = [
 
     _layout("layout", "strategy", ("auto", "one", "mirrored"), None, "auto", "devices"),
     _layout("layout", "num_replicas", "whole number", _count, None,
-            "with strategy mirrored: replicas, logical CPU devices where there is no accelerator",
+            "replicas, for strategy auto or mirrored; logical CPU devices where there is no accelerator",
             optional=True),
     _layout("layout", "steps_per_loop", "updates or auto", parsers.integer(low=1, words=("auto",)), "auto",
             "updates between two looks at the metrics"),

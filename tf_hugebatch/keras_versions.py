@@ -19,6 +19,15 @@ def variable_path(variable):
     return path if path is not None else variable.name.split(":")[0]
 
 
+#: Options of `add_weight` for a weight that stays float32 in float32 arithmetic under mixed precision.
+FLOAT32_WEIGHT = {"dtype": "float32", "autocast": False}
+
+
+def all_layers(model):
+    """Every layer of a model once, however deep it is nested (in models or in layers), in a fixed order."""
+    return list(dict.fromkeys(model._flatten_layers(include_self=False)))
+
+
 def native(variable):
     """The tf.Variable behind a Keras variable; a tf.Variable passes through."""
     return variable.value if isinstance(variable, keras.Variable) else variable

@@ -1,8 +1,9 @@
 """Merge the levels of settings into one value each, and say which level decided.
 
-Priority, highest first: what the user gave (command line, then flagfiles), the regime, the optimizer's
-preset, the rows of the chosen optimizer and schedule, the data set's row, the defaults in fields.py. A value
-displaces its exclusive partners (fields.EXCLUSIVE) from lower levels.
+Priority, highest first: what the user gave (command line, then flagfiles), the optimizer's preset, the
+regime, the rows of the chosen optimizer and schedule, the data set's row, the defaults in fields.py. A value
+displaces its exclusive partners (fields.EXCLUSIVE) from lower levels. The preset is above the regime because
+only a user names one: half displaced by a regime, it would no longer be the rule that it is named after.
 
 A regime's optimizer settings and its rate were chosen together for its own optimizer. When the user chooses
 another optimizer, the regime's optimizer settings, learning_rate, lr_scaling and peak_learning_rate are left
@@ -16,7 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tf_hugebatch import registry
-from tf_hugebatch.fields import EXCLUSIVE, FIELDS
+from tf_hugebatch.fields import EXCLUSIVE, FIELDS, Field
 
 Level = tuple[str, dict]  # what to call it, and the values it gives
 RATE_NAMES = ("learning_rate", "lr_scaling", "peak_learning_rate")
@@ -69,12 +70,19 @@ def parse_levels(levels: Sequence[Level], findings: Findings) -> list[Level]:
             if value is None and not FIELDS[name].optional:
                 continue
             try:
+                _refuse_empty(value, FIELDS[name])
                 values[name] = FIELDS[name].parse(value)
             except ValueError as error:
                 where = f" ({level})" if level.startswith("flagfile") else ""
                 findings.add([name], f"--{name}={value}{where}: {error}")
         parsed.append((level, values))
     return parsed
+
+
+def _refuse_empty(value, field: Field) -> None:
+    # Most likely a variable of a script that wasn't set: nothing good to guess.
+    if isinstance(value, str) and not value.strip():
+        raise ValueError(f"an empty value; drop the flag{', or write none' if field.optional else ''}")
 
 
 def _occupied_sides(group, values: dict) -> list[tuple[str, ...]]:
@@ -114,8 +122,8 @@ def add_lower_levels(levels: Sequence[Level]) -> list[Level]:
     left_out = (*OPTIMIZER_NAMES, *RATE_NAMES) if optimizer != recipe["optimizer"] else ()
     left_out += SCHEDULE_NAMES if schedule != recipe["schedule"] else ()
     rows = [
-        (f"regime {regime}", {name: value for name, value in recipe.items() if name not in left_out}),
         (f"optimizer_preset {preset}", registry.PRESETS.get(optimizer, {}).get(preset, {})),
+        (f"regime {regime}", {name: value for name, value in recipe.items() if name not in left_out}),
         (f"optimizer row {optimizer}", dict(registry.OPTIMIZERS[optimizer].settings)),
         (f"schedule row {schedule}", dict(registry.SCHEDULES[schedule].settings)),
         (f"dataset row {dataset}", dict(registry.DATASETS[dataset].settings)),

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from tf_hugebatch import registry
 
 Parser = Callable[[object], object]
-_NONE_WORDS = ("", "none", "null")
+_NONE_WORDS = ("none", "null")
 
 
 def _range_text(low: float | None, high: float | None, above: bool, below: bool) -> str:
@@ -150,7 +150,7 @@ def step_range(value: object) -> tuple[int, int]:
 
 
 def exclusions(value: object) -> tuple[str, ...] | None:
-    """Comma-separated regular expressions on `variable.path`; '' or 'none' exclude nothing.
+    """Comma-separated regular expressions on `variable.path`; 'none' or 'null' exclude nothing.
 
     None, or 'default', stands for the default roles. A tuple or list can hold an expression with a comma in
     it.

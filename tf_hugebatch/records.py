@@ -170,9 +170,14 @@ class RunFolder:
         _replace(self._file("schedule.csv"), write)
 
     def write_versions(self, *, command_line: Sequence[str], devices: Sequence[str]) -> None:
-        """versions.json: words of the command line, devices, git commit, package versions, platform."""
+        """versions.json: words of the command line, devices, git commit, package versions, platform.
+
+        `earlier`: the same of the starts before this one, oldest first, where the run was resumed.
+        """
+        before = read_object(self._file("versions.json")) or {}
+        earlier = [*before.pop("earlier", []), *([before] if before else [])]
         _write_json(self._file("versions.json"), {
-            "command_line": list(command_line), "devices": list(devices), "git_commit": _git_commit(),
+            "earlier": earlier, "command_line": list(command_line), "devices": list(devices), "git_commit": _git_commit(),
             "python": platform.python_version(), "platform": platform.platform(),
             "packages": {name: _version(name) for name in _PACKAGES}})
 

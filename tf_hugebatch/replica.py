@@ -40,6 +40,16 @@ class View:
     seed: int
     all_reduce_sum: Callable
     statistics: dict = dataclasses.field(default_factory=dict)
+    _streams: int = 0
+
+    def next_stream(self):
+        """A number for each call that draws random numbers, in the order in which the model makes them.
+
+        The order is the same in every trace of a model, on every replica and in every process, so that two dropout
+        layers never share a mask, nor do two calls of one.
+        """
+        self._streams += 1
+        return self._streams - 1
 
     def record(self, layer, statistics):
         """Leaves a layer's share of the batch statistics; a layer that is called twice leaves two."""

@@ -15,6 +15,8 @@ from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.levels import OPTIMIZER_NAMES, SCHEDULE_NAMES, Merged
 
 Found = tuple[str, tuple[str, ...], str]
+# 90 epochs of ImageNet at batch 1 are 115 million; at full batch an update is an epoch, and epochs are int32.
+MOST_UPDATES = 500_000_000
 # What the number of updates is made from.
 _DURATION = ("dataset", "batch_size", "validation_examples", "epochs", "train_steps", "regime_adaptation")
 
@@ -124,15 +126,21 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
 
 def layout(merged: Merged) -> Iterator[Found]:
     values = merged.values
-    if values["num_replicas"] is not None and values["strategy"] != "mirrored":
+    if values["num_replicas"] is not None and values["strategy"] == "one":
         yield "num_replicas", ("strategy",), (
-            f"--num_replicas={values['num_replicas']}: strategy {values['strategy']} has no use for it; add "
+            f"--num_replicas={values['num_replicas']}: strategy one has no use for it; drop it, or give "
             "--strategy=mirrored")
 
 
 def duration(merged: Merged, total: int, warmup: int, peak: float) -> Iterator[Found]:
-    """Warm-up, cycles, profile and rates against the run they belong to."""
+    """The run's length; warm-up, cycles, profile and rates against the run they belong to."""
     values, sources = merged.values, merged.sources
+    if total > MOST_UPDATES:
+        name, instead = (("train_steps", "train less") if values["train_steps"] is not None
+                         else ("epochs", "train less, or give a larger batch"))
+        yield name, _DURATION, (
+            f"--{name}={_shown(values[name])} ({sources[name]}): that makes more than {MOST_UPDATES:,} "
+            f"updates, the most that a run counts; {instead}")
     if warmup > total:
         name = "warmup_steps" if values["warmup_steps"] is not None else "warmup_epochs"
         yield name, (*_DURATION, "warmup_epochs", "warmup_steps"), (

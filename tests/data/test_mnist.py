@@ -1,16 +1,19 @@
 import gzip
 import importlib.util
+import os
 import pathlib
 import pickle
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 
-from tf_hugebatch.data import mnist, mnist_files
+from tf_hugebatch.data import mnist, mnist_files, tfds_child
 from tf_hugebatch.data.mnist import load_mnist, load_mnist5k
 from tf_hugebatch.data.splits import stratified_permutation
 from tf_hugebatch.settings import Refusal
@@ -331,16 +334,53 @@ def prepared_folder(tmp_path_factory):
     return folder
 
 
+READS_BOTH_WAYS = """
+import sys
+import tensorflow as tf
+from tf_hugebatch.data import mnist, mnist_files
+from tf_hugebatch.settings import Refusal
+
+try:
+    mnist.load_mnist(sys.argv[1])
+except Refusal as refusal:  # the folder's images are too few
+    assert len(refusal.problems) == 4 and "x_train is uint8[20, 28, 28, 1]" in refusal.problems[0], refusal
+else:
+    raise AssertionError("20 images were taken for MNIST")
+arrays = mnist_files.download()
+assert arrays["x_train"].shape == (20, 28, 28, 1) and arrays["x_train"].dtype == "uint8"
+assert arrays["y_test"].shape == (20,) and arrays["y_test"].dtype.kind == "i"
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+assert len(tf.config.list_logical_devices("CPU")) == 4
+"""
+
+
+def test_reading_a_prepared_tfds_folder_leaves_tensorflow_unstarted(prepared_folder, tmp_path):
+    """Else --num_replicas couldn't make logical devices any more. In another process: here they exist."""
+    path = os.pathsep.join([str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", READS_BOTH_WAYS, str(prepared_folder)], capture_output=True, text=True,
+        timeout=240, cwd=tmp_path, env={**os.environ, "TFDS_DATA_DIR": str(prepared_folder), "PYTHONPATH": path})
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_arrays_of_a_prepared_tfds_folder_are_what_it_holds(prepared_folder, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    prepared = prepared_folder / "mnist" / "3.0.1"
+    assert tfds_child.main(tmp_path / "arrays.npz", tmp_path / "complaint", prepared) == 0
+    assert not (tmp_path / "complaint").exists()
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        for part in ("train", "test"):
+            held = list(tfds.as_numpy(tfds.builder_from_directory(prepared).as_dataset(split=part)))
+            np.testing.assert_array_equal(arrays[f"x_{part}"], [example["image"] for example in held])
+            np.testing.assert_array_equal(arrays[f"y_{part}"], [example["label"] for example in held])
+
+
 @pytest.mark.parametrize("inside", ["", "mnist", "mnist/3.0.1"])
-def test_a_prepared_tfds_folder_is_read(prepared_folder, inside):
-    arrays = mnist_files.read_folder(prepared_folder / inside)
-    assert arrays["x_train"].shape == (20, 28, 28, 1) and arrays["x_train"].dtype == np.uint8
-    assert arrays["y_test"].shape == (20,) and arrays["y_test"].dtype.kind == "i"
-
-
-def test_a_tfds_folder_of_other_counts_is_refused(prepared_folder):
-    problems = problems_of(load_mnist, prepared_folder)
-    assert len(problems) == 4 and "x_train is uint8[20, 28, 28, 1]" in problems[0]
+def test_a_tfds_folder_is_found_and_a_reader_that_dies_is_a_refusal(prepared_folder, inside, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    (problem,) = problems_of(load_mnist, prepared_folder / inside)
+    assert str(prepared_folder / "mnist" / "3.0.1") in problem and "exit code 1" in problem
 
 
 def test_a_damaged_tfds_folder_is_refused(prepared_folder, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from tf_hugebatch import registry
+from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.settings import Refusal, Settings, resolve
 
 
@@ -82,12 +83,16 @@ def problems(**given):
     ({"optimizer": "adam", "epsilon_placement": "inside"}, ["--epsilon_placement=inside", "uncorrected"]),
     ({"bn_span": 64}, ["--bn_span=64", "lenet has no batch norm"]),
     # what needs another
-    ({"num_replicas": 2}, ["--num_replicas=2", "--strategy=mirrored"]),
+    ({"num_replicas": 2, "strategy": "one"}, ["--num_replicas=2", "strategy one", "--strategy=mirrored"]),
     ({"num_replicas": 0, "strategy": "mirrored"}, ["--num_replicas=0", "at least 1"]),
     ({"momentum": 0, "nesterov": True}, ["--nesterov=True", "--momentum=0"]),
     ({"optimizer": "adam_layerwise_bounded", "trust_bounds": "none", "trust_bounds_schedule": "adabound"},
      ["adabound", "--trust_bounds"]),
     # the run's length
+    ({"dataset": "mnist5k", "epochs": 1e9}, ["--epochs=1000000000.0", "500,000,000 updates", "larger batch"]),
+    ({"dataset": "mnist5k", "batch_size": "full", "epochs": "1e9"}, ["--epochs=1000000000.0", "500,000,000"]),
+    ({"epochs": 1e308}, ["--epochs=1e+308", "500,000,000 updates"]),
+    ({"train_steps": 500_000_001}, ["--train_steps=500000001", "500,000,000 updates", "train less"]),
     ({"warmup_steps": 6, "train_steps": 5}, ["--warmup_steps=6", "run of 5"]),
     ({"warmup_epochs": 31}, ["--warmup_epochs=31", "longer than the run"]),
     ({"regime": "large", "train_steps": 10}, ["--warmup_epochs=5", "(regime large)", "run of 10"]),
@@ -101,6 +106,24 @@ def test_one_bad_thing_gives_one_problem_with_value_reason_and_remedy(given, wor
     found = problems(**given)
     assert len(found) == 1, found
     assert [word for word in words if word not in found[0]] == [], found[0]
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+@pytest.mark.parametrize("name", FIELDS)
+def test_an_empty_value_is_refused_whatever_the_setting(name, text):
+    [problem] = problems(**{name: text})
+    remedy = "drop the flag, or write none" if FIELDS[name].optional else "drop the flag"
+    assert problem == f"--{name}={text}: an empty value; {remedy}"
+
+
+@pytest.mark.parametrize("name", ["data_dir", "profile_steps", "num_replicas"])
+@pytest.mark.parametrize("word", ["none", "null", None])
+def test_none_is_none_where_it_is_a_value(name, word):
+    assert getattr(Settings(**{name: word}), name) is None
+
+
+def test_the_longest_run_is_accepted():
+    assert Settings(train_steps=500_000_000).total_updates == 500_000_000
 
 
 def test_local_norm_needs_a_number(monkeypatch):

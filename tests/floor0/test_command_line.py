@@ -64,6 +64,10 @@ def test_negative_numbers_are_values():
     (["--seed"], ["--seed", "value is missing"]),
     (["--nodry_run=true"], ["--nodry_run=true", "takes no value"]),
     (["--flagfile"], ["--flagfile", "names no file"]),
+    (["--data_dir="], ["--data_dir=", "an empty value", "write none"]),
+    (["--run_dir="], ["--run_dir=", "an empty value", "drop the flag"]),
+    (["--optimizer=lars", "--exclude_from_decay="], ["--exclude_from_decay=", "empty", "write none"]),
+    (["--dry_run="], ["--dry_run=", "an empty value"]),
     (["--flagfile=not/there.flags"], ["--flagfile=not/there.flags", "No such file"]),
 ])
 def test_bad_words_are_problems_not_exits(words, expected):
@@ -140,6 +144,11 @@ def test_a_file_named_from_two_places_is_no_circle(flagfile):
     assert settings_of(f"--flagfile={name}").seed == 5
 
 
+def test_an_empty_value_in_a_file_is_named_with_the_file(flagfile):
+    [problem] = parse("--flagfile=" + flagfile("a.flags", "--data_dir=")).problems
+    assert "--data_dir=" in problem and "a.flags" in problem and "empty" in problem
+
+
 def test_bad_lines_in_a_file_are_all_named_with_the_file(flagfile):
     name = flagfile("a.flags", "--foo=2", "words", "--seed", "--epochs=-1", "--flagfile=gone.flags",
                     "--batch_size 3")
@@ -167,6 +176,7 @@ def test_help_exits_0_and_shows_every_flag_with_its_default_and_choices(capsys):
         assert all(choice in text for choice in field.choices)
     assert "[1000; layout]" in text and "\nlearning rate:\n" in text
     assert max(map(len, text.splitlines())) <= 110
+    assert "flagfile > optimizer preset > regime >" in text and "Another optimizer than the regime's" in text
 
 
 def test_readme_table_has_a_row_for_every_flag():

@@ -177,6 +177,10 @@ def test_versions(folder):
     versions = read(folder, "versions.json")
     assert versions["command_line"] == ["mnist_main", "--dry_run"] and versions["devices"] == ["CPU:0"]
     assert versions["packages"]["numpy"] and versions["python"].count(".") == 2
+    folder.write_versions(command_line=["mnist_main"], devices=["CPU:0", "CPU:1"])
+    assert read(folder, "versions.json")["command_line"] == ["mnist_main"]
+    assert [start["command_line"] for start in read(folder, "versions.json")["earlier"]] == [
+        ["mnist_main", "--dry_run"]]
 
 
 # Nobody sees half a file.

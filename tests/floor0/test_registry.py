@@ -46,7 +46,9 @@ def test_table_3_rows_are_the_product_of_solvers_and_techniques():
 
 @pytest.mark.parametrize("solver", ["adagrad", "rmsprop", "adam"])
 def test_bounded_adaptive_rows_never_step_further_than_the_original(solver):
-    assert registry.OPTIMIZERS[f"{solver}_layerwise_bounded"].settings["trust_bounds"][1] == 1.0
+    row = registry.OPTIMIZERS[f"{solver}_layerwise_bounded"]
+    assert row.settings["trust_bounds"][1] == 1.0
+    assert "at the same rate the bounded step is never longer" in row.source
 
 
 def test_every_row_takes_clip_global_norm():
@@ -91,3 +93,9 @@ def test_unknown_names_are_refused_with_close_matches_and_all_names(table, name,
     message = str(caught.value)
     assert repr(name) in message and expected in message.partition("did you mean")[2].partition("?")[0]
     assert all(known in message for known in registry.TABLES[table])
+
+
+def test_an_unknown_name_without_a_close_match_is_a_sentence_of_its_own():
+    with pytest.raises(registry.UnknownName) as caught:
+        registry.find("dataset", "tulips")
+    assert str(caught.value) == "unknown dataset 'tulips'. There are: mnist, mnist5k."

@@ -42,10 +42,32 @@ def test_preset_lies_between_the_row_and_the_user():
     assert settings.exclude_from_decay == ()
 
 
-def test_regime_lies_above_the_preset(monkeypatch):
-    recipe = {**registry.REGIMES["mnist"]["large"], "epsilon": registry.Value(0.25, "ours", "for this test")}
+@pytest.mark.parametrize("preset", registry.PRESETS["lars"])
+def test_preset_displaces_the_regimes_values_for_what_it_states(preset, monkeypatch):
+    recipe = {**registry.REGIMES["mnist"]["large"],
+              "epsilon": registry.Value(0.25, "ours", "for this test"),
+              "momentum": registry.Value(0.75, "ours", "for this test")}
     monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
-    assert Settings(regime="large", optimizer_preset="larc").epsilon == 0.25
+    settings = Settings(regime="large", optimizer_preset=preset)
+    for name, value in registry.PRESETS["lars"][preset].items():
+        assert getattr(settings, name) == value, name
+        assert settings.sources[name] == f"optimizer_preset {preset}"
+    assert (settings.momentum, settings.sources["momentum"]) == (0.75, "regime large")
+    assert (settings.learning_rate, settings.batch_size) == (recipe["learning_rate"].value, 8_192)
+
+
+def test_mlperf_under_the_large_regime_excludes_biases_and_norms_again():
+    assert Settings(regime="large").exclude_from_adaptation == ()
+    settings = Settings(regime="large", optimizer_preset="mlperf")
+    assert settings.exclude_from_decay is None and settings.exclude_from_adaptation is None
+    assert Settings(**settings.as_dict()) == settings
+
+
+def test_preset_lies_below_what_any_level_of_the_user_states():
+    settings = resolved(("command line", {"optimizer_preset": "mlperf", "regime": "large"}),
+                        ("flagfile a", {"exclude_from_decay": "none"}))
+    assert (settings.exclude_from_decay, settings.sources["exclude_from_decay"]) == ((), "flagfile a")
+    assert settings.exclude_from_adaptation is None
 
 
 @pytest.mark.parametrize("given, gone", [
@@ -105,6 +127,11 @@ def test_regimes_of_mnist(regime, batch, optimizer, updates):
     assert settings.momentum is None if optimizer == "lamb" else settings.momentum == 0.9
 
 
+def test_replicas_may_be_counted_without_naming_the_strategy():
+    settings = Settings(num_replicas=4)
+    assert (settings.strategy, settings.num_replicas) == ("auto", 4)
+
+
 # What follows.
 
 
@@ -145,7 +172,7 @@ def test_bounds(text, value):
 
 
 @pytest.mark.parametrize("text, value", [
-    ("none", ()), ("", ()), ("default", None), ("bias,.*gamma", ("bias", ".*gamma")),
+    ("none", ()), ("null", ()), ("default", None), ("bias,.*gamma", ("bias", ".*gamma")),
     (("a{1,2}",), ("a{1,2}",)),
 ])
 def test_exclusions(text, value):

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference.small_runs import contract_model, run_updates
+from reference.small_runs import contract_examples, contract_model, run_updates
 
 from tf_hugebatch import layers, replica
+from tf_hugebatch.data.order import Stream
 from tf_hugebatch.layout import Layout
 
 
@@ -150,3 +151,32 @@ def test_a_layer_of_another_span_than_the_layout_is_refused():
     with pytest.raises(ValueError, match="span=16.*span=8"):
         run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=16, micro=16, span=8,
                     model=lambda: contract_model(16))
+
+
+class Block(keras.layers.Layer):
+    """A layer that holds a batch norm of its own, and calls it twice."""
+
+    def __init__(self):
+        super().__init__(name="block")
+        self.norm = layers.GhostBatchNormalization(8, name="inner")
+
+    def build(self, shape):
+        self.norm.build(shape)
+
+    def call(self, x, training=False):
+        self.norm(3.0 * x, training=training)
+        return self.norm(x, training=training)
+
+
+def test_a_batch_norm_inside_a_layer_that_calls_it_twice_moves_by_the_mean_of_the_calls():
+    def model():
+        return keras.Sequential([keras.Input((8, 8, 1)), Block(), keras.layers.Flatten(),
+                                 keras.layers.Dense(10, kernel_initializer="zeros")])
+
+    one = tf.distribute.OneDeviceStrategy("CPU:0")
+    run = run_updates(one, batch=8, micro=8, span=8, updates=1, model=model)
+    ids, _ = Stream(0, 96).examples(0, 8)
+    x = contract_examples().images[ids] / 255.0
+    norm = run.model.layers[0].norm
+    np.testing.assert_allclose(norm.moving_mean.numpy(), 0.1 * 2 * x.mean(), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance.numpy(), 0.9 + 0.1 * (x.var() + (3 * x).var()) / 2, rtol=1e-4)

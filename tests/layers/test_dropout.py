@@ -10,12 +10,14 @@ from tf_hugebatch.layers.dropout import position_hash
 from tf_hugebatch.layout import Layout
 
 
-def masked(positions, *, rate=0.4, units=256, seed=0, update=0, stream=0):
-    layer = layers.Dropout(rate, stream=stream)
+def masked(positions, *, rate=0.4, units=256, seed=0, update=0, calls_before=0):
+    layer = layers.Dropout(rate)
     n = len(positions)
     view = replica.View(layout=Layout(n, n), positions=tf.constant(positions, tf.int64), weights=tf.ones([n]),
                         update=tf.constant(update, tf.int64), seed=seed, all_reduce_sum=lambda t: t)
     with replica.scope(view):
+        for _ in range(calls_before):
+            layer(tf.ones([n, units]), training=True)
         return layer(tf.ones([n, units]), training=True).numpy()
 
 
@@ -37,10 +39,20 @@ def test_the_share_dropped_is_the_rate_and_the_rest_is_scaled(rate):
     assert abs((values == 0).mean(axis=1) - rate).max() < 6 * np.sqrt(rate * (1 - rate) / 500)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"update": 1}, {"stream": 1}, {"seed": 2**32 - 1}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"update": 1}, {"calls_before": 1}, {"seed": 2**32 - 1}])
 def test_another_key_is_another_independent_mask(change):
     one, other = masked(range(200), rate=0.5) == 0, masked(range(200), rate=0.5, **change) == 0
     assert abs((one & other).mean() - 0.25) < 0.01
+
+
+def test_two_layers_of_one_model_drop_different_units():
+    model = keras.Sequential([keras.Input((300,)), layers.Dropout(0.5), layers.Dropout(0.5)])
+    n = 20
+    view = replica.View(layout=Layout(n, n), positions=tf.range(n, dtype=tf.int64), weights=tf.ones([n]),
+                        update=tf.constant(0, tf.int64), seed=0, all_reduce_sum=lambda t: t)
+    with replica.scope(view):
+        kept = model(tf.ones([n, 300]), training=True).numpy() != 0
+    assert abs(kept.mean() - 0.25) < 0.03
 
 
 def test_positions_beyond_32_bits_of_examples_and_neighbours_are_uncorrelated():
@@ -61,9 +73,9 @@ def test_inference_is_the_identity_and_fit_falls_back_on_keras():
 
 
 def test_survives_a_save_and_refuses_a_bad_rate(tmp_path):
-    model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.3, stream=7, name="drop")])
+    model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.3, name="drop")])
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras").layers[0]
-    assert (again.rate, again.stream, again.name) == (0.3, 7, "drop")
+    assert (again.rate, again.name) == (0.3, "drop")
     with pytest.raises(ValueError, match="rate=1.0"):
         layers.Dropout(1.0)

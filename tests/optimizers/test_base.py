@@ -151,6 +151,10 @@ def test_a_schedule_is_read_at_the_updates_done_so_far():
     (lambda: LAMB(0.1, weight_norm_bounds=(0.1,)), "weight_norm_bounds"),
     (lambda: LAMB(0.1, clip_global_norm=0.0), "clip_global_norm=0.0"),
     (lambda: optimizers.get("lambs"), "lamb"),
+    (lambda: optimizers.SGD(float("inf")), "learning_rate=inf"),
+    (lambda: LAMB(float("nan")), "learning_rate=nan"),
+    (lambda: LARS(1e39), r"learning_rate=1e\+39"),  # float32's infinity
+    (lambda: optimizers.get("adam_layerwise", layerwise=False), "layerwise=False.*=True.*choose adam"),
 ])
 def test_a_bad_value_is_refused_with_value_and_remedy(make, message):
     with pytest.raises(ValueError, match=message):
@@ -184,6 +188,7 @@ def test_rows_carry_their_defaults_and_take_overrides():
     assert float(optimizer.learning_rate.numpy()) == pytest.approx(row.settings["learning_rate"])
     assert optimizers.get("adam_layerwise_bounded", trust_bounds=(0.1, 7)).trust_bounds == (0.1, 7.0)
     assert optimizers.get("lars", denominator="joint", name="other").denominator == "joint"
+    assert optimizers.get("adam_layerwise", layerwise=True).layerwise
     assert optimizers.names() == tuple(registry.OPTIMIZERS)
 
 

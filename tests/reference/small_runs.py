@@ -33,7 +33,7 @@ def contract_model(span, seed=0):
         keras.layers.ReLU(),
         keras.layers.Flatten(),
         keras.layers.Dense(16, activation="relu", kernel_initializer=weights(2), name="hidden"),
-        layers.Dropout(0.4, stream=1, name="dropout"),
+        layers.Dropout(0.4, name="dropout"),
         keras.layers.Dense(CLASSES, kernel_initializer=weights(3), name="logits"),
     ], name="contract")
 

@@ -196,6 +196,18 @@ def test_the_newest_are_kept(folder):
     assert sorted(os.listdir(folder)) == ["update-0000000003", "update-0000000010"]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_was_damaged_above_the_new_one_is_not_kept_in_its_place(folder, keep):
+    Run(folder).save(1, 4, 5)
+    for name in ("update-0000000004", "update-0000000005"):
+        (folder / name / "state.index").write_bytes(b"")
+    other = Run(folder, seed=1, keep=keep)
+    assert other.restore()[0] == 1
+    saved = other.save(2)
+    again = Run(folder, seed=2, keep=keep)
+    assert again.restore()[0] == 2 and again.state() == saved and again.messages == []
+
+
 def test_of_numbers_with_more_digits_the_newest_is_the_largest(folder):
     run = Run(folder, keep=1)
     run.save(9, 10)

@@ -10,7 +10,6 @@ import signal
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.util.tensor_util import make_ndarray
 
 import tf_hugebatch as hb
 from tf_hugebatch.data.splits import Examples, Splits
@@ -85,10 +84,9 @@ def rows_of(run_dir):
 
 def tensorboard_of(run_dir):
     """{tag: [(step, value)]} of every scalar."""
-    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0})
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    return {tag: [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
-            for tag in events.Tags()["tensors"]}
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def after(patch, update, act):

@@ -7,6 +7,11 @@ A folder is searched in this order for
 """
 
 import gzip
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
 import threading
 import urllib.request
 import zipfile
@@ -122,21 +127,39 @@ def _read_idx(path, dimensions):
 
 
 def _read_tfds(folder):
-    import tensorflow_datasets as tfds
-
     try:
-        return _tfds_arrays(tfds.builder_from_directory(folder))
-    except Exception as error:  # tensorflow-datasets has no base class of its own for damaged folders
-        raise Refusal([f"{folder} can't be read as a prepared tensorflow-datasets folder ({said(error)}); "
-                       f"prepare it again, or give --data_dir with mnist.npz."]) from error
+        return _by_tfds_in_a_child(folder)
+    except ChildError as error:
+        raise Refusal([f"{folder} can't be read as a prepared tensorflow-datasets folder ({error}); prepare "
+                       f"it again, or give --data_dir with mnist.npz."]) from error
 
 
-def _tfds_arrays(builder):
-    arrays = {}
-    for part in ("train", "test"):
-        whole = builder.as_dataset(split=part, batch_size=-1)
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = whole["image"].numpy(), whole["label"].numpy()
-    return arrays
+class ChildError(Exception):
+    """What stopped the child process, as one short line."""
+
+
+def _by_tfds_in_a_child(folder=None):
+    """The four arrays from a prepared folder, or (None) tensorflow-datasets' own, prepared when it isn't.
+
+    tensorflow-datasets decodes with TensorFlow's kernels. Running one starts TensorFlow, and from then on a
+    process can't split its CPU into logical devices (--num_replicas) any more, nor say how a GPU's memory is
+    to be used. So another process does it, once, and hands the arrays over in a file. Parsing the records
+    here would need one parser for each of their formats and a PNG decoder; multiprocessing would run a user's
+    script again unless its main part is guarded.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        archive, complaint = pathlib.Path(scratch, "mnist.npz"), pathlib.Path(scratch, "complaint.txt")
+        words = [sys.executable, "-P", "-m", "tf_hugebatch.data.tfds_child", str(archive), str(complaint)]
+        # It finds the same packages as this process, and leaves the GPUs to it.
+        surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+                        "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run([*words, *([str(folder)] if folder else [])], env=surroundings, check=False)
+        if complaint.exists():
+            raise ChildError(complaint.read_text(encoding="utf-8"))
+        if done.returncode:
+            raise ChildError(f"the reading process ended with exit code {done.returncode}")
+        with np.load(archive, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ARRAYS}
 
 
 def download():
@@ -147,19 +170,17 @@ def download():
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder("mnist")
-    if not builder.is_prepared():
-        unreachable = probe(DOWNLOAD_URL)
-        if unreachable:
-            # Asked beforehand because tensorflow-datasets retries for minutes before it says so.
-            raise Refusal([f"--dataset=mnist without --data_dir downloads the images, but {DOWNLOAD_URL} "
-                           f"doesn't answer ({unreachable}): {OFFLINE_REMEDY}."])
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # whatever stops a download, the remedy is the same
-            raise Refusal([f"downloading MNIST failed ({said(error)}): try again, or "
-                           f"{OFFLINE_REMEDY}."]) from error
-    return _tfds_arrays(builder)
+    prepared = tfds.builder("mnist").is_prepared()
+    unreachable = None if prepared else probe(DOWNLOAD_URL)
+    if unreachable:
+        # Asked beforehand because tensorflow-datasets retries for minutes before it says so.
+        raise Refusal([f"--dataset=mnist without --data_dir downloads the images, but {DOWNLOAD_URL} "
+                       f"doesn't answer ({unreachable}): {OFFLINE_REMEDY}."])
+    try:
+        return _by_tfds_in_a_child()
+    except ChildError as error:  # whatever stops it, the remedy is the same
+        what = "reading the downloaded MNIST" if prepared else "downloading MNIST"
+        raise Refusal([f"{what} failed ({error}): try again, or {OFFLINE_REMEDY}."]) from error
 
 
 def probe(url):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from .. import replica
-from ..keras_versions import register_serializable
+from ..keras_versions import FLOAT32_WEIGHT, register_serializable
 from ..layout import Layout
 
 
@@ -51,8 +51,8 @@ class GhostBatchNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        # autocast=False: under mixed_bfloat16 the statistics and the affine map stay float32.
-        options = {"shape": (channels,), "dtype": "float32", "autocast": False}
+        # Under mixed_bfloat16 the statistics and the affine map stay float32.
+        options = {"shape": (channels,), **FLOAT32_WEIGHT}
         self.gamma = self.add_weight(name="gamma", initializer=self.gamma_initializer, **options)
         self.beta = self.add_weight(name="beta", initializer="zeros", **options)
         # Inside a step replicas write equal values; under fit each has its own and the mean of them is kept.

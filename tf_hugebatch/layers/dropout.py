@@ -23,7 +23,7 @@ def position_hash(seed, update, positions, stream, units):
         seed: int, the run's seed.
         update: int64 scalar, updates done so far.
         positions: int64 [m], positions in the global batch.
-        stream: int, which layer asks.
+        stream: int, which call of which layer asks.
         units: int, numbers wanted per position.
 
     Returns:
@@ -44,13 +44,12 @@ class Dropout(keras.layers.Layer):
         y = x * keep / (1 - rate),   keep = hash(seed, update, position, stream, unit) >= rate * 2**32
 
     Inside a training step the mask is a function of the run's seed, the update, the example's position in the global
-    batch, the layer's stream and the unit: 1 x 64 and 4 x 16 examples drop the same units. Stock dropout draws a new
-    mask for each replica's tensor, so there the update depends on the layout. Outside a step (plain `fit`) it is
-    Keras' own dropout. At inference it is the identity.
+    batch, the unit and the stream (a number for each call of a dropout layer, in the model's order): 1 x 64 and
+    4 x 16 examples drop the same units. Stock dropout draws a new mask for each replica's tensor, so there the update
+    depends on the layout. Outside a step (plain `fit`) it is Keras' own dropout. At inference it is the identity.
 
     Args:
         rate: share of units set to 0, in [0, 1).
-        stream: int that tells the dropout layers of one model apart.
         name: the layer's name.
 
     Call: float [batch, ...] -> the same shape and dtype.
@@ -59,22 +58,21 @@ class Dropout(keras.layers.Layer):
         ValueError: a rate outside [0, 1).
     """
 
-    def __init__(self, rate, *, stream=0, name=None, **layer_options):
+    def __init__(self, rate, *, name=None, **layer_options):
         super().__init__(name=name, **layer_options)
         if not 0 <= rate < 1:
             raise ValueError(f"rate={rate} is outside [0, 1): it is the share of units dropped; 0.4 drops 40%.")
         self.rate = rate
-        self.stream = stream
-        self.seed_generator = keras.random.SeedGenerator()
+        self._outside_a_step = keras.layers.Dropout(rate)
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
             return inputs
         view = replica.current()
         if view is None:
-            return keras.random.dropout(inputs, self.rate, seed=self.seed_generator)
+            return self._outside_a_step(inputs, training=True)
         flat = tf.reshape(inputs, [tf.shape(inputs)[0], -1])
-        drawn = position_hash(view.seed, view.update, view.positions, self.stream, tf.shape(flat)[1])
+        drawn = position_hash(view.seed, view.update, view.positions, view.next_stream(), tf.shape(flat)[1])
         keep = tf.cast(drawn >= tf.constant(round(self.rate * 2**32), tf.uint32), inputs.dtype)
         return inputs * tf.reshape(keep / (1 - self.rate), tf.shape(inputs))
 
@@ -82,4 +80,4 @@ class Dropout(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "stream": self.stream}
+        return {**super().get_config(), "rate": self.rate}

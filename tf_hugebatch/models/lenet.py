@@ -29,7 +29,7 @@ def lenet(classes=10, seed=0):
         keras.layers.MaxPooling2D(2, name="pool2"),
         keras.layers.Flatten(name="flatten"),
         _dense(1024, "dense1", seeds),
-        Dropout(0.4, stream=0, name="dropout"),
+        Dropout(0.4, name="dropout"),
         _logits(classes, seeds),
     ], name="lenet")
 

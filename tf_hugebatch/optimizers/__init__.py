@@ -28,9 +28,16 @@ def get(name, /, *, learning_rate=None, **overrides):
     of them.
 
     learning_rate: a number or a schedule; None for the row's own rate, which is meant for the baseline batch.
-    Raises registry.UnknownName, a ValueError with close matches, and what the constructor raises.
+    Raises registry.UnknownName, a ValueError with close matches; ValueError for an override of what makes the
+    row what it is (`layerwise`); and what the constructor raises.
     """
     row = registry.find("optimizer", name)
+    for argument, fixed in row.arguments.items():
+        if overrides.get(argument, fixed) != fixed:
+            others = [other.name for other in registry.OPTIMIZERS.values()
+                      if other.target == row.target and argument not in other.arguments]
+            raise ValueError(f"{argument}={overrides[argument]!r}: {name} is the row with {argument}={fixed!r}."
+                             f" Leave it out, or choose {' or '.join(others)}")
     arguments = constructor_arguments({flag: row.settings[flag] for flag in row.flags})
     rate = row.settings["learning_rate"] if learning_rate is None else learning_rate
     return row.resolve()(rate, **{**arguments, **overrides, **row.arguments})

@@ -34,8 +34,8 @@ class HugeBatchOptimizer(Rule, keras.optimizers.Optimizer):
     tf.distribute. clip_global_norm acts after.
 
     Args:
-        learning_rate: a number or a `keras.optimizers.schedules.LearningRateSchedule`, evaluated at the
-            number of updates done so far.
+        learning_rate: a finite number >= 0 or a `keras.optimizers.schedules.LearningRateSchedule`, evaluated
+            at the number of updates done so far.
         weight_decay: lambda, part of the direction (so inside the trust ratio).
         layerwise: whether updates are scaled by a trust ratio per variable.
         trust_coefficient: eta.
@@ -58,7 +58,8 @@ class HugeBatchOptimizer(Rule, keras.optimizers.Optimizer):
                  trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
                  clip_global_norm, name):
         if isinstance(learning_rate, numbers.Real):
-            learning_rate = check_number("learning_rate", learning_rate, 0.0)
+            # Infinity, and what float32 rounds to it, would only show as the first update's NaN.
+            learning_rate = check_number("learning_rate", learning_rate, 0.0, float(tf.float32.max))
         elif not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
         super().__init__(learning_rate=learning_rate, name=name)

@@ -89,7 +89,9 @@ class LARS(HugeBatchOptimizer):
         """The LARS of a public implementation: "contrib", "mlperf", "tf_models", "optax" or "larc".
 
         A preset fills the choices that these make differently, not momentum or weight_decay; `overrides` are
-        constructor arguments. Raises ValueError for another name.
+        constructor arguments. "larc" is NVIDIA apex LARC with clip=True as timm's LARC computes it; apex
+        itself leaves a variable undecayed and unscaled when ||w|| or ||g|| is 0, where here and in timm r is
+        1 before the clip. Raises ValueError for another name.
         """
         presets = registry.PRESETS["lars"]
         check_choice("preset", name, tuple(presets))

@@ -85,11 +85,11 @@ def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=No
     """
     exclusions = {"exclude_from_decay": exclude_from_decay,
                   "exclude_from_adaptation": exclude_from_adaptation}
-    for argument, patterns in exclusions.items():
-        for pattern in patterns or ():
-            if not any(re.search(pattern, path) for path, _ in paths_and_shapes):
-                raise ValueError(f"{argument}: the pattern {pattern!r} matches no variable. Remove it or "
-                                 f"correct it; the paths are {[path for path, _ in paths_and_shapes]}")
+    unmatched = [f"{argument}={pattern}" for argument, patterns in exclusions.items() for pattern in patterns or ()
+                 if not any(re.search(pattern, path) for path, _ in paths_and_shapes)]
+    if unmatched:
+        raise ValueError(f"{', '.join(unmatched)}: matches no variable. Remove it or correct it; the paths are "
+                         f"{', '.join(path for path, _ in paths_and_shapes)}")
     table = []
     for path, shape in paths_and_shapes:
         role, rule = classify(path, shape)

@@ -3,18 +3,13 @@
 import tensorflow as tf
 
 from .. import replica
+from ..keras_versions import all_layers, native
 from ..layers import GhostBatchNormalization
 
 
 def batch_norm_layers(model):
-    """The model's GhostBatchNormalization layers, nested models included, in a fixed order."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, GhostBatchNormalization):
-            found.append(layer)
-        elif getattr(layer, "layers", None):
-            found.extend(batch_norm_layers(layer))
-    return found
+    """The model's GhostBatchNormalization layers, however deep they are nested, in a fixed order."""
+    return [layer for layer in all_layers(model) if isinstance(layer, GhostBatchNormalization)]
 
 
 def smoothed_cross_entropy(labels, logits, smoothing=0.0):
@@ -113,8 +108,12 @@ def micro_batch_sums(model, view, images, labels, smoothing):
     with replica.scope(view), tf.GradientTape() as tape:
         logits = model(images, training=True)
         loss = tf.reduce_sum(share * smoothed_cross_entropy(labels, logits, smoothing))
-    variables = [getattr(variable, "value", variable) for variable in model.trainable_variables]
+    variables = [native(variable) for variable in model.trainable_variables]
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
-    statistics = [tf.add_n(view.statistics[layer]) / view.layout.batch_size for layer in batch_norm_layers(model)]
+    # A layer that is called twice has the mean over its calls.
+    statistics = [
+        tf.add_n(view.statistics[layer]) / (len(view.statistics[layer]) * view.layout.batch_size)
+        for layer in batch_norm_layers(model)
+    ]
     return gradients, statistics, tf.stack([loss, tf.reduce_sum(share * correct)])

@@ -15,13 +15,18 @@ from .step import Step
 from .strategy import make_strategy
 
 
+#: Most rows of schedule.csv: enough for any picture, and a run of millions of updates still starts at once.
+SCHEDULE_ROWS = 100_000
+
+
 class Assembly:
     """Everything that one run consists of, built and ready.
 
     Args:
         settings: `Settings`.
         earlier: status.json of the run that goes on, or {}. With `--micro_batch_size=auto` its choice stands while the
-            replicas do, so that a resumed run is the same bit for bit, however much memory is free now.
+            replicas do, so that a resumed run is the same bit for bit, however much memory is free now; a run that
+            failed or never made an update chooses anew, in case memory was why.
 
     Attributes:
         strategy, replicas, model, schedule, optimizer, layout, step: what their names say.
@@ -34,10 +39,13 @@ class Assembly:
         self.settings = settings
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
+        problems = []
         try:
             self.strategy = make_strategy(settings.strategy, settings.num_replicas)
         except ValueError as error:
-            raise Refusal([str(error)]) from error
+            problems.append(str(error))
+            # Any strategy will do to find out what else is wrong.
+            self.strategy = tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         with self.strategy.scope(), _precision(settings.precision):
             row = registry.find("model", settings.model)
@@ -50,7 +58,9 @@ class Assembly:
                 )
                 self.optimizer.build(self.model.trainable_variables)
             except ValueError as error:
-                raise Refusal([str(error)]) from error
+                problems.append(str(error))
+        if problems:
+            raise Refusal(problems)
         self.layout, self.layout_reason = self._choose_layout(earlier)
         self.step = Step(
             strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
@@ -63,7 +73,8 @@ class Assembly:
         span = None
         if batch_norm_layers(self.model):
             span = size if settings.norm == "local" else settings.bn_span
-        if size == "auto" and earlier.get("replicas") == self.replicas:
+        went_well = earlier.get("status") != "failed" and earlier.get("step")
+        if size == "auto" and went_well and earlier.get("replicas") == self.replicas:
             size, reason = earlier["micro_batch_size"], "as it was"
         if size == "auto":
             size, reason = choose_micro_batch_size(
@@ -85,10 +96,12 @@ class Assembly:
         parameters = sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
         state = sum(int(np.prod(variable.shape)) for variable in self.optimizer.variables)
         norms = len(batch_norm_layers(self.model))
+        # Weights, gradients, their accumulators, and what the optimizer keeps; float32.
+        mebibytes = 4 * (3 * parameters + state) / 2**20
         return "\n".join([
             self.optimizer.describe(),
-            f"Parameters: {parameters:,}; with gradients and optimizer state "
-            f"{4 * (2 * parameters + state) / 2**20:.1f} MiB a replica",
+            *self._warnings(norms),
+            f"Parameters: {parameters:,}; with gradients, accumulators and optimizer state {mebibytes:.1f} MiB a replica",
             f"Batch norm: {f'{norms} layers' if norms else f'n/a ({settings.model} has none)'}",
             f"Layout: {self.layout} ({self.layout_reason})",
             f"Updates: {settings.total_updates:,}, of them warm-up {settings.warmup_updates:,}; "
@@ -96,11 +109,20 @@ class Assembly:
             f"Learning rate: {rates}",
         ])
 
+    def _warnings(self, norms):
+        exclusions = self.settings.exclude_from_adaptation
+        if self.settings.optimizer == "lars" and exclusions is None and not norms:
+            yield (f"Note: biases take the bare rate (peak {self.settings.peak_rate:g}), which is meant to be multiplied "
+                   f"by a trust ratio of about {self.settings.trust_coefficient:g}; {self.settings.model} has no batch "
+                   f"norm to absorb that, so consider --exclude_from_adaptation=none.")
+
     def schedule_rows(self):
-        """(update, epoch, learning rate) of every update: what schedule.csv holds."""
-        rates = np.asarray(self.schedule(tf.range(self.settings.total_updates)))
-        for update, rate in enumerate(rates):
-            yield update, update / self.settings.updates_per_epoch, float(rate)
+        """(update, epoch, learning rate): what schedule.csv holds; every update, or of a long run evenly many."""
+        total = self.settings.total_updates
+        updates = np.arange(0, total, -(-total // SCHEDULE_ROWS))
+        rates = np.asarray(self.schedule(tf.constant(updates)))
+        for update, rate in zip(updates.tolist(), rates.tolist()):
+            yield update, update / self.settings.updates_per_epoch, rate
 
 
 @contextlib.contextmanager

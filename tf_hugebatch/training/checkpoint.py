@@ -27,7 +27,7 @@ class Checkpoints:
         folder: path; made when the first checkpoint is written.
         identity: dict of plain values that a checkpoint must agree on to be restored (experiment hash, total
             updates, training examples, seed): a schedule is never rescaled.
-        keep: how many to keep; older ones are deleted after a newer one is complete.
+        keep: how many to keep; others are deleted once one is complete.
         tracked: trackable objects by name (model, optimizer), built.
     """
 
@@ -46,6 +46,7 @@ class Checkpoints:
         final = self.folder / f"{_PREFIX}{update:010d}"
         if final.exists():
             if _read_manifest(final)[1] is None:
+                self._delete_others(final)
                 return final
             shutil.rmtree(final)
         # One name for all: what a kill left of the last attempt goes.
@@ -60,9 +61,16 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         os.rename(partial, final)
-        for old in self.paths()[: -self._keep]:
-            shutil.rmtree(old)
+        self._delete_others(final)
         return final
+
+    def _delete_others(self, newest):
+        # What stands above the checkpoint just completed was passed over as damaged when the run went on below it:
+        # it must not count as one of those kept, nor come first at the next start.
+        paths = self.paths()
+        place = paths.index(newest)
+        for path in [*paths[place + 1:], *paths[: max(0, place + 1 - self._keep)]]:
+            shutil.rmtree(path)
 
     def paths(self):
         """Complete-looking checkpoints, oldest first."""

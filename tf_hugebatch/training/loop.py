@@ -66,32 +66,35 @@ def train(settings, *, splits=None, command_line=()):
     """
     folder = RunFolder(settings.run_dir)
     problems = folder.problems(settings)
-    if not problems and (ended := finished(folder)):
+    earlier = folder.read_status()
+    if not problems and not settings.dry_run and (ended := finished(folder)):
         return ended
-    try:
-        splits = splits or data.load(settings)
-    except Refusal as refusal:
-        problems = [*problems, *refusal.problems]
+    if not problems:
+        try:
+            splits = splits or data.load(settings)
+        except Refusal as refusal:
+            problems = refusal.problems
     if problems:
         raise Refusal(problems)
-    assembly = Assembly(settings, folder.read_status())
+    assembly = Assembly(settings, earlier)
     print(assembly.describe(), file=sys.stderr, flush=True)
-    folder.create(settings)
-    folder.write_schedule(assembly.schedule_rows())
-    folder.write_versions(
-        command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
-    )
+    training = None if settings.dry_run else _Training(assembly, splits, folder)
+    # Nothing was written so far, and a folder that holds a run is not touched by a dry run.
+    if training or not earlier:
+        folder.create(settings)
+        folder.write_schedule(assembly.schedule_rows())
+        folder.write_versions(
+            command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
+        )
     if settings.dry_run:
         return Result("dry run", str(folder.path), {}, 0)
     with StopSignal() as stop:
         try:
-            return _Training(assembly, splits, folder, stop).go()
-        except Refusal:
-            raise
+            return training.go(stop)
         except KeyboardInterrupt:
             # The second signal: nothing is saved now, and nothing that was saved is lost.
-            folder.write_status(status="interrupted", reason="SIGINT twice; the same command goes on from the last "
-                                                             "checkpoint")
+            folder.write_status(status="interrupted", reason="stopped at once by a second signal; the same command goes "
+                                                             "on from the last checkpoint")
             return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT)
         except BaseException as error:
             folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
@@ -107,11 +110,14 @@ def finished(folder):
 
 
 class _Training:
-    """One process's part of a run: from where the last checkpoint left it to its end, or to a signal."""
+    """One process's part of a run: from where the last checkpoint left it to its end, or to a signal.
 
-    def __init__(self, assembly, splits, folder, stop):
+    Making it restores the checkpoint (and raises Refusal for one of another run) and writes nothing.
+    """
+
+    def __init__(self, assembly, splits, folder):
         settings = assembly.settings
-        self.assembly, self.settings, self.folder, self.stop = assembly, settings, folder, stop
+        self.assembly, self.settings, self.folder = assembly, settings, folder
         self.total = settings.total_updates
         self.started = time.monotonic()
         self.seconds_before = folder.read_status().get("wall_seconds") or 0.0
@@ -131,10 +137,6 @@ class _Training:
         self.trend = LossTrend(settings.batch_size, self.total, notes.get("losses"))
         self.best = notes.get("best")
         self.results = notes.get("results", {})
-        self.journal = Journal(
-            folder, folder.drop_metrics_after(self.done), epochs_per_update=1 / settings.updates_per_epoch,
-            log_every_steps=settings.log_every_steps,
-        )
         self.evaluations = {
             split: Evaluation(assembly.strategy, assembly.model, examples, settings.eval_batch_size)
             for split, examples in (("validation", splits.validation), ("test", splits.test)) if examples is not None
@@ -146,8 +148,13 @@ class _Training:
         dataset = training_micro_batches(splits.train, stream, assembly.layout, self.done, self.total)
         self.iterator = iter(assembly.strategy.distribute_datasets_from_function(lambda context: dataset))
 
-    def go(self):
-        settings, layout = self.settings, self.assembly.layout
+    def go(self, stop):
+        """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
+        self.stop, settings, layout = stop, self.settings, self.assembly.layout
+        self.journal = Journal(
+            self.folder, self.folder.drop_metrics_after(self.done), epochs_per_update=1 / settings.updates_per_epoch,
+            log_every_steps=settings.log_every_steps,
+        )
         self._write_status("running", micro_batch_size=layout.micro_batch_size, micro_batches=layout.rounds,
                            replicas=layout.replicas, padding_per_update=layout.padding)
         with (

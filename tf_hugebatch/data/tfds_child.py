@@ -1,0 +1,44 @@
+"""Reads MNIST by tensorflow-datasets in a process of its own; mnist_files.py says why, and starts it.
+
+    python -m tf_hugebatch.data.tfds_child ARCHIVE.npz COMPLAINT.txt [PREPARED_FOLDER]
+
+writes x_train, y_train, x_test, y_test to the archive, or why that can't be done to the complaint. Without a
+folder it is tensorflow-datasets' own, prepared (downloaded) when it isn't yet.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+from tf_hugebatch.data.mnist_files import said
+
+
+def read(folder=None):
+    """The four arrays by name, unchecked."""
+    import tensorflow_datasets as tfds  # here, so that a package that is missing makes a complaint too
+
+    if folder is None:
+        builder = tfds.builder("mnist")
+        builder.download_and_prepare()
+    else:
+        builder = tfds.builder_from_directory(folder)
+    arrays = {}
+    for part in ("train", "test"):
+        whole = builder.as_dataset(split=part, batch_size=-1)
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = whole["image"].numpy(), whole["label"].numpy()
+    return arrays
+
+
+def main(archive, complaint, folder=None):
+    """Exit code 0 with the archive written, 1 with the complaint written."""
+    try:
+        np.savez(archive, **read(folder))
+    except Exception as error:  # tensorflow-datasets has no base class of its own for damaged folders
+        pathlib.Path(complaint).write_text(said(error), encoding="utf-8")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
