@@ -23,6 +23,11 @@ def variable_path(variable):
 FLOAT32_WEIGHT = {"dtype": "float32", "autocast": False}
 
 
+def global_policy_name():
+    """The name of the process-wide precision policy, for example 'float32'."""
+    return keras.config.dtype_policy().name
+
+
 def all_layers(model):
     """Every layer of a model once, however deep it is nested (in models or in layers), in a fixed order."""
     return list(dict.fromkeys(model._flatten_layers(include_self=False)))

@@ -181,6 +181,18 @@ def test_sixteen_bit_variables_are_refused():
         LARS(0.1).build([keras.Variable(np.zeros(3), dtype="bfloat16", name="kernel")])
 
 
+def test_a_policy_that_needs_loss_scaling_is_refused():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, dtype="mixed_float16")])
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model.compile(LARS(0.1), loss="mse")
+        with pytest.raises(ValueError, match="mixed_bfloat16"):
+            model.fit(np.zeros((4, 3)), np.zeros((4, 1)), verbose=0)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def test_rows_carry_their_defaults_and_take_overrides():
     optimizer = optimizers.get("adam_layerwise_bounded")
     row = registry.find("optimizer", "adam_layerwise_bounded")

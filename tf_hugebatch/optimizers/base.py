@@ -12,7 +12,7 @@ import numbers
 import keras
 import tensorflow as tf
 
-from tf_hugebatch.keras_versions import native, variable_path
+from tf_hugebatch.keras_versions import global_policy_name, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule
@@ -93,10 +93,15 @@ class HugeBatchOptimizer(Rule, keras.optimizers.Optimizer):
     def build(self, variables):
         """Creates the slots and decides every variable's role. Idempotent.
 
-        Raises ValueError for a variable that is not float32, and for an exclusion that matches nothing.
+        Raises ValueError for a variable that is not float32, for the policy mixed_float16, and for an exclusion
+        that matches nothing.
         """
         if self.built:
             return
+        if global_policy_name() == "mixed_float16":
+            # Keras would wrap the optimizer in a loss scale, whose skipped updates no schedule here knows of.
+            raise ValueError("the policy 'mixed_float16' needs loss scaling, which these optimizers do not have: use "
+                             "'mixed_bfloat16' or 'float32'")
         wrong = {variable_path(v): str(v.dtype) for v in variables if tf.as_dtype(v.dtype) != tf.float32}
         if wrong:
             raise ValueError(
