@@ -8,6 +8,7 @@ import pytest
 
 import tf_hugebatch as hb
 from tf_hugebatch import command_line
+from tf_hugebatch.reports.tables import results_table
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,6 +17,11 @@ README = (ROOT / "README.md").read_text()
 def test_the_table_of_flags_is_the_one_made_from_the_fields():
     table = re.search(r"<!-- flags: .*? -->\n(.*?)<!-- /flags -->", README, re.DOTALL).group(1)
     assert table == command_line.readme_table()
+
+
+def test_the_table_of_results_is_the_one_made_from_the_run_folders():
+    table = re.search(r"<!-- results: .*? -->\n(.*?)<!-- /results -->", README, re.DOTALL).group(1)
+    assert table == results_table(hb.load_runs(ROOT / "results" / "mnist"))
 
 
 COMMANDS = re.findall(

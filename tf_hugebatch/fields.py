@@ -180,7 +180,7 @@ _ALL = [
 
     _reporting("reporting", "log_every_steps", "updates", _count, 1, "updates between two train rows"),
     _reporting("reporting", "eval_every_epochs", "number", _positive, 1.0, "epochs between two evaluations"),
-    _reporting("reporting", "checkpoint_every_steps", "updates", _count, 100,
+    _reporting("reporting", "checkpoint_every_steps", "updates or auto", parsers.integer(low=1, words=("auto",)), "auto",
                "updates between two checkpoints"),
     _reporting("reporting", "keep_checkpoints", "whole number", _count, 2, "checkpoints kept"),
     _reporting("reporting", "profile_steps", "first,last", parsers.step_range,

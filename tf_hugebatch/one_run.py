@@ -1,5 +1,7 @@
 """What the main programs share: words of a command line in, one run, exit code out."""
 
+import os
+import signal
 import sys
 
 from . import command_line, data, registry
@@ -32,14 +34,19 @@ def main(argv, *, program, description, dataset):
         print(refusal_text, file=sys.stderr)
         return 2
     print(settings.text(), flush=True)
-    # Only now: TensorFlow takes seconds to import, and a refusal should not.
-    from .training import loop
-
+    # TensorFlow's own lines (no GPU found, which instructions the CPU has) would bury ours; what fails raises anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        # Only now: TensorFlow takes seconds to import, and a refusal should not.
+        from .training import loop
+
         result = loop.train(settings, splits=splits, command_line=[program, *argv])
     except Refusal as refusal:
         print(command.refusal(refusal.problems), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted before the first update.", file=sys.stderr)
+        return 128 + signal.SIGINT
     _report(result, settings)
     return result.exit_code
 
@@ -59,8 +66,8 @@ def _report(result, settings):
         print(f"This run has ended before ({result.status}); nothing was done. Another --seed or --run_dir makes a "
               f"new one.")
     for name, value in result.final.items():
-        print(f"{name}: {value:.4f}" if value is not None else f"{name}: -")
-    print(f"{result.status}: {result.run_dir}")
+        print(f"{name}: {value:.4g}" if value is not None else f"{name}: -")
+    print(f"{result.status}: {result.run_dir}" + (f" ({result.reason})" if result.reason else ""))
     if not result.final:
         return
     # Here, since --help and refusals should not wait for NumPy.

@@ -58,7 +58,7 @@ class Assembly:
                 )
                 self.optimizer.build(self.model.trainable_variables)
             except ValueError as error:
-                problems.append(str(error))
+                problems.append(f"--{error}")  # it begins with the argument's name
         if problems:
             raise Refusal(problems)
         self.layout, self.layout_reason = self._choose_layout(earlier)
@@ -89,6 +89,8 @@ class Assembly:
         """Parameters and roles, updates, memory and the learning rate where it turns; a text of some lines."""
         settings = self.settings
         turns = {"first": 0, "second": 1, "warm-up end": settings.warmup_updates, "last": settings.total_updates - 1}
+        if not settings.warmup_updates:
+            del turns["warm-up end"]
         rates = ", ".join(
             f"{name} (update {update}) {float(self.schedule(update)):.6g}"
             for name, update in turns.items() if update < settings.total_updates

@@ -27,6 +27,8 @@ from .step import METRICS
 from .stop_signal import StopSignal
 
 EXIT_CODES = {"done": 0, "diverged": 3}
+#: What `--checkpoint_every_steps=auto` means: whatever an update takes, a kill loses about this much at most.
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Result:
         run_dir: path of the run folder.
         final: as in status.json; empty unless the run has ended.
         exit_code: 0 done, 3 diverged, 130 or 143 interrupted by SIGINT or SIGTERM.
+        reason: why it diverged or was interrupted; None for a run that is done.
         repeated: True when the run had ended before and nothing was done.
         model: the trained Keras model; None where nothing was trained.
     """
@@ -46,6 +49,7 @@ class Result:
     run_dir: str
     final: dict
     exit_code: int
+    reason: str | None = None
     repeated: bool = False
     model: Any = None
 
@@ -81,7 +85,11 @@ def train(settings, *, splits=None, command_line=()):
     training = None if settings.dry_run else _Training(assembly, splits, folder)
     # Nothing was written so far, and a folder that holds a run is not touched by a dry run.
     if training or not earlier:
-        folder.create(settings)
+        try:
+            folder.create(settings)
+        except OSError as error:
+            raise Refusal([f"--run_dir={settings.run_dir}: it can't be written to ({error.strerror}); name another "
+                           f"folder"]) from error
         folder.write_schedule(assembly.schedule_rows())
         folder.write_versions(
             command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
@@ -93,9 +101,9 @@ def train(settings, *, splits=None, command_line=()):
             return training.go(stop)
         except KeyboardInterrupt:
             # The second signal: nothing is saved now, and nothing that was saved is lost.
-            folder.write_status(status="interrupted", reason="stopped at once by a second signal; the same command goes "
-                                                             "on from the last checkpoint")
-            return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT)
+            reason = "stopped at once by a second signal; the same command goes on from the last checkpoint"
+            folder.write_status(status="interrupted", reason=reason)
+            return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT, reason)
         except BaseException as error:
             folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
@@ -106,7 +114,8 @@ def finished(folder):
     status = folder.read_status()
     if status.get("status") not in EXIT_CODES:
         return None
-    return Result(status["status"], str(folder.path), status["final"], EXIT_CODES[status["status"]], repeated=True)
+    return Result(status["status"], str(folder.path), status["final"], EXIT_CODES[status["status"]],
+                  status.get("reason"), repeated=True)
 
 
 class _Training:
@@ -120,7 +129,9 @@ class _Training:
         self.assembly, self.settings, self.folder = assembly, settings, folder
         self.total = settings.total_updates
         self.started = time.monotonic()
-        self.seconds_before = folder.read_status().get("wall_seconds") or 0.0
+        status = folder.read_status()
+        self.seconds_before, self.done_before = status.get("wall_seconds") or 0.0, status.get("step")
+        self.saved = time.monotonic()
         self.checkpoints = Checkpoints(
             folder.path / "checkpoints",
             identity={
@@ -163,6 +174,9 @@ class _Training:
         ):
             if self.done:
                 self.progress.say(f"Going on at update {self.done:,} of {self.total:,}.")
+            elif self.done_before:
+                self.progress.say(f"This run had made {self.done_before:,} updates and left no checkpoint: it starts "
+                                  f"again.")
             while self.done < self.total:
                 count = min(self.speed.updates_per_loop(settings.steps_per_loop), self._next_stop() - self.done,
                             profile.limit(self.done))
@@ -181,7 +195,7 @@ class _Training:
                 self._show(metrics[-1])
                 if self._evaluation_is_due():
                     self._evaluate(self.watched)
-                if self.done % settings.checkpoint_every_steps == 0 and self.done < self.total:
+                if self._checkpoint_is_due() and self.done < self.total:
                     self._save()
                 if self.stop.received and self.done < self.total:
                     return self._interrupted()
@@ -191,7 +205,14 @@ class _Training:
 
     def _next_stop(self):
         every = self.settings.checkpoint_every_steps
-        return min(self.total, (self.done // every + 1) * every, self._next_evaluation(self.done))
+        next_checkpoint = self.total if every == "auto" else (self.done // every + 1) * every
+        return min(self.total, next_checkpoint, self._next_evaluation(self.done))
+
+    def _checkpoint_is_due(self):
+        every = self.settings.checkpoint_every_steps
+        if every == "auto":
+            return time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS
+        return self.done % every == 0
 
     def _next_evaluation(self, done):
         """The first update after `done` with which another `eval_every_epochs` epochs are complete."""
@@ -225,6 +246,7 @@ class _Training:
         self.checkpoints.save(
             self.done, {"losses": self.trend.notes(), "best": self.best, "results": self.results}
         )
+        self.saved = time.monotonic()
         self._write_status("running")
 
     def _show(self, row):
@@ -248,10 +270,11 @@ class _Training:
     def _interrupted(self):
         self._save()
         name = signal.Signals(self.stop.received).name
-        self._write_status("interrupted", reason=f"{name}; the same command goes on at update {self.done}")
+        reason = f"{name}; the same command goes on at update {self.done}"
+        self._write_status("interrupted", reason=reason)
         self.journal.close()
-        self.progress.say(f"{name}: saved at update {self.done:,}; the same command goes on from there.")
-        return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, model=self.assembly.model)
+        return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, reason,
+                      model=self.assembly.model)
 
     def _end(self, status, reason):
         final = {"train_loss": self.trend.last}
@@ -261,7 +284,7 @@ class _Training:
                 final["test_top5"] = result["top5"]
         self._write_status(status, reason=reason, final=final)
         self.journal.close()
-        return Result(status, str(self.folder.path), final, EXIT_CODES[status], model=self.assembly.model)
+        return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, model=self.assembly.model)
 
     def _write_status(self, status, **fields):
         best = {"best": self.best} if self.best else {}
