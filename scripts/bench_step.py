@@ -18,7 +18,7 @@ import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-REPEATS = 7
+REPEATS = 11
 
 
 def fake_mnist(n):
