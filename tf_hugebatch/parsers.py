@@ -17,6 +17,7 @@ from tf_hugebatch import registry
 
 Parser = Callable[[object], object]
 _NONE_WORDS = ("none", "null")
+_LARGEST_INTEGER = 2**63 - 1  # of TensorFlow's int64; named only to who goes beyond it
 
 
 def _range_text(low: float | None, high: float | None, above: bool, below: bool) -> str:
@@ -32,7 +33,8 @@ def _check_range(value, low, high, above, below) -> None:
     too_low = low is not None and (value <= low if above else value < low)
     too_high = high is not None and (value >= high if below else value > high)
     if too_low or too_high:
-        raise ValueError(f"out of range; give a number {_range_text(low, high, above, below)}")
+        shown = None if too_low and high == _LARGEST_INTEGER else high
+        raise ValueError(f"out of range; give a number {_range_text(low, shown, above, below)}")
 
 
 def _as_float(value: object) -> float:
@@ -58,7 +60,7 @@ def number(*, low: float | None = None, high: float | None = None, above: bool =
     return parse
 
 
-def integer(*, low: int | None = None, high: int = 2**63 - 1, words: tuple[str, ...] = ()) -> Parser:
+def integer(*, low: int | None = None, high: int = _LARGEST_INTEGER, words: tuple[str, ...] = ()) -> Parser:
     """A whole number in [low, high], or one of `words`."""
     example = " or ".join(["a whole number such as 64", *words])
 
