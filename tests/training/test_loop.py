@@ -317,6 +317,14 @@ def test_a_run_that_blows_up_is_a_result_with_a_reason(tmp_path):
     assert (again.repeated, again.exit_code) == (True, 3)
 
 
+def test_weights_that_overflowed_are_not_evaluated_and_their_accuracy_is_blank(tmp_path):
+    result = train(tmp_path / "run", learning_rate=1e38, lr_scaling="none", warmup_steps=0, steps_per_loop=4)
+    train_rows, evaluations = rows_of(tmp_path / "run")
+    assert (result.status, result.exit_code, status_of(tmp_path / "run")["step"]) == ("diverged", 3, 0)
+    assert train_rows[-1]["update_norm"] is None and train_rows[-1]["grad_norm"] is not None
+    assert evaluations == [] and list(result.final) == ["train_loss"]
+
+
 def test_a_loss_that_did_not_fall_is_diverged_too(tmp_path):
     """A rate below every weight's last bit on a training set of one image: every loss is the same."""
     everything = examples(1, 2).take(np.zeros(TRAIN, int))

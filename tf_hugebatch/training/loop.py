@@ -189,7 +189,11 @@ class _Training:
                 if bad is not None:
                     # The update was refused, or its weights overflowed: either way nothing after it was applied.
                     self.done += bad
-                    self._evaluate_all()
+                    if metrics[-1, METRICS.index("applied")]:
+                        # Overflowed: the weights of update `done` are gone, and no older evaluation is the final one.
+                        self.results = {split: now for split, now in self.results.items() if now["step"] == self.done}
+                    else:
+                        self._evaluate_all()
                     return self._end("diverged", f"{what} was not finite at update {self.done + 1}")
                 self.done += count
                 self._show(metrics[-1])
