@@ -21,7 +21,7 @@ _NAMES = {
     "Settings": "tf_hugebatch.settings:Settings",
     "Refusal": "tf_hugebatch.settings:Refusal",
     "train": "tf_hugebatch.training.loop:train",
-    "Result": "tf_hugebatch.training.loop:Result",
+    "Result": "tf_hugebatch.training.result:Result",
     "load_runs": "tf_hugebatch.runs:load_runs",
     "load_model": "tf_hugebatch.keras_objects:load_model",
 }

@@ -1,12 +1,10 @@
 """The loop: the only composer of data, step, evaluation, checkpoints and run folder."""
 
-import dataclasses
 import math
 import resource
 import signal
 import sys
 import time
-from typing import Any
 
 import tensorflow as tf
 
@@ -22,36 +20,13 @@ from .evaluate import Evaluation
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
+from .result import EXIT_CODES, Result, finished
 from .speed import Speed
 from .step import METRICS
 from .stop_signal import StopSignal
 
-EXIT_CODES = {"done": 0, "diverged": 3}
 #: What `--checkpoint_every_steps=auto` means: whatever an update takes, a kill loses about this much at most.
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run came to.
-
-    Attributes:
-        status: "done", "diverged", "interrupted" or "dry run".
-        run_dir: path of the run folder.
-        final: as in status.json; empty unless the run has ended.
-        exit_code: 0 done, 3 diverged, 130 or 143 interrupted by SIGINT or SIGTERM.
-        reason: why it diverged or was interrupted; None for a run that is done.
-        repeated: True when the run had ended before and nothing was done.
-        model: the trained Keras model; None where nothing was trained.
-    """
-
-    status: str
-    run_dir: str
-    final: dict
-    exit_code: int
-    reason: str | None = None
-    repeated: bool = False
-    model: Any = None
 
 
 def train(settings, *, splits=None, command_line=()):
@@ -107,15 +82,6 @@ def train(settings, *, splits=None, command_line=()):
         except BaseException as error:
             folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
-
-
-def finished(folder):
-    """The Result of a run that has ended in `folder` (a RunFolder), or None."""
-    status = folder.read_status()
-    if status.get("status") not in EXIT_CODES:
-        return None
-    return Result(status["status"], str(folder.path), status["final"], EXIT_CODES[status["status"]],
-                  status.get("reason"), repeated=True)
 
 
 class _Training:
