@@ -2,6 +2,7 @@
 
     python scripts/bench_step.py                    a few minutes on two cores; prints medians and ratios
     python scripts/bench_step.py --model=lenet      the paper's network instead of lenet5
+    python scripts/bench_step.py --model=resnet50   224 px, batch 32; about six minutes (--image_size for smaller images)
 
 Both loops are built in this process and timed in turn (A B A B ...), so that a change of the machine's speed meets
 both. The bare loop is what a user would write: one tf.function around a range of updates of one micro-batch each,
@@ -21,7 +22,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 REPEATS = 11
 
 
-def fake_mnist(n):
+MNIST_SHAPE = (28, 28, 1)
+
+
+def fake_images(n, shape=MNIST_SHAPE):
     """n random images and labels; speed does not depend on what is in them."""
     import numpy as np
 
@@ -29,24 +33,42 @@ def fake_mnist(n):
 
     generator = np.random.default_rng(0)
     return Examples(
-        generator.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8), generator.integers(0, 10, n, dtype=np.int32)
+        generator.integers(0, 256, (n, *shape), dtype=np.uint8), generator.integers(0, 10, n, dtype=np.int32)
     )
 
 
-def our_loop(model_name, examples, batch_size, micro_batch_size, updates):
+def build(model_name, image_shape, span=None, plain=False):
+    """The model; a ResNet with our batch norm of that span, or with Keras' own (`plain`)."""
+    from functools import partial
+
+    import keras
+
+    from tf_hugebatch import registry
+    from tf_hugebatch.layers import GhostBatchNormalization
+
+    row = registry.find("model", model_name)
+    if row.facts["batch_norm"]:
+        plain_norm = partial(keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5)
+        norm = {"normalization": plain_norm if plain else partial(GhostBatchNormalization, span)}
+    else:
+        norm = {}
+    return row.resolve()(image_shape=image_shape, **row.arguments, **norm)
+
+
+def our_loop(model_name, examples, batch_size, micro_batch_size, updates, span=None):
     """A function that runs `updates` updates of our step."""
     import tensorflow as tf
 
-    from tf_hugebatch import optimizers, registry
+    from tf_hugebatch import optimizers
     from tf_hugebatch.data.order import Stream
     from tf_hugebatch.data.padding import training_micro_batches
     from tf_hugebatch.layout import Layout
     from tf_hugebatch.training.step import Step
 
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    layout = Layout(batch_size, micro_batch_size)
+    layout = Layout(batch_size, micro_batch_size, span=span)
     with strategy.scope():
-        model = registry.find("model", model_name).resolve()()
+        model = build(model_name, examples.image_shape, span)
         optimizer = optimizers.get("sgd", learning_rate=0.01, momentum=0.9)
     step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=layout)
     dataset = training_micro_batches(examples, Stream(0, len(examples)), layout, 0, 10**9)
@@ -54,17 +76,16 @@ def our_loop(model_name, examples, batch_size, micro_batch_size, updates):
     return lambda: step(iterator, updates)
 
 
-def bare_loop(model_name, examples, batch_size, updates):
+def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False):
     """A function that runs `updates` updates of a hand-written loop on the same model and input."""
     import keras
     import tensorflow as tf
 
-    from tf_hugebatch import registry
     from tf_hugebatch.data.order import Stream
     from tf_hugebatch.data.padding import training_micro_batches
     from tf_hugebatch.layout import Layout
 
-    model = registry.find("model", model_name).resolve()()
+    model = build(model_name, examples.image_shape, span, plain)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     loss_function = tf.nn.sparse_softmax_cross_entropy_with_logits
@@ -105,9 +126,21 @@ def timed_in_turn(loops):
               f"{statistics.median(ratios):.3f} x the first (pairs {min(ratios):.3f} to {max(ratios):.3f})")
 
 
+def speed_of_a_resnet(model_name, side):
+    """Prints our step at batch 32 beside bare loops on the same model and on one with Keras' batch norm."""
+    size = 32
+    examples = fake_images(4 * size, (side, side, 3))
+    print(f"{model_name} at {side} px: one update of {size} images, batch-norm span {size}, {REPEATS} rounds")
+    timed_in_turn({
+        "bare tf.function loop, the same model": (bare_loop(model_name, examples, size, 1, span=size), size),
+        "bare tf.function loop, Keras' batch norm": (bare_loop(model_name, examples, size, 1, plain=True), size),
+        "our step": (our_loop(model_name, examples, size, size, 1, span=size), size),
+    })
+
+
 def speed(model_name):
     """Prints the two comparisons of speed."""
-    examples = fake_mnist(60_000)
+    examples = fake_images(60_000)
     micro = 256
     per_loop = 30 if model_name == "lenet" else 235
     print(f"{model_name}: one update of {micro} images, {per_loop} updates a loop, {REPEATS} pairs")
@@ -144,17 +177,21 @@ def two_updates(model_name, batch_size):
     """Two updates in this process; prints its peak memory in MiB."""
     import resource
 
-    our_loop(model_name, fake_mnist(60_000), batch_size, 256, 2)()
+    our_loop(model_name, fake_images(60_000), batch_size, 256, 2)()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet"])
+    parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet", "resnet18", "resnet50"])
+    parser.add_argument("--image_size", type=int, default=224, help="side of the images of a ResNet")
     parser.add_argument("--two-updates-of", type=int, metavar="B", help="what the memory measurement runs")
     arguments = parser.parse_args()
     if arguments.two_updates_of:
         two_updates(arguments.model, arguments.two_updates_of)
+        return
+    if arguments.model.startswith("resnet"):
+        speed_of_a_resnet(arguments.model, arguments.image_size)
         return
     speed(arguments.model)
     memory(arguments.model)

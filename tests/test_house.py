@@ -9,12 +9,12 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "tf_hugebatch"
 
 # Lower floors first. On floor 1 each folder or file may also import from those before it.
 FLOORS = {
-    0: ("registry", "published", "durations", "layout", "settings", "fields", "parsers", "levels", "rules",
+    0: ("registry", "regimes", "published", "durations", "dataset_sizes", "layout", "settings", "fields", "parsers", "levels", "rules",
         "command_line", "records", "runs"),
     1: ("replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
     3: ("training",),
     5: ("reports",),
-    6: ("mnist_main", "one_run"),
+    6: ("mnist_main", "imagenet_main", "one_run"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorboard", "tensorflow_datasets"}

@@ -18,6 +18,7 @@ from absl import flags
 from tf_hugebatch import registry
 from tf_hugebatch.fields import FIELDS, GROUPS, Field
 from tf_hugebatch.levels import Level
+from tf_hugebatch.regimes import REGIMES
 from tf_hugebatch.settings import Settings, resolve
 
 _OWN_WORDS = ("flagfile", "help")
@@ -170,13 +171,14 @@ def _default_in_words(field: Field, dataset: str | None = None) -> str:
     """The default of a flag as --help and README show it."""
     if dataset is not None and field.name == "dataset":
         return dataset
-    baseline = registry.REGIMES[dataset or FIELDS["dataset"].default][FIELDS["regime"].default]
+    baseline = REGIMES[dataset or FIELDS["dataset"].default][FIELDS["regime"].default]
     if field.name in baseline:
         return f"{baseline[field.name].value}, by regime"
-    if field.optimizer:
-        return "by optimizer"
-    if field.schedule:
-        return "by schedule"
+    stated = registry.DATASETS[dataset].settings.get(field.name) if dataset else None
+    if stated is not None:
+        return f"{stated}, by dataset"
+    if field.row:
+        return f"by {field.row}"
     if field.name == "model":
         return "by dataset"
     if isinstance(field.default, bool):
@@ -186,7 +188,7 @@ def _default_in_words(field: Field, dataset: str | None = None) -> str:
 
 _PREFACE = (
     "--help prints this; --flagfile=FILE reads flags from a file, one --name=value a line.",
-    "Priority: command line > flagfile > optimizer preset > regime > rows of optimizer, schedule > dataset.",
+    "Priority: command line > flagfile > optimizer preset > regime > rows of optimizer, schedule, model > dataset.",
     "Another optimizer than the regime's drops the regime's optimizer settings and learning rate, another",
     "schedule its schedule settings; the rows of those chosen take their place.",
     "When a run is resumed experiment flags must agree; layout and reporting flags may change.",

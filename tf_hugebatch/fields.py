@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 
 from tf_hugebatch import durations, parsers, registry
+from tf_hugebatch.regimes import REGIMES
 from tf_hugebatch.parsers import Parser
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One setting. takes: what its value looks like, in words. default: the lowest level; None means 'not
-    set', or 'filled by a row' where a regime, optimizer, schedule or data set states it."""
+    set', or 'filled by a row' where a regime, optimizer, schedule, model or data set states it. row: the table
+    whose rows must list the setting to take it ('optimizer', 'schedule', 'model', 'dataset'), or ''."""
 
     name: str
     kind: str
@@ -27,8 +29,7 @@ class Field:
     help: str
     choices: tuple[str, ...] = ()
     optional: bool = False  # None is a value that can be given
-    optimizer: bool = False  # only for optimizer rows that list it
-    schedule: bool = False  # only for schedule rows that list it
+    row: str = ""
 
     @property
     def is_boolean(self) -> bool:
@@ -37,7 +38,7 @@ class Field:
 
 
 def _field(kind: str, group: str, name: str, takes: object, parse: Parser | None, default: object, help: str,
-           **marks: bool) -> Field:
+           **marks) -> Field:
     """`takes` is a description, or the tuple of names to choose from."""
     if isinstance(takes, tuple):
         parse = parsers.choice(*takes)
@@ -64,7 +65,11 @@ def _rate(name, takes, parse, default, help, **marks):
 
 
 def _optimizer(name, takes, parse, help, **marks):
-    return _experiment("optimizer", name, takes, parse, None, help, optimizer=True, **marks)
+    return _experiment("optimizer", name, takes, parse, None, help, row="optimizer", **marks)
+
+
+def _model(name, takes, parse, help, **marks):
+    return _experiment("model", name, takes, parse, None, help, row="model", **marks)
 
 
 _positive = parsers.number(low=0, above=True)
@@ -72,7 +77,7 @@ _not_negative = parsers.number(low=0)
 _fraction = parsers.number(low=0, high=1, below=True)
 _count = parsers.integer(low=1)
 
-_REGIMES = tuple(dict.fromkeys(name for regimes in registry.REGIMES.values() for name in regimes))
+_REGIME_NAMES = tuple(dict.fromkeys(name for recipes in REGIMES.values() for name in recipes))
 _PRESETS = tuple(dict.fromkeys(name for presets in registry.PRESETS.values() for name in presets))
 _PLACEMENTS = tuple(dict.fromkeys(
     name for row in registry.OPTIMIZERS.values() for name in row.facts.get("epsilon_placement", ())))
@@ -80,7 +85,7 @@ _PLACEMENTS = tuple(dict.fromkeys(
 _EXCLUSIONS_HELP = "on variable.path, separated by commas; none: no variable; default: biases and norms"
 
 _ALL = [
-    _reporting("run", "regime", _REGIMES, None, "baseline",
+    _reporting("run", "regime", _REGIME_NAMES, None, "baseline",
                "fills batch, duration, optimizer, rate, schedule, warm-up from the rows for this data set"),
     _reporting("run", "run_dir", "path", parsers.path, None,
                "run folder; not set: runs/<dataset>-<8 characters of the experiment's hash>"),
@@ -96,16 +101,28 @@ _ALL = [
 
     _experiment("data", "dataset", tuple(registry.DATASETS), None, "mnist", "data set"),
     _layout("data", "data_dir", "path", parsers.path, None,
-            "folder with npz, IDX files or a prepared TFDS folder; not set: download", optional=True),
+            "folder with the data: npz, IDX files, TFRecord shards, class folders, or a prepared TFDS folder; not set: "
+            "TFDS' own folder, or a download", optional=True),
+    _experiment("data", "dataset_size", "train,test", parsers.sizes, None,
+                "examples, where they are not the data set's own: counted in data_dir; synthetic: as many as you like",
+                row="dataset", optional=True),
+    _experiment("data", "image_size", "pixels", _count, None, "side of the images that the network sees",
+                row="dataset"),
     _experiment("data", "validation_examples", "whole number", parsers.integer(low=0), 0,
                 "the last n of a fixed stratified permutation of the training set validate"),
-    _experiment("data", "shuffle", ("examples", "none"), None, "examples",
-                "examples: a new permutation every epoch"),
+    _experiment("data", "shuffle", ("examples", "shards", "none"), None, "examples",
+                "examples: a new permutation every epoch; shards: TFRecords as streams, for storage without fast random "
+                "access"),
     _experiment("model", "model", tuple(registry.MODELS), None, None, "network"),
     _experiment("model", "norm", ("span", "local"), None, "span",
                 "who shares batch-norm statistics: bn_span examples, or each replica's micro-batch"),
-    _experiment("model", "bn_span", "examples or full", parsers.integer(low=1, words=("full",)), None,
-                "examples that share batch-norm statistics, wherever they lie", optional=True),
+    _model("bn_span", "examples or full", parsers.integer(low=1, words=("full",)),
+           "examples that share batch-norm statistics, wherever they lie", optional=True),
+    _model("bn_momentum", "number in [0, 1]", parsers.number(low=0, high=1), "momentum of the moving statistics"),
+    _model("zero_init_gamma", "true|false", parsers.boolean, "the last batch norm of each block starts at gamma 0"),
+    _model("resnet_version", ("v1.5", "v1"), None, "v1.5: a bottleneck's 3x3 convolution has the stride; v1: its first 1x1"),
+    _model("recalibrate_bn_batches", "batches", parsers.integer(low=0),
+           "global batches from which the moving statistics are made anew before an evaluation"),
     _experiment("model", "precision", ("float32", "mixed_bfloat16"), None, "float32", "of activations"),
 
     _experiment("batch", "batch_size", "examples or full", parsers.integer(low=1, words=("full",)), None,
@@ -157,10 +174,10 @@ _ALL = [
     _rate("peak_learning_rate", "number", _positive, None,
           "the peak itself, instead of learning_rate and lr_scaling"),
     _rate("schedule", tuple(registry.SCHEDULES), None, "constant", "decay after the warm-up"),
-    _rate("poly_power", "number", _positive, None, "power of the polynomial", schedule=True),
+    _rate("poly_power", "number", _positive, None, "power of the polynomial", row="schedule"),
     _rate("end_learning_rate", "number", _not_negative, None, "rate at the end, or a cycle's base",
-          schedule=True),
-    _rate("cycles", "whole number", _count, None, "cycles in the run", schedule=True),
+          row="schedule"),
+    _rate("cycles", "whole number", _count, None, "cycles in the run", row="schedule"),
     _rate("warmup_epochs", "number", _not_negative, 0.0, "warm-up, round(epochs x N / B) updates"),
     _rate("warmup_steps", "updates", parsers.integer(low=0), None, "warm-up in updates"),
     _rate("warmup_shape", ("linear", "cosine"), None, "linear", "shape of the warm-up"),
@@ -169,14 +186,16 @@ _ALL = [
     _rate("decay_from", ("warmup_end", "start"), None, "warmup_end",
           "where the decay's clock starts"),
 
-    _layout("layout", "strategy", ("auto", "one", "mirrored"), None, "auto", "devices"),
+    _layout("layout", "strategy", ("auto", "one", "mirrored", "tpu"), None, "auto", "devices"),
+    _layout("layout", "tpu", "name, address or local", parsers.path, None,
+            "the TPU, as TPUClusterResolver takes it; implies strategy=tpu", optional=True),
     _layout("layout", "num_replicas", "whole number", _count, None,
             "replicas, for strategy auto or mirrored; logical CPU devices where there is no accelerator",
             optional=True),
     _layout("layout", "steps_per_loop", "updates or auto", parsers.integer(low=1, words=("auto",)), "auto",
             "updates between two looks at the metrics"),
-    _layout("layout", "eval_batch_size", "examples", _count, 1000,
-            "evaluation's own batch, padded and masked"),
+    _layout("layout", "eval_batch_size", "examples or auto", parsers.integer(low=1, words=("auto",)), 1000,
+            "evaluation's own batch, padded and masked; auto: as training's round"),
 
     _reporting("reporting", "log_every_steps", "updates", _count, 1, "updates between two train rows"),
     _reporting("reporting", "eval_every_epochs", "number", _positive, 1.0, "epochs between two evaluations"),
@@ -185,6 +204,7 @@ _ALL = [
     _reporting("reporting", "keep_checkpoints", "whole number", _count, 2, "checkpoints kept"),
     _reporting("reporting", "profile_steps", "first,last", parsers.step_range,
                None, "updates to profile, counted from 1", optional=True),
+    _reporting("reporting", "mllog", "true|false", parsers.boolean, False, "write an MLPerf log, mllog.txt, in the run folder"),
 ]
 
 FIELDS: dict[str, Field] = {field.name: field for field in _ALL}

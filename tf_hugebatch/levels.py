@@ -1,7 +1,7 @@
 """Merge the levels of settings into one value each, and say which level decided.
 
 Priority, highest first: what the user gave (command line, then flagfiles), the optimizer's preset, the
-regime, the rows of the chosen optimizer and schedule, the data set's row, the defaults in fields.py. A value
+regime, the rows of the chosen optimizer, schedule and model, the data set's row, the defaults in fields.py. A value
 displaces its exclusive partners (fields.EXCLUSIVE) from lower levels. The preset is above the regime because
 only a user names one: half displaced by a regime, it would no longer be the rule that it is named after.
 
@@ -18,11 +18,11 @@ from collections.abc import Sequence
 
 from tf_hugebatch import registry
 from tf_hugebatch.fields import EXCLUSIVE, FIELDS, Field
+from tf_hugebatch.regimes import REGIMES
 
 Level = tuple[str, dict]  # what to call it, and the values it gives
 RATE_NAMES = ("learning_rate", "lr_scaling", "peak_learning_rate")
-OPTIMIZER_NAMES = tuple(field.name for field in FIELDS.values() if field.optimizer)
-SCHEDULE_NAMES = tuple(field.name for field in FIELDS.values() if field.schedule)
+ROW_NAMES = {table: tuple(field.name for field in FIELDS.values() if field.row == table) for table in registry.TABLES}
 
 
 @dataclasses.dataclass
@@ -115,17 +115,19 @@ def add_lower_levels(levels: Sequence[Level]) -> list[Level]:
     """The user's levels, then those that follow from the names chosen in them, down to the defaults."""
     dataset = _first(levels, "dataset", FIELDS["dataset"].default)
     regime = _first(levels, "regime", FIELDS["regime"].default)
-    recipe = {name: cell.value for name, cell in registry.REGIMES[dataset][regime].items()}
+    recipe = {name: cell.value for name, cell in REGIMES[dataset][regime].items()}
     optimizer = _first(levels, "optimizer", recipe["optimizer"])
     schedule = _first(levels, "schedule", recipe["schedule"])
     preset = _first(levels, "optimizer_preset", None)
-    left_out = (*OPTIMIZER_NAMES, *RATE_NAMES) if optimizer != recipe["optimizer"] else ()
-    left_out += SCHEDULE_NAMES if schedule != recipe["schedule"] else ()
+    model = _first(levels, "model", registry.DATASETS[dataset].settings["model"])
+    left_out = (*ROW_NAMES["optimizer"], *RATE_NAMES) if optimizer != recipe["optimizer"] else ()
+    left_out += ROW_NAMES["schedule"] if schedule != recipe["schedule"] else ()
     rows = [
         (f"optimizer_preset {preset}", registry.PRESETS.get(optimizer, {}).get(preset, {})),
         (f"regime {regime}", {name: value for name, value in recipe.items() if name not in left_out}),
         (f"optimizer row {optimizer}", dict(registry.OPTIMIZERS[optimizer].settings)),
         (f"schedule row {schedule}", dict(registry.SCHEDULES[schedule].settings)),
+        (f"model row {model}", dict(registry.MODELS[model].settings)),
         (f"dataset row {dataset}", dict(registry.DATASETS[dataset].settings)),
         ("default", {name: field.default for name, field in FIELDS.items()}),
     ]

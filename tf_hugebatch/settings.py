@@ -15,9 +15,10 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from tf_hugebatch import durations, levels, registry, rules
+from tf_hugebatch import dataset_sizes, durations, levels, registry, rules
 from tf_hugebatch.fields import FIELDS, GROUPS, kind_of
 from tf_hugebatch.parsers import exclusions
+from tf_hugebatch.regimes import REGIMES
 
 # Flags are named for users; where an optimizer's constructor has its own word, this is it.
 CONSTRUCTOR_NAMES = {"lars_denominator": "denominator"}
@@ -82,7 +83,17 @@ class Settings:
     @property
     def train_examples(self) -> int:
         """N: training examples after the validation split."""
-        return self._facts["train_examples"] - self.validation_examples
+        return self.sizes[0] - self.validation_examples
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Training examples before the split, and test examples: dataset_size, or the data set's own."""
+        return _sizes(self.__dict__)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images that the network sees."""
+        return self._facts.get("image_shape") or (self.image_size, self.image_size, 3)
 
     @property
     def baseline_batch(self) -> int:
@@ -128,6 +139,10 @@ class Settings:
         return {CONSTRUCTOR_NAMES.get(name, name): getattr(self, name)
                 for name in registry.OPTIMIZERS[self.optimizer].flags}
 
+    def model_arguments(self) -> dict:
+        """Values of the settings that the model's row takes."""
+        return {name: getattr(self, name) for name in registry.MODELS[self.model].flags}
+
     def as_dict(self) -> dict:
         """Every setting, ready for JSON (pairs as lists, inf as text); Settings(**as_dict()) is equal."""
         return {name: _for_json(getattr(self, name)) for name in FIELDS}
@@ -153,7 +168,7 @@ class Settings:
                 value = getattr(self, name)
                 value = "default" if value is None and field.parse is exclusions else _in_words(value)
                 if source.startswith("regime "):
-                    source += f": {registry.REGIMES[self.dataset][self.regime][name].mark}"
+                    source += f": {REGIMES[self.dataset][self.regime][name].mark}"
                 origin = "" if source == "default" else f" ({source})"
                 lines.append(f"  {name:<24} {value:<14}{origin}".rstrip())
         lines += [
@@ -190,6 +205,26 @@ def _experiment_hash(values: dict) -> str:
     return hashlib.sha256(json.dumps(experiment, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
+def _sizes(values: dict) -> tuple[int, int]:
+    facts = registry.DATASETS[values["dataset"]].facts
+    return values["dataset_size"] or (facts["train_examples"], facts["test_examples"])
+
+
+def _count_examples(merged: levels.Merged, findings: levels.Findings) -> None:
+    # How many updates a run has depends on N, so a subset is counted before anything else is resolved.
+    values = merged.values
+    row = registry.DATASETS[values["dataset"]]
+    if "dataset_size" not in row.flags or values["data_dir"] is None or "data_dir" in findings.failed:
+        return
+    found = dataset_sizes.find_sizes(values["data_dir"])
+    if found is None or found == _sizes(values):
+        return
+    if values["dataset_size"] is not None:
+        findings.add(["dataset_size"], f"--dataset_size={','.join(map(str, values['dataset_size']))}: data_dir holds "
+                     f"{found[0]:,} training and {found[1]:,} test examples; drop the flag, they are counted")
+    values["dataset_size"], merged.sources["dataset_size"] = found, "counted in data_dir"
+
+
 def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     """Settings from levels (name, {setting: text or value}), highest first, and every problem found.
 
@@ -203,9 +238,9 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     values = merged.values
     findings.add_unless_failed(rules.not_taken(merged))
     findings.add_unless_failed(rules.bounds(merged))
+    _count_examples(merged, findings)
     findings.add_unless_failed(rules.data(merged))
-    dataset = registry.DATASETS[values["dataset"]]
-    train_examples = dataset.facts["train_examples"] - values["validation_examples"]
+    train_examples = _sizes(values)[0] - values["validation_examples"]
     if values["batch_size"] == "full":
         values["batch_size"] = train_examples
     if values["bn_span"] == "full":

@@ -81,9 +81,22 @@ def problems(**given):
     ({"schedule": "polynomial", "cycles": 2}, ["--cycles=2", "cosine_fine", "cyclical"]),
     ({"optimizer": "sgd", "optimizer_preset": "mlperf"}, ["--optimizer_preset=mlperf", "--optimizer=lars"]),
     ({"optimizer": "adam", "epsilon_placement": "inside"}, ["--epsilon_placement=inside", "uncorrected"]),
-    ({"bn_span": 64}, ["--bn_span=64", "lenet has no batch norm"]),
+    ({"bn_span": 64}, ["--bn_span=64", "it has no batch norm", "resnet50"]),
+    ({"image_size": 64}, ["--image_size=64", "mnist does not take it", "imagenet2012"]),
+    ({"dataset_size": "10,2"}, ["--dataset_size=10,2", "mnist does not take it"]),
+    ({"model": "resnet50"}, ["--model=resnet50", "does not fit mnist"]),
+    ({"dataset": "synthetic", "model": "lenet"}, ["--model=lenet", "does not fit synthetic", "resnet50"]),
+    ({"dataset": "synthetic", "image_size": 31}, ["--image_size=31", "resnet50", "at least 32"]),
+    ({"dataset": "synthetic", "dataset_size": "10"}, ["--dataset_size=10", "such as 240,60"]),
+    ({"dataset": "synthetic", "dataset_size": "0,5"}, ["--dataset_size=0,5", "at least 1"]),
+    ({"dataset": "synthetic", "dataset_size": "200,5"}, ["--batch_size=256", "200", "full"]),
+    ({"shuffle": "shards"}, ["--shuffle=shards", "mnist does not come in shards"]),
+    ({"dataset": "imagenet2012", "shuffle": "shards", "validation_examples": 9}, ["--validation_examples=9", "shards"]),
     # what needs another
     ({"num_replicas": 2, "strategy": "one"}, ["--num_replicas=2", "strategy one", "--strategy=mirrored"]),
+    ({"tpu": "pod", "strategy": "one"}, ["--tpu=pod", "--strategy=one", "drop one"]),
+    ({"tpu": "pod", "num_replicas": 2}, ["--num_replicas=2", "TPU"]),
+    ({"dataset": "synthetic", "norm": "local", "micro_batch_size": 8, "bn_span": 8}, ["--bn_span=8", "--norm=local"]),
     ({"num_replicas": 0, "strategy": "mirrored"}, ["--num_replicas=0", "at least 1"]),
     ({"momentum": 0, "nesterov": True}, ["--nesterov=True", "--momentum=0"]),
     ({"optimizer": "adam_layerwise_bounded", "trust_bounds": "none", "trust_bounds_schedule": "adabound"},
@@ -100,7 +113,7 @@ def problems(**given):
     # folders
     ({"data_dir": "no/such/folder"}, ["--data_dir=no/such/folder", "no such folder"]),
     ({"data_dir": __file__}, [f"--data_dir={__file__}", "a file"]),
-    ({"dataset": "mnist5k", "data_dir": "."}, ["--data_dir=.", "embedded"]),
+    ({"dataset": "mnist5k", "data_dir": "."}, ["--data_dir=.", "reads no folder"]),
 ])
 def test_one_bad_thing_gives_one_problem_with_value_reason_and_remedy(given, words):
     found = problems(**given)

@@ -6,6 +6,7 @@ import pytest
 
 from tf_hugebatch import published, registry
 from tf_hugebatch.fields import FIELDS
+from tf_hugebatch.regimes import REGIMES
 
 PACKAGE = pathlib.Path(registry.__file__).parent
 
@@ -68,7 +69,7 @@ def test_presets_differ_pairwise_in_the_choices_that_name_them_and_set_only_flag
 
 
 def test_every_dataset_has_every_regime_and_every_value_is_marked():
-    for dataset, regimes in registry.REGIMES.items():
+    for dataset, regimes in REGIMES.items():
         assert dataset in registry.DATASETS
         assert list(regimes) == ["baseline", "large", "huge", "full"]
         for recipe in regimes.values():
@@ -78,7 +79,7 @@ def test_every_dataset_has_every_regime_and_every_value_is_marked():
 
 
 def test_regime_batches_are_the_papers():
-    batches = {name: recipe["batch_size"].value for name, recipe in registry.REGIMES["mnist"].items()}
+    batches = {name: recipe["batch_size"].value for name, recipe in REGIMES["mnist"].items()}
     assert batches == {"baseline": 256, "large": 8192, "huge": 32768, "full": "full"}
     assert registry.DATASETS["mnist"].facts["train_examples"] == published.BASELINES["mnist"].full
 
@@ -98,4 +99,4 @@ def test_unknown_names_are_refused_with_close_matches_and_all_names(table, name,
 def test_an_unknown_name_without_a_close_match_is_a_sentence_of_its_own():
     with pytest.raises(registry.UnknownName) as caught:
         registry.find("dataset", "tulips")
-    assert str(caught.value) == "unknown dataset 'tulips'. There are: mnist, mnist5k."
+    assert str(caught.value) == "unknown dataset 'tulips'. There are: mnist, mnist5k, imagenet2012, synthetic."

@@ -9,6 +9,7 @@ import pytest
 
 from tf_hugebatch import registry
 from tf_hugebatch.fields import FIELDS
+from tf_hugebatch.regimes import REGIMES, Value
 from tf_hugebatch.settings import Refusal, Settings, resolve
 
 
@@ -44,10 +45,10 @@ def test_preset_lies_between_the_row_and_the_user():
 
 @pytest.mark.parametrize("preset", registry.PRESETS["lars"])
 def test_preset_displaces_the_regimes_values_for_what_it_states(preset, monkeypatch):
-    recipe = {**registry.REGIMES["mnist"]["large"],
-              "epsilon": registry.Value(0.25, "ours", "for this test"),
-              "momentum": registry.Value(0.75, "ours", "for this test")}
-    monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
+    recipe = {**REGIMES["mnist"]["large"],
+              "epsilon": Value(0.25, "ours", "for this test"),
+              "momentum": Value(0.75, "ours", "for this test")}
+    monkeypatch.setitem(REGIMES["mnist"], "large", recipe)
     settings = Settings(regime="large", optimizer_preset=preset)
     for name, value in registry.PRESETS["lars"][preset].items():
         assert getattr(settings, name) == value, name
@@ -93,9 +94,9 @@ def test_learning_rate_above_leaves_the_scaling_rule_below_alone():
 
 
 def test_another_optimizer_brings_its_own_rate_and_flags_not_the_regimes(monkeypatch):
-    recipe = {**registry.REGIMES["mnist"]["large"],
-              "weight_decay": registry.Value(0.125, "ours", "for this test")}
-    monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
+    recipe = {**REGIMES["mnist"]["large"],
+              "weight_decay": Value(0.125, "ours", "for this test")}
+    monkeypatch.setitem(REGIMES["mnist"], "large", recipe)
     own, other = Settings(regime="large"), Settings(regime="large", optimizer="adam")
     assert own.sources["learning_rate"] == "regime large" and own.weight_decay == 0.125
     row = registry.OPTIMIZERS["adam"].settings
@@ -109,9 +110,9 @@ def test_naming_the_regimes_own_optimizer_changes_nothing():
 
 
 def test_another_schedule_brings_its_own_flags(monkeypatch):
-    recipe = {**registry.REGIMES["mnist"]["large"],
-              "end_learning_rate": registry.Value(0.125, "ours", "for this test")}
-    monkeypatch.setitem(registry.REGIMES["mnist"], "large", recipe)
+    recipe = {**REGIMES["mnist"]["large"],
+              "end_learning_rate": Value(0.125, "ours", "for this test")}
+    monkeypatch.setitem(REGIMES["mnist"], "large", recipe)
     assert Settings(regime="large").end_learning_rate == 0.125
     assert Settings(regime="large", schedule="cosine").end_learning_rate == 0.0
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_hugebatch import layers, optimizers
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import training_micro_batches
+from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS, Step
 
@@ -44,7 +45,7 @@ def contract_examples(n=96, seed=0):
     labels = np.arange(n, dtype=np.int32) % CLASSES
     patterns = generator.integers(0, 200, (CLASSES, 8, 8, 1))
     images = patterns[labels] + generator.integers(0, 56, (n, 8, 8, 1))
-    return types.SimpleNamespace(images=images.astype(np.uint8), labels=labels)
+    return Examples(images.astype(np.uint8), labels.astype(np.int32))
 
 
 def run_updates(strategy, *, batch, micro, span, updates=4, optimizer="lars", optimizer_arguments=None, seed=0,

@@ -1,13 +1,12 @@
 """Evaluation: every example exactly once, at its own batch size, equal to NumPy."""
 
-import types
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_hugebatch.data.padding import evaluation_batches
+from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.training.evaluate import Evaluation
 
 N = 37
@@ -15,8 +14,8 @@ N = 37
 
 def examples(classes=10, n=N):
     generator = np.random.default_rng(5)
-    return types.SimpleNamespace(images=generator.integers(0, 256, (n, 6, 6, 1), dtype=np.uint8),
-                                 labels=generator.integers(0, classes, n, dtype=np.int32))
+    return Examples(generator.integers(0, 256, (n, 6, 6, 1), dtype=np.uint8),
+                    generator.integers(0, classes, n, dtype=np.int32))
 
 
 class NothingForBrightCorners(keras.layers.Layer):
@@ -70,7 +69,7 @@ def test_any_batch_size_gives_numpys_numbers(batch_size, replicas, mirrored):
                          [(1, 1), (7, 1), (37, 1), (40, 1), (1, 3), (5, 3), (13, 3), (64, 2)])
 def test_every_example_lies_in_exactly_one_slot(size, replicas):
     data = examples()
-    dataset, rounds = evaluation_batches(data, size, replicas)
+    dataset, rounds = evaluation_batches(data, size, replicas), -(-N // (size * replicas))
     batches = list(dataset.as_numpy_iterator())
     assert len(batches) == rounds * replicas
     assert all(len(batch["label"]) == size for batch in batches)

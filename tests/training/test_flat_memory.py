@@ -3,7 +3,6 @@
 import gc
 import pathlib
 import re
-import types
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow as tf
 from tf_hugebatch import optimizers
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import evaluation_batches, training_micro_batches
+from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import Step
 
@@ -40,8 +40,8 @@ def resident(field):
 
 def images(n=128):
     generator = np.random.default_rng(0)
-    return types.SimpleNamespace(images=generator.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8),
-                                 labels=generator.integers(0, 10, n, dtype=np.int32))
+    return Examples(generator.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8),
+                    generator.integers(0, 10, n, dtype=np.int32))
 
 
 def growth(batch, micro):
@@ -79,7 +79,7 @@ def test_sixteen_times_the_batch_takes_the_same_memory():
 def test_every_tensor_of_the_input_has_the_size_of_a_micro_batch():
     examples, layout = images(), Layout(100, 16, 3)
     training = training_micro_batches(examples, Stream(0, 128), layout, 0, 2)
-    evaluation, _ = evaluation_batches(examples, 16, 3)
+    evaluation = evaluation_batches(examples, 16, 3)
     for dataset in (training, evaluation):
         assert {spec.shape[0] for spec in dataset.element_spec.values()} == {16}
         assert {len(part) for cell in dataset.as_numpy_iterator() for part in cell.values()} == {16}

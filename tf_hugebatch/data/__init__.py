@@ -1,4 +1,4 @@
-"""Data sets as arrays in memory, and the order in which training reads them."""
+"""Data sets as splits, and the order in which training reads them."""
 
 from tf_hugebatch import registry
 
@@ -9,5 +9,4 @@ def load(settings):
     Raises:
         Refusal: the data are not there, or not what they should be.
     """
-    row = registry.find("dataset", settings.dataset)
-    return row.resolve()(settings.data_dir, settings.validation_examples)
+    return registry.find("dataset", settings.dataset).resolve()(settings)

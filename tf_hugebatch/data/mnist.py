@@ -15,6 +15,16 @@ from tf_hugebatch.data.splits import Examples, hold_out, stratified_permutation
 from tf_hugebatch.settings import Refusal
 
 
+def load(settings):
+    """The splits of data set mnist for a run."""
+    return load_mnist(settings.data_dir, settings.validation_examples)
+
+
+def load_5k(settings):
+    """The splits of data set mnist5k for a run."""
+    return load_mnist5k(settings.data_dir, settings.validation_examples)
+
+
 def load_mnist(data_dir=None, validation_examples=0):
     """MNIST from a folder, or by tensorflow-datasets when `data_dir` is None.
 

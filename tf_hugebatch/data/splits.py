@@ -1,6 +1,18 @@
-"""Examples in memory and how a data set is split: the same way for every seed, each class in proportion."""
+"""Splits of a data set, the in-memory kind, and how one is held out: the same way for every seed, each class in proportion.
+
+A split is anything with
+
+    len(split), split.labels        n, and int32 [n] known before any image is read
+    split.image_shape               (height, width, channels) of what the network sees
+    split.take(ids)                 the split of those examples, in that order
+    split.micro_batches(cells, size, training)
+        tf.data.Dataset of cells (dicts id int64 [size], epoch int32 [size], position int64 [size], weight float32 [size];
+        ids count within the split) -> of micro-batches (dicts image float32 [size, height, width, channels], label int32
+        [size], position, weight), in the same order. `training` may augment, keyed by (seed, epoch, example).
+"""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +23,7 @@ SPLIT_SEED = 20200615  # the same for every run; the number itself means nothing
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """images uint8 [n, 28, 28, 1], labels int32 [n] in 0..9."""
+    """A split in memory: images uint8 [n, height, width, channels], labels int32 [n] from 0; no augmentation."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -19,18 +31,43 @@ class Examples:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def image_shape(self):
+        return self.images.shape[1:]
+
     def take(self, ids):
         """The examples `ids` (int [k]), in that order."""
         return Examples(self.images[ids], self.labels[ids])
 
+    def micro_batches(self, cells, size, training):
+        """Images scaled to [0, 1]; see the module."""
+        # Here, since a refusal for what a file holds should not wait for TensorFlow.
+        import tensorflow as tf
+
+        del training  # no augmentation
+
+        def read(cell):
+            images, labels = tf.numpy_function(
+                lambda ids: (self.images[ids], self.labels[ids]), [cell["id"]], [tf.uint8, tf.int32], stateful=False
+            )
+            images = tf.ensure_shape(images, [size, *self.image_shape])
+            return {
+                "image": tf.cast(images, tf.float32) / 255.0,
+                "label": tf.ensure_shape(labels, [size]),
+                "position": cell["position"],
+                "weight": cell["weight"],
+            }
+
+        return cells.map(read)
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """Training, validation (None when nothing is held out) and test examples."""
+    """Training, validation (None when nothing is held out) and test split."""
 
-    train: Examples
-    validation: Examples | None
-    test: Examples
+    train: Any
+    validation: Any
+    test: Any
 
 
 def hold_out(train, test, validation_examples):

@@ -1,12 +1,12 @@
 """The paper's LeNet and LeCun's LeNet-5, for 28 x 28 x 1 images in [0, 1]; both end in float32 logits."""
 
 import keras
-import numpy as np
 
 from tf_hugebatch.layers import Dropout
+from tf_hugebatch.models.initial_weights import layer_seeds
 
 
-def lenet(classes=10, seed=0):
+def lenet(classes=10, seed=0, image_shape=(28, 28, 1)):
     """The net that the paper calls LeNet: 3,274,634 parameters with 10 classes.
 
     conv 5x5x32, pool, conv 5x5x64, pool, dense 1024, dropout 0.4, dense `classes`; convolutions keep the size
@@ -16,13 +16,14 @@ def lenet(classes=10, seed=0):
     Args:
         classes: number of logits.
         seed: decides the initial weights, and nothing else does.
+        image_shape: (height, width, channels).
 
     Returns:
         keras.Sequential, float32 [n, 28, 28, 1] -> logits float32 [n, classes].
     """
-    seeds = _layer_seeds(seed)
+    seeds = layer_seeds(seed)
     return keras.Sequential([
-        keras.Input((28, 28, 1)),
+        keras.Input(image_shape),
         _convolution(32, "same", "conv1", seeds),
         keras.layers.MaxPooling2D(2, name="pool1"),
         _convolution(64, "same", "conv2", seeds),
@@ -34,7 +35,7 @@ def lenet(classes=10, seed=0):
     ], name="lenet")
 
 
-def lenet5(classes=10, seed=0):
+def lenet5(classes=10, seed=0, image_shape=(28, 28, 1)):
     """LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling: 61,706 parameters with 10 classes.
 
     conv 5x5x6 ("same": the original pads 28 x 28 to 32 x 32), pool, conv 5x5x16, pool, dense 120, dense 84,
@@ -42,9 +43,9 @@ def lenet5(classes=10, seed=0):
 
     Args and returns: as `lenet`.
     """
-    seeds = _layer_seeds(seed)
+    seeds = layer_seeds(seed)
     return keras.Sequential([
-        keras.Input((28, 28, 1)),
+        keras.Input(image_shape),
         _convolution(6, "same", "conv1", seeds),
         keras.layers.MaxPooling2D(2, name="pool1"),
         _convolution(16, "valid", "conv2", seeds),
@@ -54,13 +55,6 @@ def lenet5(classes=10, seed=0):
         _dense(84, "dense2", seeds),
         _logits(classes, seeds),
     ], name="lenet5")
-
-
-def _layer_seeds(seed):
-    """Endless 31-bit seeds, one per layer in the order of building, so that layers of one shape differ."""
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
-    while True:
-        yield int(generator.integers(2**31))
 
 
 def _convolution(filters, padding, name, seeds):

@@ -1,12 +1,14 @@
 """From settings to things: strategy, model, schedule, optimizer, layout, step."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import optimizers, registry, schedules
+from ..layers import GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
 from .accumulate import batch_norm_layers
@@ -29,7 +31,7 @@ class Assembly:
             failed or never made an update chooses anew, in case memory was why.
 
     Attributes:
-        strategy, replicas, model, schedule, optimizer, layout, step: what their names say.
+        strategy, replicas, model, schedule, optimizer, layout, eval_batch_size, step: what their names say.
 
     Raises:
         Refusal: devices, layout or optimizer do not fit the settings or each other (an exclusion matches nothing).
@@ -41,16 +43,17 @@ class Assembly:
             tf.config.experimental.enable_op_determinism()
         problems = []
         try:
-            self.strategy = make_strategy(settings.strategy, settings.num_replicas)
+            self.strategy = make_strategy(settings.strategy, settings.num_replicas, settings.tpu)
         except ValueError as error:
+            if settings.strategy == "tpu":
+                # An attempt to connect that hangs keeps a part of TensorFlow to itself: nothing can be built after it.
+                raise Refusal([str(error)]) from error
             problems.append(str(error))
             # Any strategy will do to find out what else is wrong.
             self.strategy = tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         with self.strategy.scope(), _precision(settings.precision):
-            row = registry.find("model", settings.model)
-            self.model = row.resolve()(classes=registry.find("dataset", settings.dataset).facts["classes"],
-                                       seed=settings.seed)
+            self.model = _build_model(settings)
             self.schedule = schedules.build(settings)
             try:
                 self.optimizer = optimizers.get(
@@ -62,6 +65,8 @@ class Assembly:
         if problems:
             raise Refusal(problems)
         self.layout, self.layout_reason = self._choose_layout(earlier)
+        size = settings.eval_batch_size
+        self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
         self.step = Step(
             strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
             seed=settings.seed, label_smoothing=settings.label_smoothing,
@@ -70,9 +75,7 @@ class Assembly:
     def _choose_layout(self, earlier):
         settings, reason = self.settings, "given"
         size = settings.micro_batch_size
-        span = None
-        if batch_norm_layers(self.model):
-            span = size if settings.norm == "local" else settings.bn_span
+        span = _span(settings)
         went_well = earlier.get("status") != "failed" and earlier.get("step")
         if size == "auto" and went_well and earlier.get("replicas") == self.replicas:
             size, reason = earlier["micro_batch_size"], "as it was"
@@ -125,6 +128,26 @@ class Assembly:
         rates = np.asarray(self.schedule(tf.constant(updates)))
         for update, rate in zip(updates.tolist(), rates.tolist()):
             yield update, update / self.settings.updates_per_epoch, rate
+
+
+def _span(settings):
+    """Examples that share batch-norm statistics; None for a model without batch norm."""
+    return settings.micro_batch_size if settings.norm == "local" else settings.bn_span
+
+
+def _build_model(settings):
+    row = registry.find("model", settings.model)
+    arguments = {**row.arguments, **settings.model_arguments()}
+    if row.facts["batch_norm"]:
+        for name in ("bn_span", "recalibrate_bn_batches"):
+            del arguments[name]
+        arguments["normalization"] = functools.partial(
+            GhostBatchNormalization, _span(settings), momentum=arguments.pop("bn_momentum")
+        )
+    return row.resolve()(
+        image_shape=settings.image_shape, classes=registry.find("dataset", settings.dataset).facts["classes"],
+        seed=settings.seed, **arguments,
+    )
 
 
 @contextlib.contextmanager

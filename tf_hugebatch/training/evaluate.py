@@ -1,9 +1,75 @@
-"""Evaluation: every example exactly once, at its own batch size."""
+"""Evaluation: every example exactly once, at its own batch size; and which split is read when."""
+
+import contextlib
 
 import tensorflow as tf
 
 from ..data.padding import evaluation_batches
 from .accumulate import smoothed_cross_entropy
+from .strategy import host_of
+
+
+class Evaluations:
+    """The evaluations of one run: what was found on each split, and the best on validation.
+
+    With a validation split that is the one to watch, and the test split is read once, at the end.
+
+    Args:
+        strategy, model, batch_size: see `Evaluation`.
+        splits: `data.splits.Splits`.
+        notes: what `notes()` gave when the run was saved, or {}.
+        statistics: called without arguments, gives a context manager in which the model's batch-norm statistics are
+            the ones to evaluate with (`recalibrate.Recalibration`); None: those that training left.
+
+    Attributes:
+        watched: "validation" or "test".
+        results: split -> {"accuracy", "top5", "loss", "step"}, the last of each.
+        best: step, accuracy and loss of the best validation, or None.
+    """
+
+    def __init__(self, strategy, model, splits, batch_size, notes, statistics=None):
+        self._evaluations = {
+            name: Evaluation(strategy, model, split, batch_size)
+            for name, split in (("validation", splits.validation), ("test", splits.test)) if split is not None
+        }
+        self._statistics = statistics or contextlib.nullcontext
+        self.watched = "validation" if "validation" in self._evaluations else "test"
+        self.results, self.best = notes.get("results", {}), notes.get("best")
+
+    def __call__(self, names, step):
+        """Reads the splits `names` after `step` updates; yields (name, {"accuracy", "top5", "loss"})."""
+        if not names:
+            return
+        with self._statistics():
+            for name in names:
+                result = self._evaluations[name]()
+                self.results[name] = {**result, "step": step}
+                better = self.best is None or result["accuracy"] > self.best["validation_accuracy"]
+                if name == "validation" and better:
+                    self.best = {"step": step, "validation_accuracy": result["accuracy"],
+                                 "validation_loss": result["loss"]}
+                yield name, result
+
+    def unread(self, step):
+        """Names of the splits that were not read at this very update."""
+        return [name for name in self._evaluations if self.results.get(name, {}).get("step") != step]
+
+    def forget_before(self, step):
+        """Drops results of other updates: the weights they speak of are gone."""
+        self.results = {name: result for name, result in self.results.items() if result["step"] == step}
+
+    def notes(self):
+        """What a checkpoint keeps of them."""
+        return {"best": self.best, "results": self.results}
+
+    def final(self):
+        """The results as status.json's `final` names them."""
+        final = {}
+        for name, result in self.results.items():
+            final |= {f"{name}_accuracy": result["accuracy"], f"{name}_loss": result["loss"]}
+            if name == "test" and "top5" in result:
+                final["test_top5"] = result["top5"]
+        return final
 
 
 class Evaluation:
@@ -14,22 +80,24 @@ class Evaluation:
     Args:
         strategy: a tf.distribute.Strategy.
         model: a Keras model: images -> logits.
-        examples: arrays `images` and `labels`.
+        split: data/splits.py.
         batch_size: examples at once over all replicas; changes speed and memory, never the result.
     """
 
-    def __init__(self, strategy, model, examples, batch_size):
+    def __init__(self, strategy, model, split, batch_size):
         self.strategy, self.model = strategy, model
         replicas = strategy.num_replicas_in_sync
-        self.size = min(max(1, batch_size // replicas), -(-len(examples.labels) // replicas))
-        self._examples = examples
-        _, self._rounds = evaluation_batches(examples, self.size, replicas)
+        self.size = min(max(1, batch_size // replicas), -(-len(split) // replicas))
+        self._split = split
+        self._rounds = -(-len(split) // (self.size * replicas))
         self._run = tf.function(self._sums, reduce_retracing=True)
 
     def __call__(self):
         """Returns {"accuracy", "top5" (absent below 6 classes), "loss"}; floats."""
-        dataset, _ = evaluation_batches(self._examples, self.size, self.strategy.num_replicas_in_sync)
-        distributed = self.strategy.distribute_datasets_from_function(lambda context: dataset)
+        replicas = self.strategy.num_replicas_in_sync
+        distributed = self.strategy.distribute_datasets_from_function(
+            lambda context: evaluation_batches(self._split, self.size, replicas, host_of(context))
+        )
         count, correct, top5, loss = self._run(iter(distributed)).numpy()
         result = {"accuracy": correct / count, "loss": loss / count}
         if self.model.output_shape[-1] > 5:

@@ -16,7 +16,7 @@ from ..settings import Refusal
 from .assemble import Assembly
 from .checkpoint import Checkpoints
 from .divergence import LossTrend, first_bad
-from .evaluate import Evaluation
+from .evaluate import Evaluations
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
@@ -24,6 +24,7 @@ from .result import EXIT_CODES, Result, finished
 from .speed import Speed
 from .step import METRICS
 from .stop_signal import StopSignal
+from .strategy import host_of
 
 #: What `--checkpoint_every_steps=auto` means: whatever an update takes, a kill loses about this much at most.
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -112,18 +113,13 @@ class _Training:
         )
         self.done, notes = self.checkpoints.restore_latest(warn=lambda text: print(text, file=sys.stderr))
         self.trend = LossTrend(settings.batch_size, self.total, notes.get("losses"))
-        self.best = notes.get("best")
-        self.results = notes.get("results", {})
-        self.evaluations = {
-            split: Evaluation(assembly.strategy, assembly.model, examples, settings.eval_batch_size)
-            for split, examples in (("validation", splits.validation), ("test", splits.test)) if examples is not None
-        }
-        # With a validation split the test split is read once, at the end.
-        self.watched = "validation" if "validation" in self.evaluations else "test"
+        self.splits, self.stream = splits, Stream(settings.seed, settings.train_examples, settings.shuffle)
+        self.evaluations = Evaluations(
+            assembly.strategy, assembly.model, splits, assembly.eval_batch_size, notes,
+            self._recalibrated if settings.recalibrate_bn_batches else None,
+        )
         self.speed = Speed(settings.batch_size)
-        stream = Stream(settings.seed, settings.train_examples, settings.shuffle)
-        dataset = training_micro_batches(splits.train, stream, assembly.layout, self.done, self.total)
-        self.iterator = iter(assembly.strategy.distribute_datasets_from_function(lambda context: dataset))
+        self.iterator = self._micro_batches(self.done, self.total)
 
     def go(self, stop):
         """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
@@ -146,7 +142,7 @@ class _Training:
             while self.done < self.total:
                 count = min(self.speed.updates_per_loop(settings.steps_per_loop), self._next_stop() - self.done,
                             profile.limit(self.done))
-                with profile.updates(self.done, count), self.speed.measure(count):
+                with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
                     metrics = self.assembly.step(self.iterator, count)
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
@@ -157,19 +153,25 @@ class _Training:
                     self.done += bad
                     if metrics[-1, METRICS.index("applied")]:
                         # Overflowed: the weights of update `done` are gone, and no older evaluation is the final one.
-                        self.results = {split: now for split, now in self.results.items() if now["step"] == self.done}
+                        self.evaluations.forget_before(self.done)
                     else:
-                        self._evaluate_all()
+                        self._evaluate(self.evaluations.unread(self.done))
                     return self._end("diverged", f"{what} was not finite at update {self.done + 1}")
                 self.done += count
                 self._show(metrics[-1])
                 if self._evaluation_is_due():
-                    self._evaluate(self.watched)
+                    self._evaluate([self.evaluations.watched])
                 if self._checkpoint_is_due() and self.done < self.total:
                     self._save()
                 if self.stop.received and self.done < self.total:
                     return self._interrupted()
             return self._finish()
+
+    def _micro_batches(self, first_update, last_update):
+        """Iterator over the micro-batches of those updates, each host making those of its own replicas."""
+        return iter(self.assembly.strategy.distribute_datasets_from_function(lambda context: training_micro_batches(
+            self.splits.train, self.stream, self.assembly.layout, first_update, last_update, host_of(context)
+        )))
 
     # When the host has something to do.
 
@@ -195,26 +197,16 @@ class _Training:
 
     # What it does.
 
-    def _evaluate(self, split):
-        result = self.evaluations[split]()
-        self.results[split] = {**result, "step": self.done}
-        self.journal.evaluation(split, self.done, result)
-        self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, "
-                          f"loss {result['loss']:.4f}")
-        if split == "validation" and (self.best is None or result["accuracy"] > self.best["validation_accuracy"]):
-            self.best = {"step": self.done, "validation_accuracy": result["accuracy"],
-                         "validation_loss": result["loss"]}
+    def _evaluate(self, names):
+        for split, result in self.evaluations(names, self.done):
+            self.journal.evaluation(split, self.done, result)
+            self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, "
+                              f"loss {result['loss']:.4f}")
         self._write_status("running")
-
-    def _evaluate_all(self):
-        """Every split as the weights are now; one that was read at this very update is not read a second time."""
-        for split in self.evaluations:
-            if self.results.get(split, {}).get("step") != self.done:
-                self._evaluate(split)
 
     def _save(self):
         self.checkpoints.save(
-            self.done, {"losses": self.trend.notes(), "best": self.best, "results": self.results}
+            self.done, {"losses": self.trend.notes(), **self.evaluations.notes()}
         )
         self.saved = time.monotonic()
         self._write_status("running")
@@ -222,7 +214,8 @@ class _Training:
     def _show(self, row):
         named = dict(zip(METRICS, row))
         self.progress.advance(self.done, f"epoch {self._epoch():.4g}  loss {named['loss']:.4f}  rate "
-                                         f"{named['learning_rate']:.4g}  {self.speed.images_per_second:,.0f} images/s")
+                                         f"{named['learning_rate']:.4g}  {self.speed.images_per_second:,.0f} images/s  "
+                                         f"input wait {self.speed.input_wait_share:.0%}")
 
     def _epoch(self):
         return self.done / self.settings.updates_per_epoch
@@ -230,7 +223,7 @@ class _Training:
     # How a run ends.
 
     def _finish(self):
-        self._evaluate_all()
+        self._evaluate(self.evaluations.unread(self.done))
         self._save()
         if not self.trend.fell:
             return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "
@@ -247,21 +240,18 @@ class _Training:
                       model=self.assembly.model)
 
     def _end(self, status, reason):
-        final = {"train_loss": self.trend.last}
-        for split, result in self.results.items():
-            final |= {f"{split}_accuracy": result["accuracy"], f"{split}_loss": result["loss"]}
-            if split == "test" and "top5" in result:
-                final["test_top5"] = result["top5"]
+        final = {"train_loss": self.trend.last, **self.evaluations.final()}
         self._write_status(status, reason=reason, final=final)
         self.journal.close()
         return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, model=self.assembly.model)
 
     def _write_status(self, status, **fields):
-        best = {"best": self.best} if self.best else {}
+        best = {"best": self.evaluations.best} if self.evaluations.best else {}
         self.folder.write_status(
             status=status, step=self.done, total_steps=self.total,
             wall_seconds=round(self.seconds_before + time.monotonic() - self.started, 3),
             images_per_second=round(self.speed.images_per_second, 1),
+            input_wait_share=round(self.speed.input_wait_share, 4),
             peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             **{"reason": None, **best, **fields},
         )

@@ -20,12 +20,13 @@ LARGEST = 512
 #: Share of the memory that is free now which activations may take; the rest is for input, evaluation and the system.
 SHARE = 0.5
 _TRIALS = (16, 64)
+_LARGE_IMAGE = 100 * 100 * 3
 
 
 def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
     """The micro-batch size of a run, and why.
 
-    On a CPU from a measured forward and backward pass: bytes per example against the free memory. On a GPU by
+    On a CPU from a measured forward and backward pass: bytes per example against the free memory. On a GPU or a TPU by
     exception: the largest candidate that does not run out of memory.
 
     Returns:
@@ -33,15 +34,16 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
     """
     replicas = strategy.num_replicas_in_sync
     candidates = micro_batch_sizes(batch_size, replicas, span, LARGEST)
-    trial = _Trial(model, image_shape, span)
-    if tf.config.list_physical_devices("GPU"):
+    trial = _Trial(strategy, model, image_shape, span)
+    device = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), None)
+    if device:
         for size in reversed(candidates):
             try:
                 trial(size)
-                return size, "the largest tried that did not run out of GPU memory"
+                return size, f"the largest tried that did not run out of {device} memory"
             except tf.errors.ResourceExhaustedError:
                 continue
-        return candidates[0], "the smallest that holds the batch-norm groups; larger ones ran out of GPU memory"
+        return candidates[0], f"the smallest that holds the batch-norm groups; larger ones ran out of {device} memory"
     per_example = trial.bytes_per_example()
     budget = SHARE * available_memory() / replicas
     fitting = [size for size in candidates if size * per_example <= budget]
@@ -52,12 +54,21 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
 class _Trial:
     """A forward and backward pass on black images; changes nothing, since inside a view layers keep no state."""
 
-    def __init__(self, model, image_shape, span):
-        self._model, self._shape, self._span = model, tuple(image_shape), span
-        self._run = tf.function(self._pass)
+    def __init__(self, strategy, model, image_shape, span):
+        self._strategy, self._model, self._shape, self._span = strategy, model, tuple(image_shape), span
+        # A small pass shows nothing of small images, and a large one of large images may not fit.
+        self._sizes = _TRIALS if np.prod(self._shape) < _LARGE_IMAGE else tuple(size // 4 for size in _TRIALS)
+        self._run = tf.function(self._pass_on_device)
 
     def __call__(self, size):
         self._run(tf.zeros((size, *self._shape)), tf.zeros([size], tf.int32)).numpy()
+
+    def _pass_on_device(self, images, labels):
+        # A TPU is reached through its strategy only; elsewhere one device says all, without the others.
+        if isinstance(self._strategy, tf.distribute.TPUStrategy):
+            norms = self._strategy.run(self._pass, args=(images, labels))
+            return self._strategy.experimental_local_results(norms)[0]
+        return self._pass(images, labels)
 
     def _pass(self, images, labels):
         size = images.shape[0]
@@ -74,12 +85,13 @@ class _Trial:
 
     def bytes_per_example(self):
         """The slope of peak memory between two sizes; the first one pays for what TensorFlow sets up once."""
-        self(_TRIALS[0])
+        small, large = self._sizes
+        self(small)
         before = _resident("VmRSS")
         _reset_peak()
-        self(_TRIALS[1])
+        self(large)
         # Memory freed after the first pass is used again, so the slope is taken from the larger pass as a whole.
-        grown = max(0, _resident("VmHWM") - before) / (_TRIALS[1] - _TRIALS[0])
+        grown = max(0, _resident("VmHWM") - before) / (large - small)
         # A pass too small to see still holds its input and its gradient.
         return max(grown, 8 * np.prod(self._shape))
 

@@ -1,4 +1,4 @@
-"""How fast updates are, and how many of them make a loop."""
+"""How fast updates are, how much of their time is waiting for input, and how many of them make a loop."""
 
 import contextlib
 import time
@@ -12,20 +12,22 @@ class Speed:
 
     def __init__(self, batch_size):
         self._batch_size = batch_size
-        self._loops, self._updates, self._seconds = 0, 0, 0.0
+        self._loops, self._updates, self._seconds, self._waited = 0, 0, 0.0, 0.0
         self._per_loop = 1
 
     @contextlib.contextmanager
-    def measure(self, updates):
+    def measure(self, step, updates):
+        """Around a call of `step` that makes so many updates."""
         started = time.monotonic()
         yield
         seconds = time.monotonic() - started
         if self._loops == 1:
             # The first call traced the graph; it counts only while it is all there is.
-            self._updates, self._seconds = 0, 0.0
+            self._updates, self._seconds, self._waited = 0, 0.0, 0.0
         self._loops += 1
         self._updates += updates
         self._seconds += seconds
+        self._waited += step.input_seconds
         if self._loops > 1:
             self._per_loop = max(1, min(2 * self._per_loop, int(SECONDS_PER_LOOP / (seconds / updates))))
 
@@ -35,3 +37,8 @@ class Speed:
     @property
     def images_per_second(self):
         return self._updates * self._batch_size / self._seconds if self._seconds else 0.0
+
+    @property
+    def input_wait_share(self):
+        """Share of the updates' time in which nothing could be done but wait for input."""
+        return self._waited / self._seconds if self._seconds else 0.0

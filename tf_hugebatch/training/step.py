@@ -41,6 +41,7 @@ class Step:
         first_bad_update: int64 variable, -1, or the number of updates done before the first one with a non-finite loss,
             gradient or weight norm. From then on nothing changes any more: weights, slots, moving statistics, the
             update count.
+        input_seconds: of the last call, how long it had nothing to do but wait for micro-batches.
 
     Raises:
         ValueError: the layout's replicas are not the strategy's, or the model carries losses of its own.
@@ -66,6 +67,7 @@ class Step:
             self.first_bad_update = tf.Variable(
                 -1, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
+        self.input_seconds = 0.0
         self._run = tf.function(self._updates, reduce_retracing=True)
 
     def __call__(self, iterator, updates):
@@ -78,18 +80,23 @@ class Step:
         Returns:
             float64 NumPy array [updates, len(METRICS)].
         """
-        return self._run(iterator, tf.constant(updates, tf.int32)).numpy()
+        rows, waited = self._run(iterator, tf.constant(updates, tf.int32))
+        self.input_seconds = float(waited)
+        return rows.numpy()
 
     # Cross-replica context.
 
     def _updates(self, iterator, updates):
         rows = tf.TensorArray(tf.float64, size=updates, element_shape=[len(METRICS)])
+        waited = tf.zeros([], tf.float64)
         for i in tf.range(updates):
             for round_ in tf.range(self.layout.rounds):
-                self.strategy.run(self.accumulate, args=(next(iterator), tf.equal(round_, 0)))
+                micro_batch, seconds = _timed_next(iterator)
+                waited += seconds
+                self.strategy.run(self.accumulate, args=(micro_batch, tf.equal(round_, 0)))
             row = self.strategy.run(self.apply)
             rows = rows.write(i, self.strategy.experimental_local_results(row)[0])
-        return rows.stack()
+        return rows.stack(), waited
 
     # Replica context.
 
@@ -131,6 +138,15 @@ class Step:
 
     def _updates_done(self):
         return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
+
+
+def _timed_next(iterator):
+    """(micro-batch, seconds that it took to come)."""
+    asked = tf.timestamp()
+    with tf.control_dependencies([asked]):
+        micro_batch = next(iterator)
+    with tf.control_dependencies(tf.nest.flatten(micro_batch, expand_composites=True)):
+        return micro_batch, tf.timestamp() - asked
 
 
 def _all_reduce_sum(value):

@@ -2,23 +2,28 @@
 
 import tensorflow as tf
 
+from .tpu import tpu_strategy
 
-def make_strategy(name, num_replicas=None):
+
+def make_strategy(name, num_replicas=None, tpu=None):
     """The tf.distribute strategy of a run.
 
     Args:
         name: "one": one device; "mirrored": synchronous replicas on this machine; "auto": mirrored when there is more
-            than one GPU or `num_replicas` asks for it, else one.
+            than one GPU or `num_replicas` asks for it, else one; "tpu": the cores of a TPU, over all its hosts.
         num_replicas: how many replicas; without an accelerator, that many logical CPU devices are made, which needs
             a TensorFlow that has not started yet. None: every GPU.
+        tpu: for "tpu", which one; see `tpu.tpu_strategy`.
 
     Returns:
         a tf.distribute.Strategy.
 
     Raises:
         ValueError: more replicas than devices, and TensorFlow has already started; or mirrored without any GPU and
-            without `num_replicas`.
+            without `num_replicas`; or no TPU that answers.
     """
+    if name == "tpu":
+        return tpu_strategy(tpu)
     gpus = tf.config.list_physical_devices("GPU")
     if name == "auto":
         name = "mirrored" if (num_replicas or len(gpus)) > 1 else "one"
@@ -40,6 +45,11 @@ def make_strategy(name, num_replicas=None):
     return tf.distribute.MirroredStrategy(
         _logical_cpus(num_replicas), cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
+
+
+def host_of(context):
+    """(number of this host, hosts) from the tf.distribute.InputContext that `data.padding` shards by."""
+    return context.input_pipeline_id, context.num_input_pipelines
 
 
 def _logical_cpus(count):

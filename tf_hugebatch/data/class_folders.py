@@ -1,0 +1,48 @@
+"""A folder of class folders, train/<synset>/*.JPEG and val/<synset>/*.JPEG, as a source of images."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hugebatch.dataset_sizes import IMAGE_ENDINGS
+
+
+class Files:
+    """Image files by number, for images.ImageSplit.
+
+    Args:
+        paths: list of str.
+    """
+
+    def __init__(self, paths):
+        self._paths = paths
+
+    def handles(self, numbers):
+        """Paths, string [k], of the files `numbers`, int64 [k]."""
+        return tf.gather(tf.constant(self._paths), numbers)
+
+    def image(self, handle):
+        """(encoded image, no boxes) of one path."""
+        return tf.io.read_file(handle), tf.zeros([1, 0, 4])
+
+    def describe(self, number):
+        """Where the image `number` is, for messages."""
+        return self._paths[number]
+
+
+def class_names(*folders):
+    """The class folders of all `folders` (train and test) together, sorted: a class is its number in this list."""
+    return sorted({entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()})
+
+
+def files_of(folder, names):
+    """(paths, labels int32) of the images in `folder`/<name>, sorted by class, then file."""
+    paths, labels = [], []
+    for label, name in enumerate(names):
+        inner = os.path.join(folder, name)
+        if os.path.isdir(inner):
+            images = sorted(file for file in os.listdir(inner) if file.lower().endswith(IMAGE_ENDINGS))
+            paths += [os.path.join(inner, image) for image in images]
+            labels += [label] * len(images)
+    return paths, np.array(labels, np.int32)

@@ -1,0 +1,223 @@
+"""ImageNet as people have it: TFRecord shards in two layouts, or a folder of class folders. Found, checked, said.
+
+| layout | files | image | label |
+|---|---|---|---|
+| classic TPU | train-00000-of-01024, validation-00000-of-00128, here or in train/ and validation/ | image/encoded | image/class/label, from 1 |
+| TFDS | imagenet2012-train.tfrecord-00000-of-01024, here or in imagenet2012/<version>/ | image | label, from 0 |
+| class folders | train/<synset>/*.JPEG, val/ or validation/ likewise | the file | number of the synset, sorted |
+"""
+
+import dataclasses
+import json
+import os
+import posixpath
+import re
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hugebatch import registry
+from tf_hugebatch.data.class_folders import Files, class_names, files_of
+from tf_hugebatch.data.images import ImageSplit
+from tf_hugebatch.data.indexing import indexed
+from tf_hugebatch.data.splits import hold_out
+from tf_hugebatch.data.tfrecord import Records
+from tf_hugebatch.dataset_sizes import FULL_TRAIN_SHARDS, TEST_FOLDERS
+from tf_hugebatch.settings import Refusal
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLayout:
+    """How shards are named and what their records hold. first_label: what they are counted from by convention."""
+
+    name: str
+    pattern: str
+    image_key: str
+    label_key: str
+    first_label: int
+
+
+CLASSIC = RecordLayout("classic TPU TFRecords", r"{split}-(\d{{5}})-of-(\d{{5}})", "image/encoded", "image/class/label", 1)
+TFDS = RecordLayout("TFDS imagenet2012", r"imagenet2012-{split}\.tfrecord-(\d{{5}})-of-(\d{{5}})", "image", "label", 0)
+_BOX_KEY = "image/object/bbox/ymin"
+_LOOKED_FOR = ("train-00000-of-01024 (classic TPU TFRecords), imagenet2012-train.tfrecord-00000-of-01024 (TFDS) or "
+               "train/<synset>/*.JPEG (class folders), with their validation")
+
+
+def load(settings):
+    """The splits of imagenet2012 for a run (`splits.Splits`); says on standard error what was found.
+
+    Raises:
+        Refusal: no images, shards that are missing, short, torn or of another data set, labels that fit nowhere, more
+            or fewer examples than the settings count on.
+    """
+    folder = settings.data_dir or _tfds_folder()
+    found = [found for found in (_class_folders(folder), _shards(folder, CLASSIC), _shards(folder, TFDS)) if found]
+    if not found:
+        raise Refusal([f"{_stated(settings, folder)}: no ImageNet there ({_contents(folder)}); looked for {_LOOKED_FOR}. "
+                       f"Name the folder that holds them, make one with scripts/prepare_imagenet.py, or try the command "
+                       f"with --dataset=synthetic."])
+    if len(found) > 1:
+        raise Refusal([f"{_stated(settings, folder)}: it holds several layouts, {' and '.join(name for name, _ in found)}; "
+                       f"move all but one elsewhere."])
+    [(name, parts)] = found
+    classes = registry.find("dataset", settings.dataset).facts["classes"]
+    sources, offset = _class_sources(parts) if name == "class folders" else _record_sources(parts, name, classes)
+    sizes = {split: len(labels) for split, (_, labels) in sources.items()}
+    print(f"ImageNet: {name} in {folder}; {sizes['train']:,} training and {sizes['validation']:,} test images; labels "
+          f"counted from {offset}", file=sys.stderr)
+    _check_sizes(settings, folder, sizes)
+    train, test = (
+        ImageSplit(source, np.arange(len(labels)), labels, settings.image_size, settings.seed)
+        for source, labels in (sources["train"], sources["validation"])
+    )
+    return hold_out(train, test, settings.validation_examples)
+
+
+def _tfds_folder():
+    return os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+
+
+def _stated(settings, folder):
+    return f"--data_dir={folder}" if settings.data_dir else f"--dataset=imagenet2012 without --data_dir ({folder} is read)"
+
+
+def _contents(folder):
+    if not tf.io.gfile.isdir(folder):
+        return "there is no such folder"
+    names = sorted(tf.io.gfile.listdir(folder))
+    return f"it holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "it is empty"
+
+
+# Class folders.
+
+
+def _class_folders(folder):
+    train = os.path.join(folder, "train")
+    tests = [os.path.join(folder, name) for name in TEST_FOLDERS if os.path.isdir(os.path.join(folder, name))]
+    if not os.path.isdir(train) or not tests or not class_names(train):
+        return None
+    return "class folders", {"train": train, "validation": tests[0]}
+
+
+def _class_sources(folders):
+    names = class_names(*folders.values())
+    found = {split: files_of(path, names) for split, path in folders.items()}
+    problems = [f"{folders[split]}: its class folders hold no images; put <synset>/*.JPEG there."
+                for split, (paths, _) in found.items() if not paths]
+    if problems:
+        raise Refusal(problems)
+    return {split: (Files(paths), labels) for split, (paths, labels) in found.items()}, 0
+
+
+# Shards.
+
+
+def _shards(folder, layout):
+    """(name, {split: (folder, shard paths, layout)}) when there are shards of either split, else None."""
+    parts = {}
+    for split in ("train", "validation"):
+        for inner in _folders(folder, split):
+            names = sorted(name for name in _listed(inner) if re.fullmatch(layout.pattern.format(split=split), name))
+            if names:
+                parts[split] = (inner, names, layout)
+                break
+    if not parts:
+        return None
+    problems = []
+    for split in ("train", "validation"):
+        inner, names, _ = parts.get(split, (folder, [], layout))
+        if not names:
+            problems.append(f"{folder}: there are {'validation' if split == 'train' else 'training'} shards and no "
+                            f"{split} shards; put them beside.")
+            continue
+        matches = [re.fullmatch(layout.pattern.format(split=split), name) for name in names]
+        totals = {int(match[2]) for match in matches}
+        if len(totals) > 1:
+            problems.append(f"{inner}: {split} shards of several sets, of {' and of '.join(map(str, sorted(totals)))}; keep "
+                            f"one set.")
+            continue
+        missing = sorted(set(range(*totals)) - {int(match[1]) for match in matches})
+        if missing:
+            shown = ", ".join(f"{number:05d}" for number in missing[:8]) + (", ..." if len(missing) > 8 else "")
+            problems.append(f"{inner}: {len(missing)} of {max(totals):,} {split} shards are missing ({shown}); copy them "
+                            f"there, a partial set trains something else.")
+    if problems:
+        raise Refusal(problems)
+    return layout.name, {split: (inner, [posixpath.join(inner, name) for name in names], layout)
+                         for split, (inner, names, layout) in parts.items()}
+
+
+def _folders(folder, split):
+    versions = sorted(_listed(posixpath.join(folder, "imagenet2012")), reverse=True)
+    return [folder, posixpath.join(folder, split),
+            *(posixpath.join(folder, "imagenet2012", version.rstrip("/")) for version in versions)]
+
+
+def _listed(folder):
+    return tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+
+
+def _record_sources(parts, name, classes):
+    indexes = {split: indexed(inner, split, paths, layout.label_key) for split, (inner, paths, layout) in parts.items()}
+    labels = {split: np.concatenate([shard.labels for shard in shards]) for split, shards in indexes.items()}
+    problems = [problem for split, (inner, _, _) in parts.items()
+                for problem in _against_dataset_info(inner, split, indexes[split])]
+    problems += [f"{parts[split][0]}: the {split} shards hold no records; copy them again."
+                 for split, found in labels.items() if not len(found)]
+    if problems:
+        raise Refusal(problems)
+    layout = parts["train"][2]
+    offset = _first_label(np.concatenate(list(labels.values())), layout, classes, parts["train"][0])
+    sources = {}
+    for split, (inner, paths, _) in parts.items():
+        example = tf.train.Example.FromString(next(tf.data.TFRecordDataset(paths[0]).take(1).as_numpy_iterator()))
+        if layout.image_key not in example.features.feature:
+            raise Refusal([f"{paths[0]}: its records have no {layout.image_key!r} (they have "
+                           f"{', '.join(sorted(example.features.feature))}): these are shards of another data set."])
+        boxes = _BOX_KEY in example.features.feature
+        sources[split] = (Records(inner, indexes[split], layout.image_key, boxes), labels[split] - offset)
+    return sources, offset
+
+
+def _first_label(labels, layout, classes, folder):
+    """What labels are counted from: 0 or 1, told by the labels themselves where they can tell."""
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest > classes or (lowest == 0 and highest == classes):
+        raise Refusal([f"{folder}: labels from {lowest} to {highest}, where ImageNet's {classes:,} classes go from 0 to "
+                       f"{classes - 1} or from 1 to {classes}; these are shards of another data set, or were made wrongly."])
+    if lowest == 0:
+        return 0
+    return 1 if highest == classes else layout.first_label
+
+
+def _against_dataset_info(folder, split, shards):
+    """Problems with shards whose lengths tensorflow-datasets wrote down when it prepared them."""
+    path = posixpath.join(folder, "dataset_info.json")
+    if not tf.io.gfile.exists(path):
+        return
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            stated = {part["name"]: [int(length) for length in part["shardLengths"]] for part in json.load(file)["splits"]}
+    except (ValueError, KeyError, TypeError):
+        return  # whatever wrote it, it states no lengths
+    for shard, length in zip(shards, stated.get(split, [])):
+        if len(shard.labels) != length:
+            yield (f"{posixpath.join(folder, shard.name)} holds {len(shard.labels):,} records and dataset_info.json says "
+                   f"{length:,}: it was cut off; prepare or copy it again.")
+
+
+def _check_sizes(settings, folder, sizes):
+    wanted = dict(zip(("train", "validation"), settings.sizes))
+    problems = []
+    for split, count in sizes.items():
+        if count != wanted[split]:
+            problems.append(f"{folder}: {count:,} {split} images, {wanted[split]:,} expected"
+                            f"{_SHORT if wanted[split] > count else ''}; copy the shards again, or state what there is: "
+                            f"--dataset_size={sizes['train']},{sizes['validation']}.")
+    if problems:
+        raise Refusal(problems)
+
+
+_SHORT = f" of a set in {FULL_TRAIN_SHARDS:,} training shards, so one of them is short"

@@ -1,0 +1,120 @@
+"""A split of encoded images: read, decoded, cropped a micro-batch at a time; what can't be decoded is named and counted."""
+
+import os
+import sys
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hugebatch.data import augment
+
+#: Of a split, how many images may be undecodable before the run is given up: one in a thousand, and at least ten.
+_TOLERATED_SHARE, _TOLERATED = 1e-3, 10
+_CELLS_AT_ONCE = 2
+
+
+class ImageSplit:
+    """A split (see data/splits.py) of images that are read when they are needed.
+
+    Args:
+        source: tfrecord.Records or class_folders.Files.
+        numbers: int64 [n], which of the source's images; they also key the augmentation, so an image keeps its crops
+            whatever split it is held out of.
+        labels: int32 [n] from 0.
+        image_size: pixels each way of what the network sees.
+        seed: the run's.
+        undecodable: shared with the splits taken from this one; made when None.
+    """
+
+    def __init__(self, source, numbers, labels, image_size, seed, undecodable=None):
+        self._source, self._numbers, self.labels = source, numbers, labels
+        self._seed, self.image_shape = seed, (image_size, image_size, 3)
+        self.undecodable = undecodable or Undecodable(source, len(labels))
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, ids):
+        """The examples `ids` (int [k]), in that order."""
+        return ImageSplit(self._source, self._numbers[ids], self.labels[ids], self.image_shape[0], self._seed,
+                          self.undecodable)
+
+    def micro_batches(self, cells, size, training):
+        """Crops by augment.py; an image that can't be decoded is black and has weight 0. See data/splits.py."""
+        numbers, labels = tf.constant(self._numbers), tf.constant(self.labels)
+        side = self.image_shape[0]
+
+        def read(cell):
+            return {**cell, "number": tf.gather(numbers, cell["id"]),
+                    "handle": self._source.handles(tf.gather(numbers, cell["id"]))}
+
+        def one(slot, handle, key):
+            encoded, boxes = self._source.image(handle)
+            if training:
+                return slot, augment.training_image(encoded, boxes, key, side)
+            return slot, augment.evaluation_image(encoded, side)
+
+        def decode(cell):
+            keys = augment.keys(self._seed, cell["epoch"], cell["number"])
+            slots = tf.range(size)
+            images = tf.data.Dataset.from_tensor_slices((slots, tf.ensure_shape(cell["handle"], [size]), keys))
+            # Errors are ignored one image at a time, and the slot numbers say which of them are missing. The last,
+            # made one is there so that a micro-batch in which nothing can be decoded is a batch too.
+            images = images.map(one, num_parallel_calls=os.cpu_count()).ignore_errors()
+            images = images.concatenate(tf.data.Dataset.from_tensors((size, tf.zeros(self.image_shape))))
+            decoded, images = images.batch(size + 1).get_single_element()
+            real = cell["weight"]
+
+            def all_of_them():
+                return images[:-1], real
+
+            def some_of_them():
+                places = decoded[:-1, tf.newaxis]
+                there = tf.scatter_nd(places, tf.ones_like(places[:, 0], tf.float32), [size])
+                missing = tf.boolean_mask(cell["number"], there == 0)
+                with tf.control_dependencies([tf.numpy_function(self.undecodable.add, [missing], [])]):
+                    return tf.scatter_nd(places, images[:-1], [size, *self.image_shape]), real * there
+
+            image, weight = tf.cond(tf.size(decoded) == size + 1, all_of_them, some_of_them)
+            return {
+                "image": tf.ensure_shape(image, [size, *self.image_shape]),
+                "label": tf.ensure_shape(tf.gather(labels, cell["id"]), [size]),
+                "position": cell["position"],
+                "weight": tf.ensure_shape(weight, [size]),
+            }
+
+        return cells.map(read, num_parallel_calls=_CELLS_AT_ONCE).map(decode, num_parallel_calls=_CELLS_AT_ONCE)
+
+
+class Undecodable:
+    """The images of a source that could not be decoded so far, each named once on standard error.
+
+    Args:
+        source: has `describe`.
+        examples: images in the split.
+    """
+
+    def __init__(self, source, examples):
+        self._source, self._examples = source, examples
+        self._limit = max(_TOLERATED, int(_TOLERATED_SHARE * examples))
+        self._numbers, self._lock = set(), threading.Lock()
+
+    def __len__(self):
+        return len(self._numbers)
+
+    def add(self, numbers):
+        """Names those of `numbers` (int64 [k]) that are new; called from the input pipeline.
+
+        Raises:
+            ValueError: there are too many of them.
+        """
+        with self._lock:
+            for number in np.setdiff1d(numbers, list(self._numbers)):
+                self._numbers.add(int(number))
+                print(f"undecodable image, left out: {self._source.describe(number)}", file=sys.stderr, flush=True)
+            if len(self._numbers) > self._limit:
+                raise ValueError(
+                    f"{len(self._numbers)} of {self._examples:,} images can't be decoded, more than the {self._limit} that "
+                    f"are left out quietly: the data are damaged; prepare them anew (scripts/prepare_imagenet.py)."
+                )

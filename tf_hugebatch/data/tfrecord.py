@@ -1,0 +1,190 @@
+"""Random access to the records of TFRecord shards: an index of offsets beside them, made once.
+
+A record is its length (8 bytes), a checksum of it (4), the payload, and a checksum of the payload (4). The index of a
+split, `<split>.index.npz`, holds for each shard its name and size, and for each record the payload's offset and length
+and the label as stored. Making it reads every record once, checksums included, so a torn shard is found here.
+"""
+
+import dataclasses
+import os
+import posixpath
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hugebatch.settings import Refusal
+
+_HEADER, _FOOTER = 12, 4
+_NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardIndex:
+    """Where the records of one shard are.
+
+    name: file name. size_bytes: of the file. offsets, lengths: int64 [n], bytes of each payload. labels: int32 [n], as
+    stored.
+    """
+
+    name: str
+    size_bytes: int
+    offsets: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+
+
+def index_shard(path, label_key):
+    """The ShardIndex of one file, reading all of it.
+
+    Raises:
+        Refusal: a torn record, or one without an integer `label_key`: a shard of another data set.
+    """
+    lengths, labels = [], []
+
+    def read(records):
+        feature = {label_key: tf.io.FixedLenFeature([], tf.int64, _NO_LABEL)}
+        return tf.strings.length(records), tf.io.parse_example(records, feature)[label_key]
+
+    try:
+        for length, label in tf.data.TFRecordDataset(path).batch(256).map(read).as_numpy_iterator():
+            lengths.append(length)
+            labels.append(label)
+    except tf.errors.DataLossError as error:
+        raise Refusal([f"{path}: the record after number {sum(map(len, lengths)):,} or one soon after is damaged or cut "
+                       f"off ({error.message.splitlines()[0]}); copy the shard again."]) from error
+    except tf.errors.InvalidArgumentError as error:
+        raise Refusal([_of_another_data_set(path, label_key)]) from error
+    lengths = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
+    labels = np.concatenate([np.zeros(0, np.int64), *labels])
+    if (labels == _NO_LABEL).any():
+        raise Refusal([_of_another_data_set(path, label_key)])
+    ends = np.cumsum(lengths + _HEADER + _FOOTER)
+    return ShardIndex(posixpath.basename(path), tf.io.gfile.stat(path).length, ends - lengths - _FOOTER, lengths,
+                      labels.astype(np.int32))
+
+
+def _of_another_data_set(path, label_key):
+    try:
+        first = tf.train.Example.FromString(next(tf.data.TFRecordDataset(path).take(1).as_numpy_iterator()))
+        found = f"its first record has {', '.join(sorted(first.features.feature)) or 'no features'}"
+    except Exception:  # whatever is in it, it is no tf.train.Example
+        found = "its records are no tf.train.Example"
+    return f"{path}: a record has no integer {label_key!r} ({found}): this is a shard of another data set; name ImageNet's."
+
+
+def index_path(folder, split):
+    """The path of a split's index."""
+    return posixpath.join(folder, f"{split}.index.npz")
+
+
+def write_index(folder, split, shards):
+    """Writes the index of a split beside its shards, whole or not at all.
+
+    Raises:
+        OSError: the folder can't be written to.
+    """
+    path = index_path(folder, split)
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with tf.io.gfile.GFile(partial, "wb") as file:
+            np.savez(
+                file,
+                names=np.array([shard.name for shard in shards]),
+                sizes=np.array([shard.size_bytes for shard in shards], np.int64),
+                counts=np.array([len(shard.labels) for shard in shards], np.int64),
+                **{name: np.concatenate([getattr(shard, name) for shard in shards])
+                   for name in ("offsets", "lengths", "labels")},
+            )
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    except tf.errors.OpError as error:
+        raise OSError(f"{path} can't be written ({error.message})") from error
+
+
+def read_index(folder, split, shard_paths):
+    """The ShardIndex of each of `shard_paths`, or None when there is no index.
+
+    Raises:
+        Refusal: the index is damaged, or speaks of other files than those that are there.
+    """
+    path = index_path(folder, split)
+    if not tf.io.gfile.exists(path):
+        return None
+    remedy = f"delete {path}; it is made again"
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            values = {name: stored[name] for name in ("names", "sizes", "counts", "offsets", "lengths", "labels")}
+        cuts = np.cumsum(values["counts"])[:-1]
+        parts = zip(*(np.split(values[name], cuts) for name in ("offsets", "lengths", "labels")))
+        shards = [ShardIndex(str(name), int(size), *part)
+                  for name, size, part in zip(values["names"], values["sizes"], parts, strict=True)]
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, tf.errors.OpError) as error:
+        raise Refusal([f"{path} is damaged ({type(error).__name__}: {error}); {remedy}."]) from error
+    problems = []
+    for shard, shard_path in zip(shards, shard_paths):
+        size = tf.io.gfile.stat(shard_path).length
+        if shard.name != posixpath.basename(shard_path) or shard.size_bytes != size:
+            problems.append(f"{shard_path} has {size:,} bytes and the index says {shard.name} with {shard.size_bytes:,}: "
+                            f"the shard was cut off or replaced; copy it again, or {remedy}.")
+    if len(shards) != len(shard_paths):
+        problems.append(f"{path} speaks of {len(shards)} shards and there are {len(shard_paths)}; {remedy}.")
+    if problems:
+        raise Refusal(problems)
+    return shards
+
+
+class Records:
+    """The records of a split's shards by number, for images.ImageSplit.
+
+    Args:
+        folder: where the shards are; local or a bucket.
+        shards: list of ShardIndex.
+        image_key: of the encoded image.
+        boxes: whether records have image/object/bbox/*.
+    """
+
+    def __init__(self, folder, shards, image_key, boxes):
+        self._paths = [posixpath.join(folder, shard.name) for shard in shards]
+        counts = [len(shard.labels) for shard in shards]
+        self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
+        self._first = np.cumsum([0, *counts])
+        self._offsets = np.concatenate([shard.offsets for shard in shards])
+        self._lengths = np.concatenate([shard.lengths for shard in shards])
+        self._image_key, self._boxes = image_key, boxes
+        self._local = "://" not in folder
+
+    def handles(self, numbers):
+        """Serialized records, string [k], of the records `numbers`, int64 [k]."""
+        return tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
+
+    def _read(self, numbers):
+        return np.array([self._record(number) for number in numbers], object)
+
+    def _record(self, number):
+        path, offset, length = self._paths[self._shard[number]], int(self._offsets[number]), int(self._lengths[number])
+        if not self._local:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        # Opened for each read: a thousand shards held open would be beyond what a process may have.
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+
+    def image(self, handle):
+        """(encoded image, boxes float32 [1, k, 4]) of one serialized record."""
+        features = {self._image_key: tf.io.FixedLenFeature([], tf.string)}
+        if not self._boxes:
+            return tf.io.parse_single_example(handle, features)[self._image_key], tf.zeros([1, 0, 4])
+        for side in ("ymin", "xmin", "ymax", "xmax"):
+            features[f"image/object/bbox/{side}"] = tf.io.VarLenFeature(tf.float32)
+        parsed = tf.io.parse_single_example(handle, features)
+        sides = [parsed[f"image/object/bbox/{side}"].values for side in ("ymin", "xmin", "ymax", "xmax")]
+        return parsed[self._image_key], tf.stack(sides, axis=-1)[tf.newaxis]
+
+    def describe(self, number):
+        """Where the record `number` is, for messages."""
+        shard = self._shard[number]
+        return f"{self._paths[shard]}, record {number - self._first[shard]}"
