@@ -203,7 +203,7 @@ _IMAGENET_FACTS = {
     "classes": _IMAGENET.classes, "models": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     "baseline_batch": _IMAGENET.batch, "baseline_epochs": _IMAGENET.epochs, "embedded": False,
     "train_examples": _IMAGENET.train_examples, "test_examples": _IMAGENET.test_examples,
-    "shards": True,
+    "shards": True, "mlperf": True,
 }
 DATASETS = _table(
     Row("mnist", "tf_hugebatch.data.mnist:load", settings={"model": "lenet"},

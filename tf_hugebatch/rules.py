@@ -6,6 +6,7 @@ isn't worth telling when a setting that it builds on has failed by itself.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Iterator
@@ -157,6 +158,20 @@ def layout(merged: Merged) -> Iterator[Found]:
         yield "num_replicas", ("strategy",), (
             f"--num_replicas={values['num_replicas']}: strategy one has no use for it; drop it, or give "
             "--strategy=mirrored")
+
+
+def reporting(merged: Merged) -> Iterator[Found]:
+    """What an MLPerf log needs."""
+    values = merged.values
+    if not values["mllog"]:
+        return
+    if not registry.DATASETS[values["dataset"]].facts.get("mlperf"):
+        yield "mllog", ("dataset",), (
+            f"--mllog=true: MLPerf has no benchmark on {values['dataset']}; drop it")
+    elif importlib.util.find_spec("mlperf_logging") is None:
+        yield "mllog", (), (
+            "--mllog=true: the package mlperf-logging writes the log and isn't installed; "
+            "pip install 'tf_hugebatch[mlperf]'")
 
 
 def duration(merged: Merged, total: int, warmup: int, peak: float) -> Iterator[Found]:

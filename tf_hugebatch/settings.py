@@ -247,6 +247,7 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
         values["bn_span"] = values["batch_size"]
     findings.add_unless_failed(rules.batch(merged, train_examples))
     findings.add_unless_failed(rules.layout(merged))
+    findings.add_unless_failed(rules.reporting(merged))
     settings = Settings._of(merged, parsed)
     findings.add_unless_failed(
         rules.duration(merged, settings.total_updates, settings.warmup_updates, settings.peak_rate))

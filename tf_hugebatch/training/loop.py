@@ -20,6 +20,7 @@ from .evaluate import Evaluations
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
+from .recalibrate import Recalibration
 from .result import EXIT_CODES, Result, finished
 from .speed import Speed
 from .step import METRICS
@@ -95,7 +96,7 @@ class _Training:
         settings = assembly.settings
         self.assembly, self.settings, self.folder = assembly, settings, folder
         self.total = settings.total_updates
-        self.started = time.monotonic()
+        self.started, self.clock_at_start = time.monotonic(), time.time()
         status = folder.read_status()
         self.seconds_before, self.done_before = status.get("wall_seconds") or 0.0, status.get("step")
         self.saved = time.monotonic()
@@ -118,6 +119,7 @@ class _Training:
             assembly.strategy, assembly.model, splits, assembly.eval_batch_size, notes,
             self._recalibrated if settings.recalibrate_bn_batches else None,
         )
+        self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
         self.speed = Speed(settings.batch_size)
         self.iterator = self._micro_batches(self.done, self.total)
 
@@ -128,6 +130,12 @@ class _Training:
             self.folder, self.folder.drop_metrics_after(self.done), epochs_per_update=1 / settings.updates_per_epoch,
             log_every_steps=settings.log_every_steps,
         )
+        self.mllog = None
+        if settings.mllog:
+            # Here, since its package is not everybody's.
+            from .mllog import MLLog
+
+            self.mllog = MLLog(self.folder.path / "mllog.txt", settings, layout, self.done, self.clock_at_start)
         self._write_status("running", micro_batch_size=layout.micro_batch_size, micro_batches=layout.rounds,
                            replicas=layout.replicas, padding_per_update=layout.padding)
         with (
@@ -173,6 +181,11 @@ class _Training:
             self.splits.train, self.stream, self.assembly.layout, first_update, last_update, host_of(context)
         )))
 
+    def _recalibrated(self):
+        """The context of an evaluation with statistics from the first batches of the stream."""
+        batches = self.settings.recalibrate_bn_batches
+        return self.recalibration(self._micro_batches(0, batches), batches)
+
     # When the host has something to do.
 
     def _next_stop(self):
@@ -198,10 +211,18 @@ class _Training:
     # What it does.
 
     def _evaluate(self, names):
+        if self.mllog and names:
+            self.mllog.evaluation_starts(self.done)
         for split, result in self.evaluations(names, self.done):
+            if self.mllog and split == "test":
+                self.mllog.evaluated(result["accuracy"])
+            if batches := self.settings.recalibrate_bn_batches:
+                result = {**result, "recalibrated_bn_batches": batches}
             self.journal.evaluation(split, self.done, result)
             self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, "
                               f"loss {result['loss']:.4f}")
+        if self.mllog and names:
+            self.mllog.evaluation_ends(go_on=self.done < self.total)
         self._write_status("running")
 
     def _save(self):
@@ -224,6 +245,9 @@ class _Training:
 
     def _finish(self):
         self._evaluate(self.evaluations.unread(self.done))
+        if batches := self.settings.recalibrate_bn_batches:
+            # What was reported is what the finished model does.
+            self.recalibration.assign(self._micro_batches(0, batches), batches)
         self._save()
         if not self.trend.fell:
             return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "
@@ -236,6 +260,8 @@ class _Training:
         reason = f"{name}; the same command goes on at update {self.done}"
         self._write_status("interrupted", reason=reason)
         self.journal.close()
+        if self.mllog:
+            self.mllog.close()
         return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, reason,
                       model=self.assembly.model)
 
@@ -243,6 +269,8 @@ class _Training:
         final = {"train_loss": self.trend.last, **self.evaluations.final()}
         self._write_status(status, reason=reason, final=final)
         self.journal.close()
+        if self.mllog:
+            self.mllog.close("success" if status == "done" else "aborted")
         return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, model=self.assembly.model)
 
     def _write_status(self, status, **fields):

@@ -108,7 +108,7 @@ class Step:
             weights=micro_batch["weight"],
             update=self._updates_done(),
             seed=self.seed,
-            all_reduce_sum=_all_reduce_sum,
+            all_reduce_sum=all_reduce_sum,
         )
         self._sums.add(first, *micro_batch_sums(
             self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing
@@ -117,7 +117,7 @@ class Step:
     def apply(self):
         """The end of an update on one replica; returns the metrics row, float64 [len(METRICS)], equal on all."""
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
-        gradients, statistics, scalars = self._sums.summed(_all_reduce_sum)
+        gradients, statistics, scalars = self._sums.summed(all_reduce_sum)
         loss, accuracy = tf.unstack(scalars)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         update = self._updates_done()
@@ -149,5 +149,6 @@ def _timed_next(iterator):
         return micro_batch, tf.timestamp() - asked
 
 
-def _all_reduce_sum(value):
+def all_reduce_sum(value):
+    """The sum of `value` over replicas, in replica context; differentiable."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
