@@ -67,3 +67,12 @@ def test_every_row_quotes_its_source():
     tables = [*published.BASELINES.values(), *published.LADDER, *published.TABLE_1, *published.TABLE_3,
               *published.TABLE_4, *published.RESULTS, *published.OTHERS]
     assert all(row.source for row in tables)
+
+
+def test_mlperf_rows_are_those_of_the_reference():
+    rows = {(row.batch, row.version): row for row in published.MLPERF}
+    assert len(rows) == len(published.MLPERF) == 9
+    assert rows[32_768, "v1.0"].peak_rate == 29.0 and rows[32_768, "v1.0"].momentum == 0.929
+    assert rows[65_536, "v0.7 TF"].momentum == 0.951807 and rows[65_536, "v0.7 JAX"].warmup_epochs == 33
+    assert max(row.batch for row in published.MLPERF) < published.MLPERF_LARGEST_BATCH
+    assert published.mlperf_row(8_192, "").peak_rate == 17.0

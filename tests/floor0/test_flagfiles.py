@@ -1,0 +1,90 @@
+"""Flagfiles of published recipes hold the published numbers; what is not published has a space to search in beside it."""
+
+import json
+import math
+import pathlib
+
+import pytest
+
+from tf_hugebatch import command_line, published
+from tf_hugebatch.fields import FIELDS
+
+FLAGS = pathlib.Path(__file__).parents[2] / "flags"
+IMAGENET = published.BASELINES["imagenet2012"]
+
+
+def settings_of(path):
+    command = command_line.parse([f"--flagfile={path}"], program="imagenet_main", description="", dataset="imagenet2012")
+    assert command.problems == []
+    return command.settings
+
+
+MLPERF = {
+    "b2048": (2_048, ""), "b4096": (4_096, ""), "b8192": (8_192, ""), "b16384": (16_384, "v0.6"),
+    "b32768": (32_768, "v1.0"), "b32768_v06": (32_768, "v0.6"), "b32768_rcp": (32_768, "RCP"),
+    "b65536": (65_536, "v0.7 TF"), "b65536_jax": (65_536, "v0.7 JAX"),
+}
+
+
+def test_every_row_of_mlperf_has_a_flagfile():
+    assert {path.stem for path in (FLAGS / "mlperf").iterdir()} == set(MLPERF)
+    assert sorted(MLPERF.values()) == sorted((row.batch, row.version) for row in published.MLPERF)
+
+
+@pytest.mark.parametrize("name", MLPERF)
+def test_mlperf_flagfiles_are_the_rows(name):
+    row, found = published.mlperf_row(*MLPERF[name]), settings_of(FLAGS / "mlperf" / f"{name}.flags")
+    steps = math.ceil(IMAGENET.train_examples / row.batch)  # MLPerf counts every epoch up
+    assert found.batch_size == row.batch and found.train_steps == steps * row.epochs[1]
+    assert found.warmup_steps == steps * row.warmup_epochs and found.warmup_from == "zero"
+    assert (found.peak_rate, found.momentum, found.weight_decay) == (row.peak_rate, row.momentum, row.weight_decay)
+    assert row.batch_norm_span[0] <= found.bn_span <= row.batch_norm_span[1]
+    assert (found.optimizer, found.lars_denominator, found.momentum_convention) == ("lars", "sum", "unscaled")
+    assert found.epsilon == 0 and found.exclude_from_decay is None
+    assert (found.schedule, found.poly_power) == ("polynomial", published.MLPERF_POLY_POWER)
+    assert found.end_learning_rate == published.MLPERF_END_LEARNING_RATE
+    assert found.label_smoothing == published.MLPERF_LABEL_SMOOTHING
+    assert found.eval_every_epochs == published.MLPERF_EPOCHS_BETWEEN_EVALUATIONS
+    assert (found.model, found.image_size, found.bn_momentum, found.resnet_version) == ("resnet50", 224, 0.9, "v1.5")
+
+
+def test_table_4_is_there_row_by_row():
+    files = sorted((FLAGS / "table4").iterdir())
+    assert len(files) == len(published.TABLE_4)
+    for row in published.TABLE_4:
+        found = settings_of(FLAGS / "table4" / f"lr{row.learning_rate:g}_chips{row.tpu_chips}.flags")
+        assert found.batch_size == published.TABLE_4_BATCH and found.optimizer == "lars"
+        assert (found.peak_rate, found.warmup_epochs, found.momentum) == (row.learning_rate, row.warmup_epochs, row.momentum)
+        assert found.weight_decay == published.TABLE_4_WEIGHT_DECAY and found.schedule == "cosine"
+        assert found.label_smoothing == published.TABLE_4_LABEL_SMOOTHING
+
+
+LADDER = {"b819200": published.LADDER_BATCH, "bfull": IMAGENET.full, "b262144": 262_144}
+
+
+@pytest.mark.parametrize("stem", LADDER)
+def test_the_ladder_adds_one_thing_a_rung(stem):
+    rungs = [settings_of(FLAGS / "ladder" / f"{stem}_rung{rung.rung}.flags") for rung in published.LADDER]
+    for found in rungs:
+        assert found.batch_size == LADDER[stem] and found.epochs == published.LADDER_EPOCHS
+        assert found.schedule == "cosine" and found.clip_global_norm and found.bn_span == published.BATCH_NORM_EXAMPLES
+    if stem == "b819200":
+        assert {found.total_updates for found in rungs} == {published.LADDER_UPDATES}
+    assert [found.optimizer for found in rungs] == ["sgd"] * 4 + ["lars"]
+    assert [bool(found.warmup_updates) for found in rungs] == [False, True, True, True, True]
+    assert [bool(found.label_smoothing) for found in rungs] == [False, False, False, True, True]
+    assert rungs[0].peak_rate == rungs[1].peak_rate == pytest.approx(0.1 * LADDER[stem] / IMAGENET.batch)
+    assert rungs[2].peak_rate == rungs[3].peak_rate != rungs[1].peak_rate
+
+
+@pytest.mark.parametrize("path", sorted((FLAGS / "ladder").glob("*_rung*.flags")), ids=lambda path: path.stem)
+def test_a_rung_says_that_it_is_unpublished_and_has_a_space_that_holds_it(path):
+    assert "unpublished starting point" in path.read_text()
+    space, found = json.loads(path.with_suffix(".json").read_text()), settings_of(path)
+    assert space
+    for name, values in space.items():
+        if isinstance(values, dict):
+            assert set(values) == {"low", "high", "log"}
+            assert FIELDS[name].parse(values["low"]) <= getattr(found, name) <= FIELDS[name].parse(values["high"])
+        else:
+            assert getattr(found, name) in [FIELDS[name].parse(value) for value in values]
