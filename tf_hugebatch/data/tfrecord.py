@@ -6,6 +6,7 @@ and the label as stored. Making it reads every record once, checksums included, 
 """
 
 import dataclasses
+import io
 import os
 import posixpath
 import zipfile
@@ -86,16 +87,17 @@ def write_index(folder, split, shards):
     """
     path = index_path(folder, split)
     partial = f"{path}.{os.getpid()}.partial"
+    content = io.BytesIO()  # zip files are written back and forth, which a bucket does not allow
+    np.savez(
+        content,
+        names=np.array([shard.name for shard in shards]),
+        sizes=np.array([shard.size_bytes for shard in shards], np.int64),
+        counts=np.array([len(shard.labels) for shard in shards], np.int64),
+        **{name: np.concatenate([getattr(shard, name) for shard in shards]) for name in ("offsets", "lengths", "labels")},
+    )
     try:
         with tf.io.gfile.GFile(partial, "wb") as file:
-            np.savez(
-                file,
-                names=np.array([shard.name for shard in shards]),
-                sizes=np.array([shard.size_bytes for shard in shards], np.int64),
-                counts=np.array([len(shard.labels) for shard in shards], np.int64),
-                **{name: np.concatenate([getattr(shard, name) for shard in shards])
-                   for name in ("offsets", "lengths", "labels")},
-            )
+            file.write(content.getvalue())
         tf.io.gfile.rename(partial, path, overwrite=True)
     except tf.errors.OpError as error:
         raise OSError(f"{path} can't be written ({error.message})") from error
@@ -112,7 +114,9 @@ def read_index(folder, split, shard_paths):
         return None
     remedy = f"delete {path}; it is made again"
     try:
-        with tf.io.gfile.GFile(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = io.BytesIO(file.read())
+        with np.load(content, allow_pickle=False) as stored:
             values = {name: stored[name] for name in ("names", "sizes", "counts", "offsets", "lengths", "labels")}
         cuts = np.cumsum(values["counts"])[:-1]
         parts = zip(*(np.split(values[name], cuts) for name in ("offsets", "lengths", "labels")))
