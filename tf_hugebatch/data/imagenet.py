@@ -75,6 +75,20 @@ def load(settings):
     return hold_out(train, test, settings.validation_examples)
 
 
+def index_folder(folder):
+    """Makes the index of the shards in `folder`, where it is not there yet, in whichever record layout they are.
+
+    Raises:
+        Refusal: no shards, or shards that are missing, torn or of another data set.
+    """
+    found = _shards(folder, CLASSIC) or _shards(folder, TFDS)
+    if not found:
+        raise Refusal([f"{folder}: no shards there ({_contents(folder)}); looked for {_LOOKED_FOR}."])
+    _, parts = found
+    for split, (inner, paths, layout) in parts.items():
+        indexed(inner, split, paths, layout.label_key)
+
+
 def _tfds_folder():
     return os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
 
