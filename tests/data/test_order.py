@@ -77,7 +77,7 @@ def test_without_shuffling_the_stored_order_repeats():
 @pytest.mark.parametrize("arguments, names", [
     ((0, 0), ["n=0", "at least 1"]),
     ((-1, 5), ["seed=-1", "0 or more"]),
-    ((0, 5, "shards"), ["'shards'", "examples, none"]),
+    ((0, 5, "files"), ["'files'", "examples, shards, none"]),
 ])
 def test_bad_arguments_are_refused(arguments, names):
     with pytest.raises(ValueError) as refused:

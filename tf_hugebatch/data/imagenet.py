@@ -21,7 +21,8 @@ from tf_hugebatch import registry
 from tf_hugebatch.data.class_folders import Files, class_names, files_of
 from tf_hugebatch.data.images import ImageSplit
 from tf_hugebatch.data.indexing import indexed
-from tf_hugebatch.data.splits import hold_out
+from tf_hugebatch.data.shard_stream import ShardStream
+from tf_hugebatch.data.splits import Splits, hold_out
 from tf_hugebatch.data.tfrecord import Records
 from tf_hugebatch.dataset_sizes import FULL_TRAIN_SHARDS, TEST_FOLDERS
 from tf_hugebatch.settings import Refusal
@@ -63,7 +64,9 @@ def load(settings):
                        f"move all but one elsewhere."])
     [(name, parts)] = found
     classes = registry.find("dataset", settings.dataset).facts["classes"]
-    sources, offset = _class_sources(parts) if name == "class folders" else _record_sources(parts, name, classes)
+    if settings.shuffle == "shards":
+        return _streamed(settings, folder, name, parts, classes)
+    sources, offset = _class_sources(parts) if name == "class folders" else _record_sources(parts, classes)
     sizes = {split: len(labels) for split, (_, labels) in sources.items()}
     print(f"ImageNet: {name} in {folder}; {sizes['train']:,} training and {sizes['validation']:,} test images; labels "
           f"counted from {offset}", file=sys.stderr)
@@ -73,6 +76,22 @@ def load(settings):
         for source, labels in (sources["train"], sources["validation"])
     )
     return hold_out(train, test, settings.validation_examples)
+
+
+def _streamed(settings, folder, name, parts, classes):
+    """Splits whose training shards are streams: only the test shards have, and need, an index."""
+    if name == "class folders":
+        raise Refusal([f"--shuffle=shards: {folder} holds class folders, and streams are of shards; drop the flag, or make "
+                       f"shards with scripts/prepare_imagenet.py."])
+    sources, offset = _record_sources({"validation": parts["validation"]}, classes)
+    source, labels = sources["validation"]
+    test = ImageSplit(source, np.arange(len(labels)), labels, settings.image_size, settings.seed)
+    inner, paths, layout = parts["train"]
+    train = ShardStream(paths, _records(inner, [], paths, layout), layout.label_key, offset, classes, settings.sizes[0],
+                        settings.image_size, settings.seed)
+    print(f"ImageNet: {name} in {folder}; {len(paths)} training shards as streams, {len(train):,} images by the data set's "
+          f"own count; {len(test):,} test images; labels counted from {offset}", file=sys.stderr)
+    return Splits(train, None, test)
 
 
 def index_folder(folder):
@@ -173,7 +192,7 @@ def _listed(folder):
     return tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
 
 
-def _record_sources(parts, name, classes):
+def _record_sources(parts, classes):
     indexes = {split: indexed(inner, split, paths, layout.label_key) for split, (inner, paths, layout) in parts.items()}
     labels = {split: np.concatenate([shard.labels for shard in shards]) for split, shards in indexes.items()}
     problems = [problem for split, (inner, _, _) in parts.items()
@@ -182,17 +201,22 @@ def _record_sources(parts, name, classes):
                  for split, found in labels.items() if not len(found)]
     if problems:
         raise Refusal(problems)
-    layout = parts["train"][2]
-    offset = _first_label(np.concatenate(list(labels.values())), layout, classes, parts["train"][0])
-    sources = {}
-    for split, (inner, paths, _) in parts.items():
+    inner, _, layout = next(iter(parts.values()))
+    offset = _first_label(np.concatenate(list(labels.values())), layout, classes, inner)
+    return {split: (_records(inner, indexes[split], paths, layout), labels[split] - offset)
+            for split, (inner, paths, layout) in parts.items()}, offset
+
+
+def _records(folder, shards, paths, layout):
+    """Records of a split, after a look at what its first one holds."""
+    try:
         example = tf.train.Example.FromString(next(tf.data.TFRecordDataset(paths[0]).take(1).as_numpy_iterator()))
-        if layout.image_key not in example.features.feature:
-            raise Refusal([f"{paths[0]}: its records have no {layout.image_key!r} (they have "
-                           f"{', '.join(sorted(example.features.feature))}): these are shards of another data set."])
-        boxes = _BOX_KEY in example.features.feature
-        sources[split] = (Records(inner, indexes[split], layout.image_key, boxes), labels[split] - offset)
-    return sources, offset
+    except (StopIteration, tf.errors.OpError) as error:
+        raise Refusal([f"{paths[0]}: its first record can't be read ({error}); copy the shard again."]) from error
+    if layout.image_key not in example.features.feature:
+        raise Refusal([f"{paths[0]}: its records have no {layout.image_key!r} (they have "
+                       f"{', '.join(sorted(example.features.feature))}): these are shards of another data set."])
+    return Records(folder, shards, layout.image_key, _BOX_KEY in example.features.feature)
 
 
 def _first_label(labels, layout, classes, folder):

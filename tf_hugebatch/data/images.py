@@ -40,14 +40,14 @@ class ImageSplit:
         return ImageSplit(self._source, self._numbers[ids], self.labels[ids], self.image_shape[0], self._seed,
                           self.undecodable)
 
+    def encoded(self, ids):
+        """The stored bytes of the images `ids`."""
+        handles = self._source.handles(tf.constant(self._numbers[list(ids)]))
+        return [self._source.image(handle)[0].numpy() for handle in handles]
+
     def micro_batches(self, cells, size, training):
         """Crops by augment.py; an image that can't be decoded is black and has weight 0. See data/splits.py."""
-        numbers, labels = tf.constant(self._numbers), tf.constant(self.labels)
         side = self.image_shape[0]
-
-        def read(cell):
-            return {**cell, "number": tf.gather(numbers, cell["id"]),
-                    "handle": self._source.handles(tf.gather(numbers, cell["id"]))}
 
         def one(slot, handle, key):
             encoded, boxes = self._source.image(handle)
@@ -79,12 +79,23 @@ class ImageSplit:
             image, weight = tf.cond(tf.size(decoded) == size + 1, all_of_them, some_of_them)
             return {
                 "image": tf.ensure_shape(image, [size, *self.image_shape]),
-                "label": tf.ensure_shape(tf.gather(labels, cell["id"]), [size]),
+                "label": tf.ensure_shape(cell["label"], [size]),
                 "position": cell["position"],
                 "weight": tf.ensure_shape(weight, [size]),
             }
 
-        return cells.map(read, num_parallel_calls=_CELLS_AT_ONCE).map(decode, num_parallel_calls=_CELLS_AT_ONCE)
+        return self._read(cells, size).map(decode, num_parallel_calls=_CELLS_AT_ONCE)
+
+    def _read(self, cells, size):
+        """Cells with what they hold: number of each example, label, and the source's handle on its image."""
+        del size
+        numbers, labels = tf.constant(self._numbers), tf.constant(self.labels)
+
+        def read(cell):
+            chosen = tf.gather(numbers, cell["id"])
+            return {**cell, "number": chosen, "label": tf.gather(labels, cell["id"]), "handle": self._source.handles(chosen)}
+
+        return cells.map(read, num_parallel_calls=_CELLS_AT_ONCE)
 
 
 class Undecodable:

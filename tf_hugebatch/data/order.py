@@ -8,7 +8,7 @@ had never stopped.
 
 import numpy as np
 
-SHUFFLES = ("examples", "none")
+SHUFFLES = ("examples", "shards", "none")
 
 
 def epoch_permutation(seed, epoch, n):
@@ -30,7 +30,9 @@ class Stream:
     Args:
         seed: run seed, >= 0.
         n: number of training examples, >= 1.
-        shuffle: "examples" (a new permutation every epoch) or "none" (the stored order, every epoch).
+        shuffle: "examples" (a new permutation every epoch), "none" (the stored order, every epoch), or "shards": the
+            order is the one in which hosts stream their shards (data/shard_stream.py), and the numbers given here
+            only count.
 
     Raises:
         ValueError: n below 1, a negative seed or an unknown word for shuffle.
@@ -60,7 +62,7 @@ class Stream:
         return ids, epochs.astype(np.int32)
 
     def _order(self, epoch):
-        if self.shuffle == "none":
+        if self.shuffle != "examples":
             return np.arange(self.n)
         if epoch not in self._orders:
             # A batch of at most n examples touches two epochs at most; older ones are never read again.

@@ -33,6 +33,8 @@ def training_micro_batches(split, stream, layout: Layout, first_update, total_up
         weight float32 [m].
     """
     size, replicas = layout.micro_batch_size, replicas_of(host, layout.replicas)
+    if stream.shuffle == "shards":
+        split = split.of_host(host, first_update * examples_of_host(layout, host))
 
     def cells():
         slots = np.arange(size)
@@ -81,6 +83,12 @@ def evaluation_batches(split, size, replicas, host=ONE_HOST):
                 }
 
     return _micro_batches(split, cells, size, training=False)
+
+
+def examples_of_host(layout, host):
+    """How many of a batch's examples `host` (number, hosts) feeds."""
+    return sum(layout.cell(round_, replica).count for round_ in range(layout.rounds)
+               for replica in replicas_of(host, layout.replicas))
 
 
 def replicas_of(host, replicas):

@@ -152,8 +152,8 @@ class Records:
         counts = [len(shard.labels) for shard in shards]
         self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
         self._first = np.cumsum([0, *counts])
-        self._offsets = np.concatenate([shard.offsets for shard in shards])
-        self._lengths = np.concatenate([shard.lengths for shard in shards])
+        self._offsets = np.concatenate([np.zeros(0, np.int64), *(shard.offsets for shard in shards)])
+        self._lengths = np.concatenate([np.zeros(0, np.int64), *(shard.lengths for shard in shards)])
         self._image_key, self._boxes = image_key, boxes
         self._local = "://" not in folder
 

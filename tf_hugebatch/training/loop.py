@@ -274,6 +274,7 @@ class _Training:
         return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, model=self.assembly.model)
 
     def _write_status(self, status, **fields):
+        left_out = sum(len(getattr(split, "undecodable", ())) for split in (self.splits.train, self.splits.test))
         best = {"best": self.evaluations.best} if self.evaluations.best else {}
         self.folder.write_status(
             status=status, step=self.done, total_steps=self.total,
@@ -281,5 +282,6 @@ class _Training:
             images_per_second=round(self.speed.images_per_second, 1),
             input_wait_share=round(self.speed.input_wait_share, 4),
             peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            **({"undecodable_images": left_out} if left_out else {}),
             **{"reason": None, **best, **fields},
         )

@@ -1,0 +1,110 @@
+"""`--shuffle=shards`: each host streams its own shards from end to end, for storage without fast random access.
+
+The order is a function of (seed, host, number of hosts): in every pass the host's shards are permuted, eight are read at
+a time, and a buffer of 4,096 encoded records is shuffled; each record comes once in a pass. A run goes on exactly on the same number of hosts, by reading
+over what it has consumed. A host passes over its own shards, so epochs are those of the whole set only on average.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tf_hugebatch.data.images import ImageSplit, Undecodable
+from tf_hugebatch.data.order import epoch_permutation
+
+_AT_ONCE, _BUFFER = 8, 4096
+
+
+class ShardStream:
+    """The training split of a streamed data set; `of_host` is the one to read.
+
+    Args:
+        shard_paths: of all shards, sorted.
+        source: tfrecord.Records of them; reads nothing by number here.
+        label_key, first_label: of the labels as stored.
+        classes: labels lie in 0 .. classes - 1 once first_label is subtracted.
+        examples: in all shards together.
+        image_size: pixels each way.
+        seed: the run's.
+    """
+
+    def __init__(self, shard_paths, source, label_key, first_label, classes, examples, image_size, seed):
+        self._paths, self._source, self._seed = shard_paths, source, seed
+        self._label = (label_key, first_label, classes)
+        self._examples, self.image_shape = examples, (image_size, image_size, 3)
+        self.undecodable = Undecodable(_StreamSource(source), examples)
+
+    def __len__(self):
+        return self._examples
+
+    def of_host(self, host, consumed):
+        """The split as one host reads it, from where it has `consumed` so many examples.
+
+        Args:
+            host: (number of this host, hosts).
+            consumed: examples that this host has read in earlier updates.
+
+        Raises:
+            ValueError: more hosts than shards.
+        """
+        number, hosts = host
+        if hosts > len(self._paths):
+            raise ValueError(f"{hosts} hosts and {len(self._paths)} training shards: each host streams shards of its own; use "
+                             f"--shuffle=examples, or make at least {hosts} shards (scripts/prepare_imagenet.py).")
+        return _HostStream(self, host, consumed)
+
+
+class _HostStream(ImageSplit):
+    """One host's stream of records; numbers count what this host has read."""
+
+    def __init__(self, stream, host, consumed):
+        super().__init__(_StreamSource(stream._source), np.zeros(0, np.int64), np.zeros(0, np.int32),
+                         stream.image_shape[0], stream._seed, stream.undecodable)
+        self._stream, self._host, self._consumed = stream, host, consumed
+
+    def _read(self, cells, size):
+        records = self._records().enumerate().skip(self._consumed)
+        # Padding slots take nothing from the stream: they are filled from an endless supply of one record.
+        filler = self._records().take(1).cache().repeat().map(lambda record: (tf.constant(0, tf.int64), record))
+        choices = cells.map(lambda cell: tf.cast(cell["weight"] == 0, tf.int64)).unbatch()
+        chosen = tf.data.Dataset.choose_from_datasets([records, filler], choices).batch(size, drop_remainder=True)
+        return tf.data.Dataset.zip(cells, chosen).map(self._with_label)
+
+    def _with_label(self, cell, chosen):
+        numbers, records = chosen
+        key, first, classes = self._stream._label
+        labels = tf.io.parse_example(records, {key: tf.io.FixedLenFeature([], tf.int64)})[key] - first
+        tf.debugging.Assert(tf.reduce_all((labels >= 0) & (labels < classes)), [
+            f"a label is outside {first} .. {first + classes - 1}: these are shards of another data set", labels])
+        # The host stands where examples have their epoch: two hosts count from the same number.
+        epochs = tf.fill(tf.shape(numbers), self._host[0])
+        return {**cell, "epoch": epochs, "number": numbers, "handle": records, "label": tf.cast(labels, tf.int32)}
+
+    def _records(self):
+        number, hosts = self._host
+        mine = self._stream._paths[number::hosts]
+
+        def order(turn):
+            return epoch_permutation(self._stream._seed, int(turn), len(mine))
+
+        def one_pass(epoch):
+            # Counted over the hosts too, so that no two of them go through their shards in step.
+            turn = epoch * hosts + number
+            paths = tf.gather(tf.constant(mine), tf.ensure_shape(tf.numpy_function(order, [turn], tf.int64), [len(mine)]))
+            records = tf.data.Dataset.from_tensor_slices(paths).interleave(
+                tf.data.TFRecordDataset, cycle_length=min(_AT_ONCE, len(mine)), num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True)
+            # Shuffled inside the pass, so that every record comes once in each.
+            return records.shuffle(_BUFFER, seed=self._stream._seed + turn)
+
+        return tf.data.Dataset.counter().flat_map(one_pass)
+
+
+class _StreamSource:
+    """What decoding needs of a source; the records come by the stream."""
+
+    def __init__(self, source):
+        self.image = source.image
+
+    def describe(self, number):
+        """Where a record is, for messages."""
+        return f"record {number:,} of a host's stream"
