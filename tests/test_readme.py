@@ -25,21 +25,23 @@ def test_the_table_of_results_is_the_one_made_from_the_run_folders():
 
 
 COMMANDS = re.findall(
-    r"^(?:.* && )?python -m tf_hugebatch\.mnist_main (?!--help)(.*?)(?:\s+#.*)?$", README, re.MULTILINE
+    r"^(?:.* && )?python -m tf_hugebatch\.(\w+)_main (?!--help)(.*?)(?:\s+#.*)?$", README, re.MULTILINE
 )
+DATASETS = {"mnist": "mnist", "imagenet": "imagenet2012"}
 
 
-@pytest.mark.parametrize("words", COMMANDS)
-def test_every_command_line_is_accepted(words, tmp_path, monkeypatch):
+@pytest.mark.parametrize("program, words", COMMANDS)
+def test_every_command_line_is_accepted(program, words, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     command = command_line.parse(
-        shlex.split(words.replace("DIR", str(tmp_path))), program="mnist_main", description="", dataset="mnist"
+        shlex.split(re.sub(r"=(DIR|OUT)\b", f"={tmp_path}", words)), program=f"{program}_main", description="",
+        dataset=DATASETS[program],
     )
     assert command.problems == []
 
 
 def test_there_are_commands_to_check():
-    assert len(COMMANDS) >= 5
+    assert len(COMMANDS) >= 9
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\bhb((?:\.\w+)+)\(", README))))
