@@ -151,9 +151,11 @@ TABLE_4 = (
 
 @dataclasses.dataclass(frozen=True)
 class MLPerfRow:
-    """Hyper-parameters of a public MLPerf ResNet-50 submission or reference with LARS. epochs: to the target, from the
-    fastest to the slowest logged run; batch_norm_span: likewise where submissions differ. version: of MLPerf, or RCP for a
-    reference convergence point, or empty where the source states none."""
+    """Hyper-parameters of a public MLPerf ResNet-50 submission or reference with LARS.
+
+    epochs: to the target, from the fastest to the slowest logged run; batch_norm_span: likewise where submissions
+    differ. version: of MLPerf, or RCP for a reference convergence point, or empty where the source states none.
+    """
 
     batch: int
     version: str

@@ -1,5 +1,6 @@
-"""Flagfiles of published recipes hold the published numbers; what is not published has a space to search in beside it."""
+"""Flagfiles of published recipes hold the published numbers; what is unpublished has a space to search in beside it."""
 
+import itertools
 import json
 import math
 import pathlib
@@ -13,8 +14,9 @@ FLAGS = pathlib.Path(__file__).parents[2] / "flags"
 IMAGENET = published.BASELINES["imagenet2012"]
 
 
-def settings_of(path):
-    command = command_line.parse([f"--flagfile={path}"], program="imagenet_main", description="", dataset="imagenet2012")
+def settings_of(path, *words):
+    command = command_line.parse([f"--flagfile={path}", *words], program="imagenet_main", description="",
+                                 dataset="imagenet2012")
     assert command.problems == []
     return command.settings
 
@@ -39,6 +41,7 @@ def test_mlperf_flagfiles_are_the_rows(name):
     assert found.warmup_steps == steps * row.warmup_epochs and found.warmup_from == "zero"
     assert (found.peak_rate, found.momentum, found.weight_decay) == (row.peak_rate, row.momentum, row.weight_decay)
     assert row.batch_norm_span[0] <= found.bn_span <= row.batch_norm_span[1]
+    assert found.zero_init_gamma is True and found.dataset == "imagenet2012"
     assert (found.optimizer, found.lars_denominator, found.momentum_convention) == ("lars", "sum", "unscaled")
     assert found.epsilon == 0 and found.exclude_from_decay is None
     assert (found.schedule, found.poly_power) == ("polynomial", published.MLPERF_POLY_POWER)
@@ -54,7 +57,8 @@ def test_table_4_is_there_row_by_row():
     for row in published.TABLE_4:
         found = settings_of(FLAGS / "table4" / f"lr{row.learning_rate:g}_chips{row.tpu_chips}.flags")
         assert found.batch_size == published.TABLE_4_BATCH and found.optimizer == "lars"
-        assert (found.peak_rate, found.warmup_epochs, found.momentum) == (row.learning_rate, row.warmup_epochs, row.momentum)
+        assert (found.peak_rate, found.momentum) == (row.learning_rate, row.momentum)
+        assert found.warmup_epochs == row.warmup_epochs and found.epochs == IMAGENET.epochs
         assert found.weight_decay == published.TABLE_4_WEIGHT_DECAY and found.schedule == "cosine"
         assert found.label_smoothing == published.TABLE_4_LABEL_SMOOTHING
 
@@ -84,7 +88,12 @@ def test_a_rung_says_that_it_is_unpublished_and_has_a_space_that_holds_it(path):
     assert space
     for name, values in space.items():
         if isinstance(values, dict):
-            assert set(values) == {"low", "high", "log"}
+            assert set(values) == {"low", "high", "log"} and (values["low"] > 0 or not values["log"])
             assert FIELDS[name].parse(values["low"]) <= getattr(found, name) <= FIELDS[name].parse(values["high"])
         else:
             assert getattr(found, name) in [FIELDS[name].parse(value) for value in values]
+    # And its corners are settings that a run could have.
+    ends = [[f"--{name}={value}" for value in ((values["low"], values["high"]) if isinstance(values, dict) else values)]
+            for name, values in space.items()]
+    for corner in itertools.product(*ends):
+        settings_of(path, *corner)

@@ -1,6 +1,9 @@
 """The MLPerf log of a short run against the checker of the mlperf-logging package."""
 
+import importlib.util
 import json
+import math
+import pathlib
 import subprocess
 import sys
 import time
@@ -8,6 +11,7 @@ import time
 import pytest
 
 import tf_hugebatch as hb
+from tf_hugebatch import command_line
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.mllog import MLLog
@@ -19,6 +23,7 @@ CLOSED = dict(
     label_smoothing=0.1, mllog=True,
 )
 ACCURACY = "eval_accuracy"
+RECIPES = sorted(pathlib.Path(__file__).parents[2].joinpath("flags", "mlperf").glob("*.flags"))
 
 
 def check(path):
@@ -65,6 +70,7 @@ def test_a_log_fails_for_its_accuracy_alone_and_passes_with_a_made_one(tmp_path,
     lambda line: None if line["key"] == "run_stop" else line,
     lambda line: {**line, "value": 1} if line["key"].endswith("poly_power") else line,
     lambda line: {**line, "value": 1e-5} if line["key"] == "lars_epsilon" else line,
+    lambda line: {**line, "value": 0.0} if line["key"].endswith("end_learning_rate") else line,
     lambda line: None if line["key"] == "global_batch_size" else line,
 ])
 def test_the_checker_sees_what_is_missing_or_against_the_rules(tmp_path, closed, spoil):
@@ -72,6 +78,60 @@ def test_the_checker_sees_what_is_missing_or_against_the_rules(tmp_path, closed,
     kept = [changed for line in lines(path) if (changed := spoil(line)) is not None]
     path.write_text("".join(f":::MLLOG {json.dumps(line)}\n" for line in kept))
     assert not check(path)[0]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_run_of_a_flagfile_passes_once_it_reaches_the_target(tmp_path, recipe):
+    settings = command_line.parse([f"--flagfile={recipe}", "--mllog"], program="", description="",
+                                  dataset="imagenet2012").settings
+    log = MLLog(tmp_path / "mllog.txt", settings, Layout(settings.batch_size, 256, 8, settings.bn_span), 0, time.time())
+    period = settings.eval_every_epochs * settings.updates_per_epoch
+    evaluations = [*(math.ceil(k * period) for k in range(1, int(settings.total_updates / period) + 1)),
+                   settings.total_updates]
+    for done in evaluations:
+        log.evaluation_starts(done)
+        log.evaluated(0.76 * done / settings.total_updates)
+        log.evaluation_ends(go_on=done < settings.total_updates)
+    log.close("success")
+    passes, said = check(tmp_path / "mllog.txt")
+    assert passes, said
+    found = {line["key"]: line["value"] for line in lines(tmp_path / "mllog.txt")}
+    steps = math.ceil(1_281_167 / settings.batch_size)
+    assert found["lars_opt_learning_rate_warmup_epochs"] * steps == settings.warmup_steps
+    assert found["lars_opt_learning_rate_decay_steps"] == settings.train_steps - settings.warmup_steps
+    assert (found["train_samples"], found["eval_samples"]) == (1_281_167, 50_000)
+    # No epoch number is smaller than what the weights have seen, and the last is the number of epochs.
+    numbers = [line["metadata"]["epoch_num"] for line in lines(tmp_path / "mllog.txt") if line["key"] == ACCURACY]
+    assert all(number * steps >= done > (number - 1) * steps for number, done in zip(numbers, evaluations, strict=True))
+    assert numbers[-1] == settings.train_steps / steps
+
+
+def test_momentum_sgd_has_a_closed_division_too(tmp_path):
+    settings = hb.Settings(**{**CLOSED, "optimizer": "sgd", "optimizer_preset": None, "weight_decay": 1e-4})
+    path = written(tmp_path / "mllog.txt", settings, (0.1, 0.76))
+    passes, said = check(path)
+    assert passes, said
+    found = {line["key"]: line["value"] for line in lines(path)}
+    assert found["opt_name"] == "sgd" and found["sgd_opt_base_learning_rate"] == 8.5
+    assert found["opt_learning_rate_warmup_epochs"] == 0.5
+
+
+def test_success_is_the_target_reached(tmp_path, closed):
+    def status(accuracies):
+        return lines(written(tmp_path / "mllog.txt", closed, accuracies))[-1]["metadata"]["status"]
+
+    assert status((0.1, 0.2)) == "aborted"
+    assert status((0.1, 37_949 / 50_000)) == "aborted" and status((0.1, 37_950 / 50_000)) == "success"
+    assert status((0.76, 0.75)) == "success"
+    last = lines(written(tmp_path / "mllog.txt", closed, (0.76,), status="aborted"))[-1]
+    assert last["key"] == "run_stop" and last["metadata"]["status"] == "aborted"
+
+
+def test_a_block_that_training_left_by_diverging_is_closed(tmp_path, closed):
+    log = MLLog(tmp_path / "mllog.txt", closed, Layout(64, 64, 1, 64), 0, time.time())
+    log.close("aborted")
+    keys = [line["key"] for line in lines(tmp_path / "mllog.txt")]
+    assert keys[-3:] == ["block_start", "block_stop", "run_stop"]
 
 
 def test_values_are_the_settings(tmp_path, closed):
@@ -84,11 +144,17 @@ def test_values_are_the_settings(tmp_path, closed):
     assert found["cache_clear"] is False
 
 
-def test_another_optimizer_is_open_division(tmp_path, closed):
-    settings = hb.Settings(**{**CLOSED, "optimizer": "lamb", "optimizer_preset": None})
-    found = {line["key"]: line["value"] for line in lines(written(tmp_path / "mllog.txt", settings))}
-    assert found["submission_division"] == "open" and found["opt_name"] == "lamb"
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "lamb", "optimizer_preset": None}, {"schedule": "cosine", "poly_power": None},
+], ids=["optimizer", "schedule"])
+def test_what_the_closed_rules_have_no_words_for_is_open_division(tmp_path, changes):
+    settings = hb.Settings(**{**CLOSED, **changes})
+    path = written(tmp_path / "mllog.txt", settings)
+    found = {line["key"]: line["value"] for line in lines(path)}
+    assert found["submission_division"] == "open" and found["opt_name"] == settings.optimizer
     assert not [key for key in found if key.startswith("lars")]
+    passes, said = check(path)
+    assert passes, said
 
 
 def test_a_log_that_goes_on_is_the_log_that_was_never_stopped(tmp_path, closed):
@@ -109,6 +175,23 @@ def test_a_log_that_goes_on_is_the_log_that_was_never_stopped(tmp_path, closed):
     log.evaluation_ends(go_on=False)
     log.close("success")
     assert [(line["key"], line["value"], line["metadata"].get("step")) for line in lines(path)] == whole
+
+
+def test_a_run_stopped_after_its_last_update_only_adds_the_end(tmp_path, closed):
+    path = written(tmp_path / "mllog.txt", closed, (0.76, 0.2), status=None)
+    before = path.read_text()
+    MLLog(path, closed, Layout(64, 64, 1, 64), 8, time.time()).close("success")
+    assert path.read_text().startswith(before)
+    [last] = lines(path)[len(before.splitlines()):]
+    assert last["key"] == "run_stop" and last["metadata"]["status"] == "success"  # reached before the stop
+
+
+def test_a_missing_package_is_named_with_the_remedy(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name, *more: None if name == "mlperf_logging" else found(name, *more))
+    with pytest.raises(Refusal, match=r"isn't installed; pip install 'tf_hugebatch\[mlperf\]'"):
+        hb.Settings(**CLOSED)
 
 
 def test_what_mlperf_has_no_benchmark_for_is_refused():

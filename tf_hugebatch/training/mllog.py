@@ -1,7 +1,10 @@
 """An MLPerf training log of a run (`--mllog`), written with the mlperf-logging package as mllog.txt in the run folder.
 
-What the log says is what the settings and the run say. It can pass the package's compliance checker; that makes no MLPerf
-result, which takes a submission, its rules and its review. The lines of a stopped run go on where they stopped.
+What the log says is what the settings and the run say; who submits is a placeholder. It can pass the package's
+compliance checker (v4.0.0 is the last that knows ResNet); that makes no MLPerf result, which takes a submission, its
+rules and its review. "closed" names the rules that the log is held against: they know LARS and momentum SGD with
+polynomial decay; anything else is "open". Epochs are MLPerf's: ceil(N / B) updates each, and one that has begun counts.
+The lines of a stopped run go on where they stopped.
 """
 
 import json
@@ -12,6 +15,9 @@ import os
 import tensorflow as tf
 from mlperf_logging.mllog import constants
 from mlperf_logging.mllog.mllog import MLLogger
+
+from .. import published
+from ..layout import ceil_div
 
 #: Optimizers that MLPerf's closed division knows, by our names.
 _CLOSED = {"lars": constants.LARS, "sgd": constants.SGD}
@@ -33,6 +39,7 @@ class MLLog:
         self._steps_per_epoch = math.ceil(settings.updates_per_epoch)
         self._block = None  # number of the first epoch of the block that is open
         kept = _lines_up_to(path, done) if done else []
+        self._best = max([0.0, *(said["value"] for _, said in kept if said["key"] == constants.EVAL_ACCURACY)])
         path.write_text("".join(line for line, _ in kept))
         handler = logging.FileHandler(path)
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -43,7 +50,7 @@ class MLLog:
             self._describe(layout, started)
         if kept and kept[-1][1]["key"] == constants.BLOCK_START:
             self._block = kept[-1][1]["metadata"]["first_epoch_num"]
-        else:
+        elif done < settings.total_updates:
             self._start_block()
 
     # What the loop tells.
@@ -51,13 +58,12 @@ class MLLog:
     def evaluation_starts(self, done):
         """After `done` updates the evaluation begins."""
         self._done = done
-        if self._block is not None:
-            self._end(constants.BLOCK_STOP, first_epoch_num=self._block)
-            self._block = None
+        self._stop_block()
         self._start(constants.EVAL_START, epoch_num=self._epoch())
 
     def evaluated(self, accuracy):
         """`accuracy`: top-1 of all test images, 0 to 1."""
+        self._best = max(self._best, accuracy)
         self._event(constants.EVAL_ACCURACY, accuracy, epoch_num=self._epoch())
 
     def evaluation_ends(self, go_on):
@@ -67,9 +73,14 @@ class MLLog:
             self._start_block()
 
     def close(self, status=None):
-        """status: constants.SUCCESS or ABORTED of a run that has ended; None for one that was interrupted."""
+        """status: constants.SUCCESS or ABORTED of a run that has ended; None for one that was interrupted.
+
+        MLPerf succeeds when the target is reached: a run that ended below it is logged as aborted.
+        """
         if status is not None:
-            self._end(constants.RUN_STOP, status=status)
+            self._stop_block()
+            reached = 100 * self._best >= published.MLPERF_TARGET
+            self._end(constants.RUN_STOP, status=status if reached else constants.ABORTED)
         for handler in self._logger.handlers:
             handler.close()
 
@@ -80,7 +91,7 @@ class MLLog:
         self._log.start(constants.INIT_START, time_ms=int(1e3 * started), metadata={"step": 0})
         devices = tf.config.list_logical_devices()
         kind = devices[-1].device_type
-        closed = _CLOSED.get(settings.optimizer)
+        closed = _closed_name(settings)
         facts = {
             constants.SUBMISSION_BENCHMARK: constants.RESNET,
             constants.SUBMISSION_DIVISION: constants.CLOSED if closed else constants.OPEN,
@@ -108,8 +119,13 @@ class MLLog:
         between = math.ceil(self._settings.eval_every_epochs)
         self._start(constants.BLOCK_START, first_epoch_num=self._block, epoch_count=between)
 
+    def _stop_block(self):
+        if self._block is not None:
+            self._end(constants.BLOCK_STOP, first_epoch_num=self._block)
+            self._block = None
+
     def _epoch(self):
-        return max(1, round(self._done / self._steps_per_epoch))
+        return ceil_div(self._done, self._steps_per_epoch)
 
     def _event(self, key, value, **metadata):
         self._log.event(key, value, metadata={"step": self._done, **metadata})
@@ -121,13 +137,19 @@ class MLLog:
         self._log.end(key, metadata={"step": self._done, **metadata})
 
 
+def _closed_name(settings):
+    """The closed division's word for the optimizer, or None for what its rules have no words for."""
+    return _CLOSED.get(settings.optimizer) if settings.schedule == "polynomial" else None
+
+
 def _schedule_facts(settings, steps_per_epoch):
-    """The optimizer's lines, as closed division's rules for it name them; none for an optimizer that they don't know."""
-    name = _CLOSED.get(settings.optimizer)
+    """The lines on optimizer and rate as the closed division's rules name them; none in the open division."""
+    name = _closed_name(settings)
     if name is None:
         return {}
     # Whose warm-up carries the optimizer's name is as the rules have it.
-    warmup = constants.LARS_OPT_LEARNING_RATE_WARMUP_EPOCHS if name == constants.LARS else constants.OPT_LR_WARMUP_EPOCHS
+    is_lars = name == constants.LARS
+    warmup = constants.LARS_OPT_LEARNING_RATE_WARMUP_EPOCHS if is_lars else constants.OPT_LR_WARMUP_EPOCHS
     facts = {
         warmup: round(settings.warmup_updates / steps_per_epoch, 6),
         f"{name}_opt_base_learning_rate": settings.peak_rate,
@@ -137,7 +159,7 @@ def _schedule_facts(settings, steps_per_epoch):
         f"{name}_opt_momentum": settings.momentum,
         f"{name}_opt_weight_decay": settings.weight_decay,
     }
-    return {**facts, constants.LARS_EPSILON: settings.epsilon} if name == constants.LARS else facts
+    return {**facts, constants.LARS_EPSILON: settings.epsilon} if is_lars else facts
 
 
 def _lines_up_to(path, done):
