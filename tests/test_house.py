@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "tf_hugebatch"
 FLOORS = {
     0: ("registry", "regimes", "published", "durations", "dataset_sizes", "layout", "settings", "fields", "parsers", "levels", "rules",
         "command_line", "records", "runs"),
-    1: ("replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
+    1: ("logical_devices", "replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
     3: ("training",),
     5: ("reports",),
     6: ("mnist_main", "imagenet_main", "one_run"),

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from reference import small_images
 
 from tf_hugebatch import data, mnist_main, one_run
 
@@ -152,3 +153,15 @@ def importable(name):
     except ModuleNotFoundError:
         return False
     return True
+
+
+def test_shards_are_read_before_replicas_are_made_of_the_cpu(tmp_path):
+    """Reading a record starts TensorFlow, after which no logical device can be made."""
+    small_images.write_classic(tmp_path / "data", train=(8, 8, 8), val=(4, 4, 4))
+    words = ["--data_dir=data", "--model=resnet18", "--image_size=32", "--batch_size=16", "--bn_span=8", "--dry_run",
+             "--strategy=mirrored", "--num_replicas=2", "--micro_batch_size=8", "--run_dir=run"]
+    command = [sys.executable, "-m", "tf_hugebatch.imagenet_main", *words]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+    assert "2 replica(s) x 1 micro-batch(es) x 8 examples; 2 batch-norm groups" in result.stderr
+    assert "24 training and 12 test images" in result.stderr

@@ -21,6 +21,8 @@ def main(argv, *, program, description, dataset):
     Returns:
         exit code: 0 done, 1 failed, 2 refused, 3 diverged, 130 or 143 interrupted.
     """
+    # TensorFlow's own lines (no GPU found, which instructions the CPU has) would bury ours; what fails raises anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     command = command_line.parse(argv, program=program, description=description, dataset=dataset)
     settings, splits = command.settings, None
     folder = RunFolder(settings.run_dir)
@@ -30,13 +32,11 @@ def main(argv, *, program, description, dataset):
             splits = data.load(settings)
         except Refusal as refusal:
             more += refusal.problems
-            more += _tpu_problems(settings)
+            more += () if command.problems else _tpu_problems(settings)
     if refusal_text := command.refusal(more):
         print(refusal_text, file=sys.stderr)
         return 2
     print(settings.text(), flush=True)
-    # TensorFlow's own lines (no GPU found, which instructions the CPU has) would bury ours; what fails raises anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         # Only now: TensorFlow takes seconds to import, and a refusal should not.
         from .training import loop

@@ -17,7 +17,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from tf_hugebatch import registry
+from tf_hugebatch import logical_devices, registry
 from tf_hugebatch.data.class_folders import Files, class_names, files_of
 from tf_hugebatch.data.images import ImageSplit
 from tf_hugebatch.data.indexing import indexed
@@ -53,6 +53,10 @@ def load(settings):
         Refusal: no images, shards that are missing, short, torn or of another data set, labels that fit nowhere, more
             or fewer examples than the settings count on.
     """
+    try:
+        logical_devices.reserve(settings)
+    except ValueError as error:
+        raise Refusal([str(error)]) from error
     folder = settings.data_dir or _tfds_folder()
     found = [found for found in (_class_folders(folder), _shards(folder, CLASSIC), _shards(folder, TFDS)) if found]
     if not found:

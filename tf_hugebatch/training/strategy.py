@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from ..logical_devices import logical_cpus
 from .tpu import tpu_strategy
 
 
@@ -43,25 +44,10 @@ def make_strategy(name, num_replicas=None, tpu=None):
             "split the CPU into logical devices, or use --strategy=one."
         )
     return tf.distribute.MirroredStrategy(
-        _logical_cpus(num_replicas), cross_device_ops=tf.distribute.ReductionToOneDevice()
+        logical_cpus(num_replicas), cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
 
 
 def host_of(context):
     """(number of this host, hosts) from the tf.distribute.InputContext that `data.padding` shards by."""
     return context.input_pipeline_id, context.num_input_pipelines
-
-
-def _logical_cpus(count):
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    configured = tf.config.get_logical_device_configuration(cpu)
-    if configured is None or len(configured) < count:
-        try:
-            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-        except RuntimeError as error:
-            raise ValueError(
-                f"num_replicas={count} but TensorFlow has already started with "
-                f"{len(tf.config.list_logical_devices('CPU'))} logical CPU device(s) in this process; set the number "
-                f"before its first operation, or start a new process."
-            ) from error
-    return [f"CPU:{i}" for i in range(count)]
