@@ -11,7 +11,7 @@ from reference import small_images
 from reference.small_images import write_classic, write_folders, write_tfds
 
 import tf_hugebatch as hb
-from tf_hugebatch import data
+from tf_hugebatch import data, dataset_sizes
 from tf_hugebatch.data import augment, images, tfrecord
 from tf_hugebatch.data.class_folders import Files
 from tf_hugebatch.data.images import ImageSplit
@@ -268,6 +268,21 @@ def test_labels_that_fit_neither_way_are_refused(tmp_path, labels):
         small_images.write_shards(tmp_path, split + "-{:05d}-of-{:05d}", records)
     [problem] = problems(tmp_path, batch_size=2)
     assert f"labels from {labels[0]} to {labels[1]}" in problem and "1,000 classes" in problem
+
+
+def test_a_full_set_with_a_short_shard_is_refused_and_the_shard_named(tmp_path, monkeypatch):
+    """As many shards as the full set has are not counted: they must hold all of it."""
+    monkeypatch.setattr(dataset_sizes, "FULL_TRAIN_SHARDS", 2)
+    [train, _] = problems(write_classic(tmp_path, train=(4, 3, 2)))
+    assert "9 train images, 1,281,167 expected" in train and "train-00001-of-00002 has 4 records" in train
+
+
+def test_more_folders_than_classes(tmp_path):
+    write_folders(tmp_path)
+    for number in range(1000):
+        (tmp_path / "train" / f"m{number:08d}").mkdir()
+    [problem] = problems(tmp_path)
+    assert "1,003 class folders" in problem and "n01484850" in problem
 
 
 def test_two_layouts_in_one_folder(tmp_path):

@@ -4,6 +4,7 @@ Randomness is keyed by (seed, epoch, example), so what an example looks like in 
 reading nor on how a batch is cut.
 """
 
+import numpy as np
 import tensorflow as tf
 
 #: Per channel, of the ImageNet training set in 0..255; subtracting is in the reference, dividing in the TPU submissions.
@@ -36,47 +37,47 @@ def _mix(value):
     return tf.bitcast(tf.bitwise.bitwise_xor(value, tf.bitwise.right_shift(value, tf.constant(31, tf.uint64))), tf.int64)
 
 
-def training_image(encoded, boxes, key, image_size):
+def training_image(encoded, boxes, key, image_size, jpeg=True):
     """A random crop, resized and perhaps flipped.
 
     The crop is `sample_distorted_bounding_box`'s: 5% to 100% of the area, aspect 0.75 to 1.33, covering at least 10% of
     a box; 100 attempts, else the whole image. A JPEG is decoded inside the crop only.
 
     Args:
-        encoded: string scalar, a JPEG (RGB, greyscale or CMYK) or a PNG.
+        encoded: string scalar, a JPEG (RGB, greyscale or CMYK).
         boxes: float32 [1, k, 4] of ymin, xmin, ymax, xmax in 0..1; k = 0 stands for the whole image.
         key: int64 [2], from `keys`.
         image_size: pixels each way.
+        jpeg: False for any format that TensorFlow knows. Asking here, image by image, costs a tenth of the speed.
 
     Returns:
         float32 [image_size, image_size, 3], MEAN subtracted and divided by STANDARD_DEVIATION.
 
     Raises:
-        tf.errors.InvalidArgumentError: when the map that holds it runs: the bytes are no image.
+        tf.errors.InvalidArgumentError: when the map that holds it runs: the bytes are no (JPEG) image.
     """
-
-    def window(shape):
-        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            shape, boxes, key, min_object_covered=_MIN_OBJECT_COVERED, aspect_ratio_range=_ASPECT,
-            area_range=_AREA, max_attempts=_ATTEMPTS, use_image_if_no_bounding_boxes=True,
-        )
-        return tf.concat([begin[:2], size[:2]], axis=0)
-
-    def of_jpeg():
-        return tf.image.decode_and_crop_jpeg(encoded, window(tf.image.extract_jpeg_shape(encoded)), channels=3)
-
-    def of_other():
-        image = _decoded(encoded)
-        return tf.image.crop_to_bounding_box(image, *tf.unstack(window(tf.shape(image))))
-
-    image = tf.image.resize(tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_other), [image_size, image_size], "bilinear")
-    return _standardised(tf.image.stateless_random_flip_left_right(image, key[::-1]), image_size)
+    whole = None if jpeg else _decoded(encoded)
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.io.extract_jpeg_shape(encoded) if jpeg else tf.shape(whole), boxes, key,
+        min_object_covered=_MIN_OBJECT_COVERED, aspect_ratio_range=_ASPECT, area_range=_AREA, max_attempts=_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    if jpeg:
+        crop = tf.io.decode_and_crop_jpeg(encoded, tf.concat([begin[:2], size[:2]], axis=0), channels=3)
+    else:
+        crop = tf.slice(whole, begin, size)
+    # Flipped while it is bytes, and without the branch and the checks of tf.image's own.
+    flip = tf.random.stateless_uniform([], key[::-1]) < 0.5
+    crop = tf.raw_ops.Reverse(tensor=crop, dims=tf.stack([False, flip, False]))
+    return _standardised(tf.image.resize(crop, [image_size, image_size], "bilinear"), image_size)
 
 
 def evaluation_image(encoded, image_size):
     """The central crop after the short side was resized to image_size x 256 / 224, aspect kept (bilinear).
 
-    Args and returns: as `training_image`.
+    Args:
+        encoded: string scalar, an image of any format that TensorFlow knows.
+        image_size: as `training_image`, as are what it returns and raises.
     """
     image = _decoded(encoded)
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -93,5 +94,9 @@ def _decoded(encoded):
 
 
 def _standardised(image, image_size):
-    image = tf.ensure_shape(image, [image_size, image_size, 3])
-    return (image - tf.constant(MEAN)) / tf.constant(STANDARD_DEVIATION)
+    # (image - mean) / deviation, as one product and one sum over rows: TensorFlow's arithmetic with three numbers at a
+    # time takes as long as the decoding.
+    factor = np.tile(1 / np.array(STANDARD_DEVIATION), image_size).astype(np.float32)
+    offset = np.tile(-np.array(MEAN) / STANDARD_DEVIATION, image_size).astype(np.float32)
+    rows = tf.reshape(image, [image_size, image_size * 3])
+    return tf.reshape(rows * factor + offset, [image_size, image_size, 3])

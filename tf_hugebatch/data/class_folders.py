@@ -20,7 +20,8 @@ class Files:
 
     def handles(self, numbers):
         """Paths, string [k], of the files `numbers`, int64 [k]."""
-        return tf.gather(tf.constant(self._paths), numbers)
+        return tf.numpy_function(lambda numbers: np.array([self._paths[number] for number in numbers], object),
+                                 [numbers], tf.string, stateful=False)
 
     def image(self, handle):
         """(encoded image, no boxes) of one path."""

@@ -70,11 +70,11 @@ def load(settings):
     classes = registry.find("dataset", settings.dataset).facts["classes"]
     if settings.shuffle == "shards":
         return _streamed(settings, folder, name, parts, classes)
-    sources, offset = _class_sources(parts) if name == "class folders" else _record_sources(parts, classes)
+    sources, offset = _class_sources(parts, classes) if name == "class folders" else _record_sources(parts, classes)
     sizes = {split: len(labels) for split, (_, labels) in sources.items()}
     print(f"ImageNet: {name} in {folder}; {sizes['train']:,} training and {sizes['validation']:,} test images; labels "
           f"counted from {offset}", file=sys.stderr)
-    _check_sizes(settings, folder, sizes)
+    _check_sizes(settings, folder, sizes, sources)
     train, test = (
         ImageSplit(source, np.arange(len(labels)), labels, settings.image_size, settings.seed)
         for source, labels in (sources["train"], sources["validation"])
@@ -138,8 +138,11 @@ def _class_folders(folder):
     return "class folders", {"train": train, "validation": tests[0]}
 
 
-def _class_sources(folders):
+def _class_sources(folders, classes):
     names = class_names(*folders.values())
+    if len(names) > classes:
+        raise Refusal([f"{folders['train']}: {len(names):,} class folders with those of validation, where ImageNet has "
+                       f"{classes:,}; move those that are none (such as {names[-1]}) elsewhere."])
     found = {split: files_of(path, names) for split, path in folders.items()}
     problems = [f"{folders[split]}: its class folders hold no images; put <synset>/*.JPEG there."
                 for split, (paths, _) in found.items() if not paths]
@@ -250,16 +253,18 @@ def _against_dataset_info(folder, split, shards):
                    f"{length:,}: it was cut off; prepare or copy it again.")
 
 
-def _check_sizes(settings, folder, sizes):
+def _check_sizes(settings, folder, sizes, sources):
     wanted = dict(zip(("train", "validation"), settings.sizes))
     problems = []
     for split, count in sizes.items():
-        if count != wanted[split]:
-            problems.append(f"{folder}: {count:,} {split} images, {wanted[split]:,} expected"
-                            f"{_SHORT if wanted[split] > count else ''}; copy the shards again, or state what there is: "
-                            f"--dataset_size={sizes['train']},{sizes['validation']}.")
+        if count == wanted[split]:
+            continue
+        problem = f"{folder}: {count:,} {split} images, {wanted[split]:,} expected"
+        source = sources[split][0]
+        if isinstance(source, Records) and count < wanted[split]:
+            # The full set is cut evenly, so a shard that was cut off has the fewest.
+            problem += f"; a shard may be cut off: {source.smallest_shard()}"
+        problems.append(f"{problem}; copy the data again, or, if this is meant to be a part of ImageNet, prepare it with "
+                        f"scripts/prepare_imagenet.py, whose parts never come in {FULL_TRAIN_SHARDS:,} training shards.")
     if problems:
         raise Refusal(problems)
-
-
-_SHORT = f" of a set in {FULL_TRAIN_SHARDS:,} training shards, so one of them is short"

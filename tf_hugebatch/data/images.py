@@ -1,5 +1,6 @@
 """A split of encoded images: read, decoded, cropped a micro-batch at a time; what can't be decoded is named and counted."""
 
+import functools
 import os
 import sys
 import threading
@@ -49,34 +50,41 @@ class ImageSplit:
         """Crops by augment.py; an image that can't be decoded is black and has weight 0. See data/splits.py."""
         side = self.image_shape[0]
 
-        def one(slot, handle, key):
+        def crop(slot, handle, key, jpeg):
             encoded, boxes = self._source.image(handle)
             if training:
-                return slot, augment.training_image(encoded, boxes, key, side)
+                return slot, augment.training_image(encoded, boxes, key, side, jpeg)
             return slot, augment.evaluation_image(encoded, side)
+
+        def tried(slots, handles, keys, jpeg):
+            """(slots, images) of those that can be decoded, and at the end a made one with slot `size`."""
+            examples = tf.data.Dataset.from_tensor_slices((slots, handles, keys))
+            # Errors are ignored one image at a time, and the slot numbers say which of them are missing. The last,
+            # made one is there so that a micro-batch in which nothing can be decoded is a batch too.
+            images = examples.map(functools.partial(crop, jpeg=jpeg), num_parallel_calls=os.cpu_count()).ignore_errors()
+            images = images.concatenate(tf.data.Dataset.from_tensors((size, tf.zeros(self.image_shape))))
+            return images.batch(size + 1).get_single_element()
 
         def decode(cell):
             keys = augment.keys(self._seed, cell["epoch"], cell["number"])
-            slots = tf.range(size)
-            images = tf.data.Dataset.from_tensor_slices((slots, tf.ensure_shape(cell["handle"], [size]), keys))
-            # Errors are ignored one image at a time, and the slot numbers say which of them are missing. The last,
-            # made one is there so that a micro-batch in which nothing can be decoded is a batch too.
-            images = images.map(one, num_parallel_calls=os.cpu_count()).ignore_errors()
-            images = images.concatenate(tf.data.Dataset.from_tensors((size, tf.zeros(self.image_shape))))
-            decoded, images = images.batch(size + 1).get_single_element()
-            real = cell["weight"]
+            handles, real = tf.ensure_shape(cell["handle"], [size]), cell["weight"]
+            slots, images = tried(tf.range(size), handles, keys, jpeg=True)
 
             def all_of_them():
                 return images[:-1], real
 
             def some_of_them():
-                places = decoded[:-1, tf.newaxis]
+                # What is no JPEG may be another image yet: a PNG named .JPEG is in the real training set.
+                left = tf.sets.difference([tf.range(size)], [slots]).values
+                others, more = tried(left, tf.gather(handles, left), tf.gather(keys, left), jpeg=False)
+                places = tf.concat([slots[:-1], others[:-1]], 0)[:, tf.newaxis]
                 there = tf.scatter_nd(places, tf.ones_like(places[:, 0], tf.float32), [size])
                 missing = tf.boolean_mask(cell["number"], there == 0)
                 with tf.control_dependencies([tf.numpy_function(self.undecodable.add, [missing], [])]):
-                    return tf.scatter_nd(places, images[:-1], [size, *self.image_shape]), real * there
+                    found = tf.concat([images[:-1], more[:-1]], 0)
+                    return tf.scatter_nd(places, found, [size, *self.image_shape]), real * there
 
-            image, weight = tf.cond(tf.size(decoded) == size + 1, all_of_them, some_of_them)
+            image, weight = tf.cond(tf.size(slots) == size + 1, all_of_them, some_of_them)
             return {
                 "image": tf.ensure_shape(image, [size, *self.image_shape]),
                 "label": tf.ensure_shape(cell["label"], [size]),
@@ -88,12 +96,13 @@ class ImageSplit:
 
     def _read(self, cells, size):
         """Cells with what they hold: number of each example, label, and the source's handle on its image."""
-        del size
-        numbers, labels = tf.constant(self._numbers), tf.constant(self.labels)
 
         def read(cell):
-            chosen = tf.gather(numbers, cell["id"])
-            return {**cell, "number": chosen, "label": tf.gather(labels, cell["id"]), "handle": self._source.handles(chosen)}
+            # By NumPy: a constant of a million entries would be copied with every graph over it.
+            numbers, labels = tf.numpy_function(lambda ids: (self._numbers[ids], self.labels[ids]), [cell["id"]],
+                                                [tf.int64, tf.int32], stateful=False)
+            numbers = tf.ensure_shape(numbers, [size])
+            return {**cell, "number": numbers, "label": labels, "handle": self._source.handles(numbers)}
 
         return cells.map(read, num_parallel_calls=_CELLS_AT_ONCE)
 

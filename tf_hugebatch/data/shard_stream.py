@@ -8,6 +8,7 @@ over what it has consumed. A host passes over its own shards, so epochs are thos
 import numpy as np
 import tensorflow as tf
 
+from tf_hugebatch.data import augment
 from tf_hugebatch.data.images import ImageSplit, Undecodable
 from tf_hugebatch.data.order import epoch_permutation
 
@@ -94,7 +95,7 @@ class _HostStream(ImageSplit):
                 tf.data.TFRecordDataset, cycle_length=min(_AT_ONCE, len(mine)), num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True)
             # Shuffled inside the pass, so that every record comes once in each.
-            return records.shuffle(_BUFFER, seed=self._stream._seed + turn)
+            return records.shuffle(_BUFFER, seed=augment.keys(self._stream._seed, turn[tf.newaxis], 0)[0, 0])
 
         return tf.data.Dataset.counter().flat_map(one_pass)
 

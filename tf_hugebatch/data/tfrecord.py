@@ -186,7 +186,13 @@ class Records:
             features[f"image/object/bbox/{side}"] = tf.io.VarLenFeature(tf.float32)
         parsed = tf.io.parse_single_example(handle, features)
         sides = [parsed[f"image/object/bbox/{side}"].values for side in ("ymin", "xmin", "ymax", "xmax")]
-        return parsed[self._image_key], tf.stack(sides, axis=-1)[tf.newaxis]
+        # A box that rounding put a hair outside would make the crop fail, and the image count as undecodable.
+        return parsed[self._image_key], tf.clip_by_value(tf.stack(sides, axis=-1), 0.0, 1.0)[tf.newaxis]
+
+    def smallest_shard(self):
+        """The shard with the fewest records, and the usual number of them, for messages."""
+        counts = np.diff(self._first)
+        return f"{self._paths[np.argmin(counts)]} has {counts.min():,} records, most have {int(np.median(counts)):,}"
 
     def describe(self, number):
         """Where the record `number` is, for messages."""
