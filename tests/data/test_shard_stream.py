@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from reference import small_images
 from reference.small_images import write_classic, write_folders
 
@@ -49,6 +50,12 @@ def test_every_image_once_a_pass_and_positions_in_order(shards):
     assert sorted(labels) == sorted([*range(N)] * 2)
     assert labels != sorted(labels)
     assert real(cells(shards, layout, seed=1)) != labels
+
+
+def test_the_process_global_seed_changes_nothing(shards):
+    before = real(cells(shards, Layout(6, 6)))
+    tf.random.set_seed(0)
+    assert real(cells(shards, Layout(6, 6))) == before
 
 
 def test_hosts_stream_shards_of_their_own(shards):

@@ -1,9 +1,11 @@
 """`--shuffle=shards`: each host streams its own shards from end to end, for storage without fast random access.
 
 The order is a function of (seed, host, number of hosts): in every pass the host's shards are permuted, eight are read at
-a time, and a buffer of 4,096 encoded records is shuffled; each record comes once in a pass. A run goes on exactly on the same number of hosts, by reading
+a time, and blocks of 4,096 encoded records are shuffled; each record comes once in a pass. A run goes on exactly on the same number of hosts, by reading
 over what it has consumed. A host passes over its own shards, so epochs are those of the whole set only on average.
 """
+
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,7 @@ from tf_hugebatch.data import augment
 from tf_hugebatch.data.images import ImageSplit, Undecodable
 from tf_hugebatch.data.order import epoch_permutation
 
-_AT_ONCE, _BUFFER = 8, 4096
+_AT_ONCE, _BLOCK = 8, 4096
 
 
 class ShardStream:
@@ -87,6 +89,11 @@ class _HostStream(ImageSplit):
         def order(turn):
             return epoch_permutation(self._stream._seed, int(turn), len(mine))
 
+        def shuffled(turn, block, records):
+            # Block by block and stateless: tf.data's own shuffle would listen to the process's global seed.
+            return tf.random.experimental.stateless_shuffle(
+                records, augment.keys(self._stream._seed, turn[tf.newaxis], block)[0])
+
         def one_pass(epoch):
             # Counted over the hosts too, so that no two of them go through their shards in step.
             turn = epoch * hosts + number
@@ -94,8 +101,8 @@ class _HostStream(ImageSplit):
             records = tf.data.Dataset.from_tensor_slices(paths).interleave(
                 tf.data.TFRecordDataset, cycle_length=min(_AT_ONCE, len(mine)), num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True)
-            # Shuffled inside the pass, so that every record comes once in each.
-            return records.shuffle(_BUFFER, seed=augment.keys(self._stream._seed, turn[tf.newaxis], 0)[0, 0])
+            blocks = records.batch(_BLOCK).enumerate().map(functools.partial(shuffled, turn))
+            return blocks.prefetch(1).unbatch()
 
         return tf.data.Dataset.counter().flat_map(one_pass)
 
