@@ -107,6 +107,25 @@ def test_the_index_is_made_once_and_points_at_the_payloads(tmp_path):
         assert [stored[start:start + length] for start, length in zip(shard.offsets, shard.lengths)] == records
 
 
+def test_shards_in_a_bucket_are_read_like_shards_in_a_folder(tmp_path):
+    """TensorFlow's file system in memory stands for the bucket: everything goes through tf.io.gfile."""
+    write_classic(tmp_path)
+    for path in tmp_path.iterdir():
+        with tf.io.gfile.GFile(f"ram://imagenet/{path.name}", "wb") as file:
+            file.write(path.read_bytes())
+    remote = data.load(settings("ram://imagenet", dataset_size=(7, 4)))
+    assert tf.io.gfile.exists("ram://imagenet/train.index.npz")
+    again = data.load(settings("ram://imagenet", dataset_size=(7, 4)))
+    local = data.load(settings(tmp_path))
+    for split in (remote, again):
+        for one, other in zip(epochs_of(split.train, 5).values(), epochs_of(local.train, 5).values(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    streamed = data.load(settings("ram://imagenet", dataset_size=(7, 4), shuffle="shards"))
+    layout = Layout(4, 4)
+    cells = list(training_micro_batches(streamed.train, Stream(0, 7, "shards"), layout, 0, 7).as_numpy_iterator())
+    assert sorted(np.concatenate([cell["label"] for cell in cells])) == sorted(LABELS["train"] * 4)
+
+
 def test_an_image_in_training_depends_on_seed_epoch_and_image_alone(tmp_path):
     split = data.load(settings(write_classic(tmp_path))).train
     one, other = epochs_of(split, 5), epochs_of(split, 2, replicas=2)

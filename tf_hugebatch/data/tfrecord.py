@@ -5,6 +5,7 @@ split, `<split>.index.npz`, holds for each shard its name and size, and for each
 and the label as stored. Making it reads every record once, checksums included, so a torn shard is found here.
 """
 
+import concurrent.futures
 import dataclasses
 import io
 import os
@@ -18,6 +19,7 @@ from tf_hugebatch.settings import Refusal
 
 _HEADER, _FOOTER = 12, 4
 _NO_LABEL = -1
+_REMOTE_READERS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,21 +157,28 @@ class Records:
         self._offsets = np.concatenate([np.zeros(0, np.int64), *(shard.offsets for shard in shards)])
         self._lengths = np.concatenate([np.zeros(0, np.int64), *(shard.lengths for shard in shards)])
         self._image_key, self._boxes = image_key, boxes
-        self._local = "://" not in folder
+        # A bucket answers late and to many at once.
+        self._readers = concurrent.futures.ThreadPoolExecutor(_REMOTE_READERS) if "://" in folder else None
 
     def handles(self, numbers):
         """Serialized records, string [k], of the records `numbers`, int64 [k]."""
         return tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
 
     def _read(self, numbers):
-        return np.array([self._record(number) for number in numbers], object)
+        each = self._readers.map(self._remote_record, numbers) if self._readers else map(self._local_record, numbers)
+        return np.array(list(each), object)
 
-    def _record(self, number):
-        path, offset, length = self._paths[self._shard[number]], int(self._offsets[number]), int(self._lengths[number])
-        if not self._local:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                file.seek(offset)
-                return file.read(length)
+    def _place(self, number):
+        return self._paths[self._shard[number]], int(self._offsets[number]), int(self._lengths[number])
+
+    def _remote_record(self, number):
+        path, offset, length = self._place(number)
+        with tf.io.gfile.GFile(path, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def _local_record(self, number):
+        path, offset, length = self._place(number)
         # Opened for each read: a thousand shards held open would be beyond what a process may have.
         descriptor = os.open(path, os.O_RDONLY)
         try:
