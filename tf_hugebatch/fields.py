@@ -93,7 +93,7 @@ _ALL = [
                "auto: go on where the folder's run stopped; never: refuse a folder with a run; required: "
                "refuse one without"),
     _experiment("run", "seed", "whole number", parsers.integer(low=0, high=2**32 - 1), 0,
-                "decides weights, order of examples and dropout"),
+                "decides weights, order of examples, crops and dropout"),
     _experiment("run", "deterministic", "true|false", parsers.boolean, False,
                 "bit-reproducible kernels on this machine, at some cost"),
     _reporting("run", "dry_run", "true|false", parsers.boolean, False,
