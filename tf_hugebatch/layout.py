@@ -64,13 +64,15 @@ class Layout:
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} is below 1; give at least one example, replica or micro-batch.")
         if self.largest_group > self.micro_batch_size * self.replicas:
-            smallest = ceil_div(self.largest_group, self.replicas)
+            inside, across = self.largest_group, ceil_div(self.largest_group, self.replicas)
+            sizes = f"--micro_batch_size={inside}" if self.replicas == 1 else (
+                f"--micro_batch_size={across} (groups across replicas) or {inside} (a group in each replica)"
+            )
             raise LayoutError(
                 f"micro_batch_size={self.micro_batch_size} on {self.replicas} replica(s) holds "
                 f"{self.micro_batch_size * self.replicas} examples a round, but a batch-norm group has "
                 f"{self.largest_group} (bn_span={self.span} at batch_size={self.batch_size}) and cannot be cut over "
-                f"rounds; use --micro_batch_size={smallest} (groups across replicas) or "
-                f"{self.largest_group} (a group in each replica), or a smaller --bn_span."
+                f"rounds; use {sizes}, or a smaller --bn_span."
             )
 
     # Groups: the experiment's cut.

@@ -45,6 +45,32 @@ def test_the_time_left_after_a_resume_counts_only_what_was_done_since(clock):
     assert log.getvalue() == "update 110/7,300  loss 1  1:59:50 left\n"
 
 
+def test_a_long_update_shows_its_micro_batches(clock):
+    log = io.StringIO()
+    with Progress(2, stream=log) as progress:
+        for micro_batch in range(5_005):
+            clock.now += 1 / 128  # exact, as floats go
+            progress.reading(0, micro_batch, 5_005)
+        progress.advance(1, "loss 1")
+        progress.reading(1, 0, 5_005)
+    assert log.getvalue().splitlines() == [
+        f"update 0/2  micro-batch {n:,}/5,005  {left} left"
+        for n, left in ((1_279, "1:08"), (2_559, "0:58"), (3_839, "0:48"))
+    ]
+
+
+def test_where_updates_are_short_only_they_are_shown(clock):
+    log = io.StringIO()
+    with Progress(100, stream=log) as progress:
+        for update in range(100):
+            for micro_batch in range(8):
+                clock.now += 1 / 8
+                progress.reading(update, micro_batch, 8)
+            progress.advance(update + 1, "loss 1")
+    assert len(log.getvalue().splitlines()) == 10
+    assert "micro-batch" not in log.getvalue()
+
+
 def test_what_is_said_stays_wherever_it_is_said():
     for stream in (io.StringIO(), Terminal()):
         with Progress(3, stream=stream) as progress:
@@ -63,3 +89,13 @@ def test_a_terminal_gets_a_bar_that_moves(monkeypatch):
     text = terminal.getvalue()
     assert "\x1b[" in text
     assert "update 1,000/1,000" in text and "loss 0.0123" in text and "━" in text
+
+
+def test_a_terminal_shows_the_micro_batches_of_a_long_update(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
+    with Progress(2, stream=terminal) as progress:
+        clock.now += 11
+        progress.reading(0, 2_500, 5_005)
+    assert "update 0/2" in terminal.getvalue() and "micro-batch 2,500/5,005" in terminal.getvalue()

@@ -14,7 +14,8 @@ from ..layout import Layout
 ONE_HOST = (0, 1)
 
 
-def training_micro_batches(split, stream, layout: Layout, first_update, total_updates, host=ONE_HOST):
+def training_micro_batches(split, stream, layout: Layout, first_update, total_updates, host=ONE_HOST,
+                           reading=None):
     """The micro-batches of updates `first_update` .. `total_updates` - 1, in the order replicas take them.
 
     Batch t is positions tB .. tB + B - 1 of the stream; a batch may straddle two epochs. Padding repeats a real
@@ -27,6 +28,7 @@ def training_micro_batches(split, stream, layout: Layout, first_update, total_up
         first_update: updates done so far.
         total_updates: where the stream ends.
         host: (number of this host, hosts); each feeds replicas / hosts replicas.
+        reading: called with (update, round, rounds), from 0, as the input of each round is begun.
 
     Returns:
         tf.data.Dataset of dicts: image float32 [m, ...], label int32 [m], position int64 [m] in the global batch,
@@ -40,6 +42,8 @@ def training_micro_batches(split, stream, layout: Layout, first_update, total_up
         slots = np.arange(size)
         for update in range(first_update, total_updates):
             for round_ in range(layout.rounds):
+                if reading:
+                    reading(update, round_, layout.rounds)
                 for replica in replicas:
                     cell = layout.cell(round_, replica)
                     # A cell of padding only still needs something real to repeat.

@@ -121,7 +121,8 @@ class _Training:
         )
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
         self.speed = Speed(settings.batch_size)
-        self.iterator = self._micro_batches(self.done, self.total)
+        self.progress = Progress(self.total, self.done)
+        self.iterator = self._micro_batches(self.done, self.total, self.progress.reading)
 
     def go(self, stop):
         """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
@@ -138,10 +139,7 @@ class _Training:
             self.mllog = MLLog(self.folder.path / "mllog.txt", settings, layout, self.done, self.clock_at_start)
         self._write_status("running", micro_batch_size=layout.micro_batch_size, micro_batches=layout.rounds,
                            replicas=layout.replicas, padding_per_update=layout.padding)
-        with (
-            Progress(self.total, self.done) as self.progress,
-            Profile(settings.profile_steps, self.folder.path / "tensorboard") as profile,
-        ):
+        with self.progress, Profile(settings.profile_steps, self.folder.path / "tensorboard") as profile:
             if self.done:
                 self.progress.say(f"Going on at update {self.done:,} of {self.total:,}.")
             elif self.done_before:
@@ -175,10 +173,10 @@ class _Training:
                     return self._interrupted()
             return self._finish()
 
-    def _micro_batches(self, first_update, last_update):
+    def _micro_batches(self, first_update, last_update, reading=None):
         """Iterator over the micro-batches of those updates, each host making those of its own replicas."""
         return iter(self.assembly.strategy.distribute_datasets_from_function(lambda context: training_micro_batches(
-            self.splits.train, self.stream, self.assembly.layout, first_update, last_update, host_of(context)
+            self.splits.train, self.stream, self.assembly.layout, first_update, last_update, host_of(context), reading
         )))
 
     def _recalibrated(self):

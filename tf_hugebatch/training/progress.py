@@ -1,4 +1,7 @@
-"""How far a run is: a bar with the time left on a terminal, one plain line every few seconds elsewhere."""
+"""How far a run is: a bar with the time left on a terminal, one plain line every few seconds elsewhere.
+
+An update of a huge batch can take an hour on a small machine, so micro-batches are shown too.
+"""
 
 import sys
 import time
@@ -20,18 +23,18 @@ class Progress:
     def __init__(self, total, done=0, *, stream=None, seconds_between_lines=10.0):
         self._stream = stream or sys.stderr
         self._total, self._first = total, done
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._last_sign = time.monotonic()
         self._seconds_between_lines = seconds_between_lines
         self._bar = None
         if self._stream.isatty():
             self._bar = rich.progress.Progress(
-                rich.progress.TextColumn("update {task.completed:,}/{task.total:,}"),
+                rich.progress.TextColumn("update {task.fields[updates]:,}/{task.total:,}"),
                 rich.progress.BarColumn(),
                 rich.progress.TextColumn("{task.description}"),
                 rich.progress.TimeRemainingColumn(),
                 console=rich.console.Console(file=self._stream),
             )
-            self._task = self._bar.add_task("starting", total=total, completed=done)
+            self._task = self._bar.add_task("starting", total=total, completed=done, updates=done)
 
     def __enter__(self):
         if self._bar:
@@ -44,14 +47,31 @@ class Progress:
 
     def advance(self, done, description):
         """Says that `done` updates are done; `description` is a few words (epoch, loss, speed)."""
+        self._last_sign = now = time.monotonic()
         if self._bar:
-            self._bar.update(self._task, completed=done, description=description)
-            return
+            self._bar.update(self._task, completed=done, updates=done, description=description)
+        elif now - self._last_line >= self._seconds_between_lines:
+            self._say_line(now, done, done, description)
+
+    def reading(self, update, micro_batch, micro_batches):
+        """Says that the input of micro-batch `micro_batch` (from 0) of update `update` (from 0) is being made.
+
+        Input is made a few micro-batches ahead, so this is shown only while `advance` has been silent for long; it may be
+        called by another thread.
+        """
         now = time.monotonic()
-        if now - self._last_line >= self._seconds_between_lines:
-            self._last_line = now
-            left = (now - self._started) / max(1, done - self._first) * (self._total - done)
-            self.say(f"update {done:,}/{self._total:,}  {description}  {_duration(left)} left")
+        if now - self._last_sign < self._seconds_between_lines:
+            return
+        done, description = update + micro_batch / micro_batches, f"micro-batch {micro_batch:,}/{micro_batches:,}"
+        if self._bar:
+            self._bar.update(self._task, completed=done, updates=update, description=description)
+        elif now - self._last_line >= self._seconds_between_lines:
+            self._say_line(now, update, done, description)
+
+    def _say_line(self, now, updates, done, description):
+        self._last_line = now
+        left = (now - self._started) / max(1e-9, done - self._first) * (self._total - done)
+        self.say(f"update {updates:,}/{self._total:,}  {description}  {_duration(left)} left")
 
     def say(self, text):
         """A line that stays."""
