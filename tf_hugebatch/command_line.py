@@ -15,10 +15,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tf_hugebatch import registry
+from tf_hugebatch import regimes, registry
 from tf_hugebatch.fields import FIELDS, GROUPS, Field
 from tf_hugebatch.levels import Level
-from tf_hugebatch.regimes import REGIMES
 from tf_hugebatch.settings import Settings, resolve
 
 _OWN_WORDS = ("flagfile", "help")
@@ -171,7 +170,7 @@ def _default_in_words(field: Field, dataset: str | None = None) -> str:
     """The default of a flag as --help and README show it."""
     if dataset is not None and field.name == "dataset":
         return dataset
-    baseline = REGIMES[dataset or FIELDS["dataset"].default][FIELDS["regime"].default]
+    baseline = regimes.of(dataset or FIELDS["dataset"].default)[FIELDS["regime"].default]
     if field.name in baseline:
         return f"{baseline[field.name].value}, by regime"
     stated = registry.DATASETS[dataset].settings.get(field.name) if dataset else None

@@ -16,9 +16,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tf_hugebatch import registry
+from tf_hugebatch import regimes, registry
 from tf_hugebatch.fields import EXCLUSIVE, FIELDS, Field
-from tf_hugebatch.regimes import REGIMES
 
 Level = tuple[str, dict]  # what to call it, and the values it gives
 RATE_NAMES = ("learning_rate", "lr_scaling", "peak_learning_rate")
@@ -115,7 +114,7 @@ def add_lower_levels(levels: Sequence[Level]) -> list[Level]:
     """The user's levels, then those that follow from the names chosen in them, down to the defaults."""
     dataset = _first(levels, "dataset", FIELDS["dataset"].default)
     regime = _first(levels, "regime", FIELDS["regime"].default)
-    recipe = {name: cell.value for name, cell in REGIMES[dataset][regime].items()}
+    recipe = {name: cell.value for name, cell in regimes.of(dataset)[regime].items()}
     optimizer = _first(levels, "optimizer", recipe["optimizer"])
     schedule = _first(levels, "schedule", recipe["schedule"])
     preset = _first(levels, "optimizer_preset", None)

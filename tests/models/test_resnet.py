@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 import tf_hugebatch as hb
+from tf_hugebatch import registry
 from tf_hugebatch.layers import GhostBatchNormalization
-from tf_hugebatch.models.resnet import resnet
+from tf_hugebatch.models.resnet import cifar_resnet, resnet, resnet9
 
 SMALL = dict(image_shape=(32, 32, 3), classes=10)
 
@@ -122,3 +123,83 @@ def test_bad_arguments_are_named(arguments, words):
     with pytest.raises(ValueError) as caught:
         resnet(**arguments)
     assert all(word in str(caught.value) for word in words)
+
+
+# For 32 x 32.
+
+
+def parameters_of(model):
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def cifar_parameters(blocks):
+    """Of He et al.'s section 4.2, counted layer by layer: kernels, two parameters a channel of each norm, dense."""
+    unit = lambda inputs, outputs: 9 * inputs * outputs + 2 * outputs
+    stage = lambda inputs, outputs: unit(inputs, outputs) + (2 * blocks - 1) * unit(outputs, outputs)
+    return unit(3, 16) + stage(16, 16) + stage(16, 32) + stage(32, 64) + 64 * 10 + 10
+
+
+@pytest.mark.parametrize("depth, millions", [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)])
+def test_parameters_of_the_small_ones_are_those_of_table_6_of_he_et_al(depth, millions):
+    found = parameters_of(cifar_resnet(depth=depth))
+    assert found == cifar_parameters((depth - 2) // 6)
+    assert round(found / 1e6, 2) == millions
+
+
+def test_resnet50_for_small_images_has_no_pooling_and_its_published_size():
+    row = registry.find("model", "resnet50_v1")
+    model = row.resolve()(image_shape=(32, 32, 3), classes=10, **row.arguments)
+    assert parameters_of(model) == 23_520_842
+    assert model.get_layer("stem_relu").output.shape[1:] == (32, 32, 64)
+    assert not [layer.name for layer in model.layers if "pool" in layer.name]
+    assert model.get_layer("stage4_block3_relu").output.shape[1:] == (4, 4, 2048)
+
+
+def test_a_shortcut_without_parameters_takes_every_second_pixel_and_fills_up_with_zeros():
+    model = cifar_resnet(depth=20, zero_init_gamma=True)
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    before, after = (keras.Model(model.input, model.get_layer(name).output)(x, training=True).numpy()
+                     for name in ("stage1_block3_relu", "stage2_block1_relu"))
+    # With gamma 0 a block is its shortcut.
+    expected = np.pad(before[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
+    np.testing.assert_array_equal(after, expected)
+    assert before.any()
+
+
+def test_resnet9():
+    model = resnet9()
+    unit = lambda inputs, outputs: 9 * inputs * outputs + 2 * outputs
+    expected = (unit(3, 16) + unit(16, 32) + 2 * unit(32, 32) + unit(32, 64) + unit(64, 128) + 2 * unit(128, 128)
+                + 128 * 10 + 10)
+    assert parameters_of(model) == expected
+    assert len(convolutions(model)) == 8
+
+
+@pytest.mark.parametrize("build, small", [
+    (functools.partial(resnet, depth=50, stem="small"), 8), (functools.partial(cifar_resnet, depth=20), 4), (resnet9, 8),
+])
+def test_every_network_takes_images_as_small_as_it_says(build, small):
+    assert build(image_shape=(small, small, 3), classes=7).output_shape == (None, 7)
+    with pytest.raises(ValueError, match=f"give {small} pixels"):
+        build(image_shape=(small - 1, small - 1, 3))
+
+
+def test_depths_and_stems_that_there_are_not():
+    for depth in (19, 2, 8.5, 21):
+        with pytest.raises(ValueError, match="20, 32, 44, 56"):
+            cifar_resnet(depth=depth)
+    with pytest.raises(ValueError, match="large, small"):
+        resnet(depth=18, stem="medium")
+
+
+@pytest.mark.parametrize("name", ["resnet50_v1", "resnet20", "resnet9"])
+def test_small_networks_keep_float32_logits_under_mixed_bfloat16(name):
+    row = registry.find("model", name)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = row.resolve()(image_shape=(32, 32, 3), classes=10, **row.arguments)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = np.zeros((2, 32, 32, 3), np.float32)
+    assert model(images).dtype == tf.float32
+    assert keras.Model(model.input, model.get_layer("stem_conv").output)(images).dtype == tf.bfloat16

@@ -5,10 +5,10 @@ import types
 from tf_hugebatch.reports.tables import results_table
 
 
-def run(optimizer="lars", batch=8192, accuracy=0.99, status="done"):
+def run(optimizer="lars", batch=8192, accuracy=0.99, status="done", **more):
     return types.SimpleNamespace(
         settings={"optimizer": optimizer, "batch_size": batch, "model": "lenet", "epochs": 30.0},
-        status={"status": status, "total_steps": 220, "final": {"test_accuracy": accuracy}},
+        status={"status": status, "total_steps": 220, "final": {"test_accuracy": accuracy}, **more},
     )
 
 
@@ -32,3 +32,10 @@ def test_what_has_not_ended_does_not_count_and_what_the_paper_lacks_is_blank():
     table = results_table([run("lamb"), run("lamb", accuracy=0.5, status="running"), run("lars", status="failed")])
     assert row_of(table, "lamb")[5:] == ["1", "99.00%", ""]
     assert "`lars`" not in table
+
+
+def test_words_on_the_data_stand_beside_the_accuracy_and_are_no_part_of_another_mean():
+    table = results_table([run(accuracy=0.6, data_note="JPEG-recompressed"), run(accuracy=0.9)])
+    rows = [line for line in table.splitlines() if line.startswith("| `lars`")]
+    assert len(rows) == 2
+    assert sorted("60.00% (JPEG-recompressed)" in row for row in rows) == [False, True]

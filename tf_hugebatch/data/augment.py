@@ -1,4 +1,5 @@
-"""From encoded image to network input: the crops of the MLPerf ResNet-50 reference, as stateless functions.
+"""From stored image to network input, as stateless functions: the crops of the MLPerf ResNet-50 reference for encoded
+images, and the shifts and flips of He et al. 2015 for small ones.
 
 Randomness is keyed by (seed, epoch, example), so what an example looks like in an epoch depends neither on the order of
 reading nor on how a batch is cut.
@@ -70,6 +71,35 @@ def training_image(encoded, boxes, key, image_size, jpeg=True):
     flip = tf.random.stateless_uniform([], key[::-1]) < 0.5
     crop = tf.raw_ops.Reverse(tensor=crop, dims=tf.stack([False, flip, False]))
     return _standardised(tf.image.resize(crop, [image_size, image_size], "bilinear"), image_size)
+
+
+def shifted_and_flipped(images, keys, pad=4):
+    """Each image padded with zeros on all sides, cut back at a random place, and flipped left to right half of the time.
+
+        out[i, y, x] = padded[i, dy + y, dx + (width - 1 - x if flip else x)],       dy, dx uniform in 0 .. 2 pad
+
+    He et al. 2015, section 4.2, for a whole micro-batch in one gather.
+
+    Args:
+        images: any dtype [k, height, width, channels].
+        keys: int64 [k, 2], from `keys`.
+        pad: pixels on each side.
+
+    Returns:
+        the same dtype and shape.
+    """
+    _, height, width, _ = images.shape
+    bits, more = tf.unstack(tf.bitcast(keys, tf.uint64), axis=1)
+    places = tf.constant(2 * pad + 1, tf.uint64)
+    # 2^64 is no multiple of 9, which shifts no probability by more than 1e-18.
+    down, right = tf.cast(bits % places, tf.int32), tf.cast(bits // places % places, tf.int32)
+    flip = tf.cast(more % 2, tf.int32)[:, tf.newaxis]
+    rows = down[:, tf.newaxis] + tf.range(height)
+    columns = right[:, tf.newaxis] + flip * (width - 1) + (1 - 2 * flip) * tf.range(width)
+    padded_width = width + 2 * pad
+    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    pixels = tf.reshape(padded, [-1, (height + 2 * pad) * padded_width, images.shape[-1]])
+    return tf.gather(pixels, rows[:, :, tf.newaxis] * padded_width + columns[:, tf.newaxis], batch_dims=1)
 
 
 def evaluation_image(encoded, image_size):

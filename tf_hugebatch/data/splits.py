@@ -12,6 +12,7 @@ A split is anything with
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,22 @@ SPLIT_SEED = 20200615  # the same for every run; the number itself means nothing
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A split in memory: images uint8 [n, height, width, channels], labels int32 [n] from 0; no augmentation."""
+    """A split in memory.
+
+    images: uint8 [n, height, width, channels]. labels: int32 [n] from 0. numbers: int64 [n], which images of the data set
+    these are (None: 0 .. n-1); they key the augmentation, so an image keeps its crops whatever is held out. prepare:
+    (images uint8 [k, ...], numbers int64 [k], epochs int32 [k], training) -> float32 [k, ...], in a graph; None: scaled to
+    [0, 1].
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    numbers: np.ndarray | None = None
+    prepare: Callable | None = None
+
+    def __post_init__(self):
+        if self.numbers is None:
+            object.__setattr__(self, "numbers", np.arange(len(self.labels)))
 
     def __len__(self):
         return len(self.labels)
@@ -37,22 +50,23 @@ class Examples:
 
     def take(self, ids):
         """The examples `ids` (int [k]), in that order."""
-        return Examples(self.images[ids], self.labels[ids])
+        return Examples(self.images[ids], self.labels[ids], self.numbers[ids], self.prepare)
 
     def micro_batches(self, cells, size, training):
-        """Images scaled to [0, 1]; see the module."""
+        """Images as `prepare` makes them; see the module."""
         # Here, since a refusal for what a file holds should not wait for TensorFlow.
         import tensorflow as tf
 
-        del training  # no augmentation
+        prepare = self.prepare or (lambda images, *_: tf.cast(images, tf.float32) / 255.0)
 
         def read(cell):
-            images, labels = tf.numpy_function(
-                lambda ids: (self.images[ids], self.labels[ids]), [cell["id"]], [tf.uint8, tf.int32], stateful=False
+            images, labels, numbers = tf.numpy_function(
+                lambda ids: (self.images[ids], self.labels[ids], self.numbers[ids]), [cell["id"]],
+                [tf.uint8, tf.int32, tf.int64], stateful=False,
             )
             images = tf.ensure_shape(images, [size, *self.image_shape])
             return {
-                "image": tf.cast(images, tf.float32) / 255.0,
+                "image": prepare(images, tf.ensure_shape(numbers, [size]), cell["epoch"], training),
                 "label": tf.ensure_shape(labels, [size]),
                 "position": cell["position"],
                 "weight": cell["weight"],
@@ -63,14 +77,22 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """Training, validation (None when nothing is held out) and test split."""
+    """Training, validation (None when nothing is held out) and test split; `note`: words that every number made with these
+    images must carry, or ''."""
 
     train: Any
     validation: Any
     test: Any
+    note: str = ""
+
+    def prepared(self, prepare):
+        """The same splits, all of them `Examples`, with that preparation."""
+        changed = {name: dataclasses.replace(split, prepare=prepare)
+                   for name in ("train", "validation", "test") if (split := getattr(self, name)) is not None}
+        return dataclasses.replace(self, **changed)
 
 
-def hold_out(train, test, validation_examples):
+def hold_out(train, test, validation_examples, note=""):
     """Splits with the last `validation_examples` of a stratified permutation of `train` held out.
 
     What remains for training keeps its stored order.
@@ -82,10 +104,10 @@ def hold_out(train, test, validation_examples):
         raise Refusal([f"--validation_examples={validation_examples} doesn't fit: the training set has "
                        f"{len(train):,} examples and must keep some; give 0 to {len(train) - 1:,}."])
     if validation_examples == 0:
-        return Splits(train, None, test)
+        return Splits(train, None, test, note)
     order = stratified_permutation(train.labels)
     kept = np.sort(order[:-validation_examples])
-    return Splits(train.take(kept), train.take(order[-validation_examples:]), test)
+    return Splits(train.take(kept), train.take(order[-validation_examples:]), test, note)
 
 
 def stratified_permutation(labels):

@@ -1,6 +1,6 @@
-"""Reads MNIST by tensorflow-datasets in a process of its own; mnist_files.py says why, and starts it.
+"""Reads a data set by tensorflow-datasets in a process of its own; array_files.py says why, and starts it.
 
-    python -m tf_hugebatch.data.tfds_child ARCHIVE.npz COMPLAINT.txt [PREPARED_FOLDER]
+    python -m tf_hugebatch.data.tfds_child NAME ARCHIVE.npz COMPLAINT.txt [PREPARED_FOLDER]
 
 writes x_train, y_train, x_test, y_test to the archive, or why that can't be done to the complaint. Without a
 folder it is tensorflow-datasets' own, prepared (downloaded) when it isn't yet.
@@ -11,15 +11,15 @@ import sys
 
 import numpy as np
 
-from tf_hugebatch.data.mnist_files import said
+from tf_hugebatch.data.array_files import said
 
 
-def read(folder=None):
+def read(name, folder=None):
     """The four arrays by name, unchecked."""
     import tensorflow_datasets as tfds  # here, so that a package that is missing makes a complaint too
 
     if folder is None:
-        builder = tfds.builder("mnist")
+        builder = tfds.builder(name)
         builder.download_and_prepare()
     else:
         builder = tfds.builder_from_directory(folder)
@@ -30,10 +30,10 @@ def read(folder=None):
     return arrays
 
 
-def main(archive, complaint, folder=None):
+def main(name, archive, complaint, folder=None):
     """Exit code 0 with the archive written, 1 with the complaint written."""
     try:
-        np.savez(archive, **read(folder))
+        np.savez(archive, **read(name, folder))
     except Exception as error:  # tensorflow-datasets has no base class of its own for damaged folders
         pathlib.Path(complaint).write_text(said(error), encoding="utf-8")
         return 1

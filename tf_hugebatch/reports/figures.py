@@ -204,7 +204,8 @@ def _title(run):
     accuracy = final.get("test_accuracy")
     ending = status.get("status")
     if isinstance(accuracy, float) and math.isfinite(accuracy):
-        parts.append(f"test accuracy {100 * accuracy:.2f}%")
+        note = status.get("data_note")
+        parts.append(f"test accuracy {100 * accuracy:.2f}%{f' ({note})' if note else ''}")
     if ending and ending != "done":
         parts.append(ending)
     rates = _column(rows, "learning_rate")

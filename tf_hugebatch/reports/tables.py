@@ -8,7 +8,8 @@ from .. import published
 def results_table(runs):
     """MNIST runs by optimizer and batch, one row for all seeds of a setting.
 
-    A run that has not ended counts nowhere; a diverged one counts as such and its accuracy enters no mean.
+    Words on the data (status.json's `data_note`) stand beside the accuracy. A run that has not ended counts nowhere; a
+    diverged one counts as such and its accuracy enters no mean.
 
     Args:
         runs: list of `runs.Run`.
@@ -21,27 +22,28 @@ def results_table(runs):
     for run in runs:
         if run.status.get("status") in ("done", "diverged"):
             key = tuple(run.settings[name] for name in ("optimizer", "batch_size", "model", "epochs"))
+            key += (run.status.get("data_note", ""),)
             settings.setdefault(key, []).append(run)
     lines = [
         "| optimizer | batch | network | epochs | updates | seeds | test accuracy, mean (range) | the paper |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for key in sorted(settings, key=lambda key: (key[1], key[0])):
-        optimizer, batch_size, model, epochs = key
+        optimizer, batch_size, model, epochs, note = key
         group = settings[key]
         lines.append(f"| `{optimizer}` | {batch_size:,} | {model} | {epochs:g} | {group[0].status['total_steps']:,} | "
-                     f"{len(group)} | {_accuracy(group)} | {_published(optimizer, batch_size)} |")
+                     f"{len(group)} | {_accuracy(group, note)} | {_published(optimizer, batch_size)} |")
     return "\n".join(lines) + "\n"
 
 
-def _accuracy(runs):
+def _accuracy(runs, note):
     diverged = [run for run in runs if run.status["status"] == "diverged"]
     values = [100 * run.status["final"]["test_accuracy"] for run in runs if run not in diverged]
     words = [f"{len(diverged)} diverged"] if diverged else []
     if values:
         spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
         words.insert(0, f"{statistics.mean(values):.2f}%{spread}")
-    return ", ".join(words)
+    return ", ".join(words) + (f" ({note})" if note else "")
 
 
 def _published(optimizer, batch_size):

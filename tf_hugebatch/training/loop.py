@@ -96,6 +96,7 @@ class _Training:
         settings = assembly.settings
         self.assembly, self.settings, self.folder = assembly, settings, folder
         self.total = settings.total_updates
+        self.note = {"data_note": splits.note} if splits.note else {}
         self.started, self.clock_at_start = time.monotonic(), time.time()
         status = folder.read_status()
         self.seconds_before, self.done_before = status.get("wall_seconds") or 0.0, status.get("step")
@@ -107,6 +108,7 @@ class _Training:
                 "total_updates": self.total,
                 "train_examples": settings.train_examples,
                 "seed": settings.seed,
+                **self.note,
             },
             keep=settings.keep_checkpoints,
             model=assembly.model,
@@ -217,8 +219,8 @@ class _Training:
             if batches := self.settings.recalibrate_bn_batches:
                 result = {**result, "recalibrated_bn_batches": batches}
             self.journal.evaluation(split, self.done, result)
-            self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, "
-                              f"loss {result['loss']:.4f}")
+            self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
+                              f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
         self._write_status("running")
@@ -269,7 +271,8 @@ class _Training:
         self.journal.close()
         if self.mllog:
             self.mllog.close("success" if status == "done" else "aborted")
-        return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, model=self.assembly.model)
+        return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, note=self.splits.note,
+                      model=self.assembly.model)
 
     def _write_status(self, status, **fields):
         left_out = sum(len(getattr(split, "undecodable", ())) for split in (self.splits.train, self.splits.test))
@@ -281,5 +284,5 @@ class _Training:
             input_wait_share=round(self.speed.input_wait_share, 4),
             peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             **({"undecodable_images": left_out} if left_out else {}),
-            **{"reason": None, **best, **fields},
+            **{"reason": None, **self.note, **best, **fields},
         )

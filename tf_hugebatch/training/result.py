@@ -18,6 +18,7 @@ class Result:
         exit_code: 0 done, 3 diverged, 130 or 143 interrupted by SIGINT or SIGTERM.
         reason: why it diverged or was interrupted; None for a run that is done.
         repeated: True when the run had ended before and nothing was done.
+        note: words on the data that every number of the run carries, or "".
         model: the trained Keras model; None where nothing was trained.
     """
 
@@ -27,6 +28,7 @@ class Result:
     exit_code: int
     reason: str | None = None
     repeated: bool = False
+    note: str = ""
     model: Any = None
 
 
@@ -36,4 +38,4 @@ def finished(folder):
     if status.get("status") not in EXIT_CODES:
         return None
     return Result(status["status"], str(folder.path), status["final"], EXIT_CODES[status["status"]],
-                  status.get("reason"), repeated=True)
+                  status.get("reason"), repeated=True, note=status.get("data_note", ""))

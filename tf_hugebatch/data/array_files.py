@@ -1,0 +1,218 @@
+"""Data sets that fit in memory, as they are found: .npz, the original files, a tensorflow-datasets folder, the network.
+
+A folder is searched in this order for
+* `<name>.npz` in Keras' format, or one other .npz, with x_train, y_train, x_test, y_test (and perhaps `note`, a few words
+  on what was done to the images, which follow every number made with them);
+* the original files, by the data set's own reader;
+* a prepared tensorflow-datasets folder (`<name>/3.0.1/dataset_info.json`, or the version's folder itself).
+
+Whatever the source, counts, shapes, dtypes and label range are checked: a wrong file is refused, not trained on.
+"""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from tf_hugebatch import registry
+from tf_hugebatch.data.splits import Examples
+from tf_hugebatch.settings import Refusal
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+PROBE_SECONDS = 3.0
+DAMAGED = (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
+_LONGEST_NOTE = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayFiles:
+    """Where the images of one data set come from.
+
+    name: of its registry row and in tensorflow-datasets; title: for messages. originals: folder (pathlib.Path) -> the
+    four arrays, or None when it holds no original files. originals_in_words: what those are. url: asked whether the
+    network is there before a download. otherwise: a remedy to offer where there are no data, or ''.
+    """
+
+    name: str
+    title: str
+    originals: Callable
+    originals_in_words: str
+    url: str
+    otherwise: str = ""
+
+    def read(self, data_dir=None):
+        """Images and labels from a folder, or by tensorflow-datasets when `data_dir` is None.
+
+        Returns:
+            (train, test, note): `Examples`, `Examples`, and the words that came with the images, or ''.
+
+        Raises:
+            Refusal: no such folder, no data or damaged data in it, or no network.
+        """
+        arrays = self.download() if data_dir is None else self._read_folder(pathlib.Path(data_dir))
+        note = arrays.pop("note", "")
+        return *self._checked(arrays, source="the download" if data_dir is None else str(data_dir)), note
+
+    def download(self):
+        """The four arrays by tensorflow-datasets: from its own folder when prepared there, else over the network.
+
+        Raises:
+            Refusal: at once when the network isn't there, or whatever stopped the download.
+        """
+        import tensorflow_datasets as tfds
+
+        remedy = f"give --data_dir=FOLDER that holds {self.name}.npz{self._or_otherwise()}"
+        prepared = tfds.builder(self.name).is_prepared()
+        unreachable = None if prepared else probe(self.url)
+        if unreachable:
+            # Asked beforehand because tensorflow-datasets retries for minutes before it says so.
+            raise Refusal([f"--dataset={self.name} without --data_dir downloads the images, but {self.url} "
+                           f"doesn't answer ({unreachable}): {remedy}."])
+        try:
+            return _by_tfds_in_a_child(self.name)
+        except ChildError as error:  # whatever stops it, the remedy is the same
+            what = f"reading the downloaded {self.title}" if prepared else f"downloading {self.title}"
+            raise Refusal([f"{what} failed ({error}): try again, or {remedy}."]) from error
+
+    @property
+    def _layouts(self):
+        return (f"{self.name}.npz (Keras format), {self.originals_in_words}, or a prepared tensorflow-datasets folder "
+                f"({self.name}/3.0.1)")
+
+    def _or_otherwise(self):
+        return f", or {self.otherwise}" if self.otherwise else ""
+
+    def _read_folder(self, folder):
+        if not folder.exists():
+            raise Refusal([f"--data_dir={folder} isn't there; give a folder that holds {self._layouts}"
+                           f"{self._or_otherwise()}."])
+        if not folder.is_dir():
+            raise Refusal([f"--data_dir={folder} is a file, not a folder; give its folder: --data_dir={folder.parent}."])
+        archives, own = sorted(folder.glob("*.npz")), folder / f"{self.name}.npz"
+        if own in archives:
+            return self._read_npz(own)
+        if len(archives) > 1:
+            raise Refusal([f"--data_dir={folder} holds {len(archives)} .npz files and none is called {own.name}; "
+                           f"rename the one to read."])
+        if archives:
+            return self._read_npz(archives[0])
+        if arrays := self.originals(folder):
+            return arrays
+        versions = [*sorted(folder.glob(f"{self.name}/*"), reverse=True), *sorted(folder.glob("*"), reverse=True)]
+        for prepared in (folder, *versions):
+            if (prepared / "dataset_info.json").is_file():
+                return self._read_tfds(prepared)
+        raise Refusal([f"--data_dir={folder} holds no {self.title}; give a folder that holds {self._layouts}"
+                       f"{self._or_otherwise()}."])
+
+    def _read_npz(self, path):
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                missing = [name for name in ARRAYS if name not in archive.files]
+                if missing:
+                    raise Refusal([f"{path} lacks {', '.join(missing)} (it holds "
+                                   f"{', '.join(archive.files) or 'nothing'}); give Keras' {self.name}.npz."])
+                note = {"note": _checked_note(path, archive["note"])} if "note" in archive.files else {}
+                return {**{name: archive[name] for name in ARRAYS}, **note}
+        except Refusal:
+            raise
+        except (*DAMAGED, AttributeError, TypeError) as error:
+            raise Refusal([f"{path} can't be read as .npz ({said(error)}): truncated, damaged or something "
+                           f"else; copy it again."]) from error
+
+    def _read_tfds(self, folder):
+        try:
+            return _by_tfds_in_a_child(self.name, folder)
+        except ChildError as error:
+            raise Refusal([f"{folder} can't be read as a prepared tensorflow-datasets folder ({error}); prepare "
+                           f"it again, or give --data_dir with {self.name}.npz."]) from error
+
+    def _checked(self, arrays, source):
+        """[train, test] Examples from the four arrays; raises Refusal naming every array that isn't the data set's."""
+        facts, problems = registry.find("dataset", self.name).facts, []
+        height, width, channels = facts["image_shape"]
+        for part, count in (("train", facts["train_examples"]), ("test", facts["test_examples"])):
+            images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+            shapes = [(count, height, width, channels), *([(count, height, width)] if channels == 1 else [])]
+            if images.shape not in shapes or images.dtype != np.uint8:
+                problems.append(f"{source}: x_{part} is {images.dtype}{list(images.shape)}, {self.title}'s is "
+                                f"uint8{list(shapes[-1])}; give the original file.")
+            if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in "iu":
+                problems.append(f"{source}: y_{part} is {labels.dtype}{list(labels.shape)}, {self.title}'s is "
+                                f"integers [{count}]; give the original file.")
+            elif labels.min() < 0 or labels.max() >= facts["classes"]:
+                problems.append(f"{source}: y_{part} holds labels {labels.min()} to {labels.max()}, {self.title}'s are "
+                                f"0 to {facts['classes'] - 1}; give the original file.")
+        if problems:
+            raise Refusal(problems)
+        return [Examples(arrays[f"x_{part}"].reshape(-1, height, width, channels),
+                         arrays[f"y_{part}"].reshape(-1).astype(np.int32)) for part in ("train", "test")]
+
+
+def _checked_note(path, array):
+    note = str(array[()]) if array.dtype.kind == "U" and array.ndim == 0 else None
+    if note is None or not note.isprintable() or not 0 < len(note) <= _LONGEST_NOTE:
+        raise Refusal([f"{path}: its note is {array.dtype}{list(array.shape)} and should be a text of 1 to {_LONGEST_NOTE} "
+                       f"printable characters; leave it out or shorten it."])
+    return note
+
+
+class ChildError(Exception):
+    """What stopped the child process, as one short line."""
+
+
+def _by_tfds_in_a_child(name, folder=None):
+    """The four arrays from a prepared folder, or (None) tensorflow-datasets' own, prepared when it isn't.
+
+    tensorflow-datasets decodes with TensorFlow's kernels. Running one starts TensorFlow, and from then on a
+    process can't split its CPU into logical devices (--num_replicas) any more, nor say how a GPU's memory is
+    to be used. So another process does it, once, and hands the arrays over in a file. Parsing the records
+    here would need one parser for each of their formats and a PNG decoder; multiprocessing would run a user's
+    script again unless its main part is guarded.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        archive, complaint = pathlib.Path(scratch, "arrays.npz"), pathlib.Path(scratch, "complaint.txt")
+        words = [sys.executable, "-P", "-m", "tf_hugebatch.data.tfds_child", name, str(archive), str(complaint)]
+        # It finds the same packages as this process, and leaves the GPUs to it.
+        surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+                        "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run([*words, *([str(folder)] if folder else [])], env=surroundings, check=False)
+        if complaint.exists():
+            raise ChildError(complaint.read_text(encoding="utf-8"))
+        if done.returncode:
+            raise ChildError(f"the reading process ended with exit code {done.returncode}")
+        with np.load(archive, allow_pickle=False) as arrays:
+            return {array: arrays[array] for array in ARRAYS}
+
+
+def probe(url):
+    """None when `url` answers within PROBE_SECONDS, else the reason why not. Proxy settings are honoured."""
+    reason = [f"no answer in {PROBE_SECONDS:g} s"]
+
+    def ask():
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
+                reason[0] = None
+        except (OSError, ValueError) as error:
+            reason[0] = str(getattr(error, "reason", error))
+
+    # In a thread because a name look-up knows no timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return reason[0]
+
+
+def said(error):
+    """An exception as one short line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
