@@ -2,15 +2,18 @@
 
     python scripts/bench_step.py                    a few minutes on two cores; prints medians and ratios
     python scripts/bench_step.py --model=lenet      the paper's network instead of lenet5
-    python scripts/bench_step.py --model=resnet50   224 px, batch 32; about six minutes (--image_size for smaller images)
+    python scripts/bench_step.py --model=resnet20   32 px: what CIFAR-10's augmentation adds to a step; a minute
+    python scripts/bench_step.py --model=resnet50   224 px, batch 32; about fifteen minutes (--image_size for smaller images)
 
 Both loops are built in this process and timed in turn (A B A B ...), so that a change of the machine's speed meets
 both. The bare loop is what a user would write: one tf.function around a range of updates of one micro-batch each,
-Keras' SGD with momentum, no norms, no metrics, no guard. Ours runs the same number of images through the step, with
+Keras' SGD with momentum, no norms, no metrics, no guard. On a network with our batch norm it runs inside a view of its
+batch, as the step does, so that both use the same kernels. Ours runs the same number of images through the step, with
 its one metrics row per update. Memory is measured in processes of their own.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -81,6 +84,7 @@ def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False)
     import keras
     import tensorflow as tf
 
+    from tf_hugebatch import replica
     from tf_hugebatch.data.order import Stream
     from tf_hugebatch.data.padding import training_micro_batches
     from tf_hugebatch.layout import Layout
@@ -89,7 +93,8 @@ def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     loss_function = tf.nn.sparse_softmax_cross_entropy_with_logits
-    dataset = training_micro_batches(examples, Stream(0, len(examples)), Layout(batch_size, batch_size), 0, 10**9)
+    layout = Layout(batch_size, batch_size, span=span)
+    dataset = training_micro_batches(examples, Stream(0, len(examples)), layout, 0, 10**9)
     iterator = iter(dataset)
 
     @tf.function
@@ -97,7 +102,11 @@ def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False)
         for _ in tf.range(updates):
             batch = next(iterator)
             with tf.GradientTape() as tape:
-                logits = model(batch["image"], training=True)
+                with replica.scope(replica.View(
+                    layout=layout, positions=batch["position"], weights=batch["weight"],
+                    update=tf.constant(0, tf.int64), seed=0, all_reduce_sum=lambda tensor: tensor,
+                )):
+                    logits = model(batch["image"], training=True)
                 loss = tf.reduce_mean(loss_function(labels=batch["label"], logits=logits))
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables))
@@ -127,14 +136,38 @@ def timed_in_turn(loops):
 
 
 def speed_of_a_resnet(model_name, side):
-    """Prints our step at batch 32 beside bare loops on the same model and on one with Keras' batch norm."""
+    """Prints our step at batch 32 beside bare loops on the same model, and bare loops by kind of batch norm."""
     size = 32
     examples = fake_images(4 * size, (side, side, 3))
     print(f"{model_name} at {side} px: one update of {size} images, batch-norm span {size}, {REPEATS} rounds")
     timed_in_turn({
         "bare tf.function loop, the same model": (bare_loop(model_name, examples, size, 1, span=size), size),
-        "bare tf.function loop, Keras' batch norm": (bare_loop(model_name, examples, size, 1, plain=True), size),
         "our step": (our_loop(model_name, examples, size, size, 1, span=size), size),
+    })
+    print(f"{model_name} at {side} px: bare loops by batch norm, {REPEATS} rounds")
+    timed_in_turn({
+        "Keras' batch norm over the batch": (bare_loop(model_name, examples, size, 1, plain=True), size),
+        **{f"ours, span {span}": (bare_loop(model_name, examples, size, 1, span=span), size) for span in (32, 16, 8)},
+        "ours, span 8, 31 images (groups of 7 and 8)": (bare_loop(model_name, examples, size - 1, 1, span=8), size - 1),
+    })
+
+
+def cost_of_augmentation(model_name, size=128):
+    """Prints our step on images of CIFAR-10's size, standardised only and shifted and flipped too."""
+    from functools import partial
+
+    from tf_hugebatch.data import cifar10
+
+    plain = fake_images(50_000, (32, 32, 3))
+    mean, deviation = cifar10.channel_statistics(plain.images)
+    augmented = dataclasses.replace(plain, prepare=partial(cifar10.prepare, 0, mean, deviation))
+    standardised = dataclasses.replace(
+        plain, prepare=lambda images, numbers, epochs, training: augmented.prepare(images, numbers, epochs, False))
+    updates = 20 if model_name == "resnet9" else 10
+    print(f"{model_name} at 32 px: {updates} updates of {size} images a loop, {REPEATS} pairs")
+    timed_in_turn({
+        "our step, no augmentation": (our_loop(model_name, standardised, size, size, updates, span=size), updates * size),
+        "our step, shifted and flipped": (our_loop(model_name, augmented, size, size, updates, span=size), updates * size),
     })
 
 
@@ -183,12 +216,15 @@ def two_updates(model_name, batch_size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet", "resnet18", "resnet50"])
+    parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet", "resnet9", "resnet20", "resnet18", "resnet50"])
     parser.add_argument("--image_size", type=int, default=224, help="side of the images of a ResNet")
     parser.add_argument("--two-updates-of", type=int, metavar="B", help="what the memory measurement runs")
     arguments = parser.parse_args()
     if arguments.two_updates_of:
         two_updates(arguments.model, arguments.two_updates_of)
+        return
+    if arguments.model in ("resnet9", "resnet20"):
+        cost_of_augmentation(arguments.model)
         return
     if arguments.model.startswith("resnet"):
         speed_of_a_resnet(arguments.model, arguments.image_size)
