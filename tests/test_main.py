@@ -80,11 +80,22 @@ def test_a_data_dir_that_is_not_there_is_named_once(elsewhere, capsys, nothing_t
 
 
 def test_a_refused_command_line_downloads_nothing(elsewhere, capsys, nothing_trains, monkeypatch):
-    def download():
+    def download(_):
         raise AssertionError("a download began")
-    monkeypatch.setattr("tf_hugebatch.data.mnist.download", download)
+    monkeypatch.setattr("tf_hugebatch.data.array_files.ArrayFiles.download", download)
     [problem] = refused(capsys, "--seed=-1", dataset="mnist")
     assert "--seed=-1" in problem
+
+
+@pytest.mark.parametrize("words", [["--momentum=2"], ["--bn_span=32", "--micro_batch_size=8"]])
+def test_a_refused_command_line_makes_no_index(elsewhere, capsys, words):
+    """It would read all of ImageNet before it says what is wrong; a span that no layout holds is found later, but before."""
+    small_images.write_classic(elsewhere / "data", train=(16, 16, 16), val=(4, 4, 4))
+    before = everything_in(elsewhere)
+    assert main("--data_dir=data", "--model=resnet18", "--image_size=32", "--batch_size=32", "--run_dir=run", *words,
+                dataset="imagenet2012") == 2
+    assert "Refused: 1 problem." in capsys.readouterr().err
+    assert everything_in(elsewhere) == before
 
 
 def test_devices_that_are_not_there_are_refused_before_anything_is_created(elsewhere, capsys):
@@ -164,4 +175,5 @@ def test_shards_are_read_before_replicas_are_made_of_the_cpu(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr
     assert "2 replica(s) x 1 micro-batch(es) x 8 examples; 2 batch-norm groups" in result.stderr
-    assert "24 training and 12 test images" in result.stderr
+    assert "classic TPU TFRecords in data; their index is not there yet" in result.stderr
+    assert not list((tmp_path / "data").glob("*.npz")), "a dry run reads no image"

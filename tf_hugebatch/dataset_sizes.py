@@ -1,8 +1,8 @@
 """How many examples a folder of images holds, without TensorFlow.
 
 The number of updates follows from the number of examples, so it must be known before a run is built. The full ImageNet
-needs no look: its sizes are published. A subset is counted here: files of class folders, or records of TFRecord shards,
-from the index beside them or from the length that stands before each record.
+needs no look: its sizes are published. A subset is counted here: files of class folders, or records of TFRecord shards by the
+length that stands before each of them, which is one small read a record.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ def find_sizes(data_dir: str) -> tuple[int, int] | None:
     return None
 
 
+def is_torn(path: str) -> bool:
+    """Whether a shard ends inside a record."""
+    try:
+        return _records(path) < 0
+    except (OSError, struct.error, ValueError):
+        return True
+
+
 def _class_folders(data_dir: str) -> tuple[int, int] | None:
     counts = []
     for names in (TRAIN_FOLDERS, TEST_FOLDERS):
@@ -49,10 +57,12 @@ def _images_in_class_folders(folder: str) -> int:
 
 def _shards(data_dir: str) -> tuple[int, int] | None:
     shards: dict[str, list[str]] = {"train": [], "validation": []}
-    for folder in _folders_with_shards(data_dir):
-        for name in os.listdir(folder):
-            if match := _SHARD.match(name):
-                shards[match[1]].append(os.path.join(folder, name))
+    for split, found in shards.items():
+        for folder in _folders_with_shards(data_dir, split):
+            found += [os.path.join(folder, name) for name in os.listdir(folder)
+                      if (match := _SHARD.match(name)) and match[1] == split]
+            if found:
+                break  # as loading does: one folder is read, not all that hold some
     if len(shards["train"]) == FULL_TRAIN_SHARDS:
         return None
     try:
@@ -61,14 +71,13 @@ def _shards(data_dir: str) -> tuple[int, int] | None:
         return None
 
 
-def _folders_with_shards(data_dir: str) -> Iterator[str]:
+def _folders_with_shards(data_dir: str, split: str) -> Iterator[str]:
     yield data_dir
-    for inner in ("train", "validation"):
-        if os.path.isdir(path := os.path.join(data_dir, inner)):
-            yield path
+    if os.path.isdir(path := os.path.join(data_dir, split)):
+        yield path
     builder = os.path.join(data_dir, "imagenet2012")
     if os.path.isdir(builder):
-        yield from sorted(entry.path for entry in os.scandir(builder) if entry.is_dir())
+        yield from sorted((entry.path for entry in os.scandir(builder) if entry.is_dir()), reverse=True)
 
 
 def _examples(shards: list[str]) -> int:

@@ -106,7 +106,7 @@ _ALL = [
     _experiment("data", "dataset_size", "train,test", parsers.sizes, None,
                 "examples, where they are not the data set's own: counted in data_dir; synthetic: as many as you like",
                 row="dataset", optional=True),
-    _experiment("data", "image_size", "pixels", _count, None, "side of the images that the network sees",
+    _experiment("data", "image_size", "pixels", parsers.integer(low=1, high=4096), None, "side of the images that the network sees",
                 row="dataset"),
     _experiment("data", "validation_examples", "whole number", parsers.integer(low=0), 0,
                 "the last n of a fixed stratified permutation of the training set validate"),

@@ -29,7 +29,7 @@ def main(argv, *, program, description, dataset):
     more = folder.problems(settings)
     if _needs_data(settings, folder, refused=bool(command.problems or more)):
         try:
-            splits = data.load(settings)
+            splits = data.look(settings)
         except Refusal as refusal:
             more += refusal.problems
             more += () if command.problems else _tpu_problems(settings)
@@ -66,7 +66,7 @@ def _tpu_problems(settings):
 
 
 def _needs_data(settings, folder, refused):
-    """Whether to load the data: for the run, or to find what is wrong with them beside what is wrong already."""
+    """Whether to look at the data: for the run, or to find what is wrong with them beside what is wrong already."""
     if settings.failed & {"dataset", "data_dir", "validation_examples"}:
         return False  # loading would say the same in other words
     if refused:

@@ -7,7 +7,7 @@ model or a data set is one file and one row here.
 Facts of a data set: classes, image_shape (unless its row takes image_size), models (those that fit, by name), baseline_batch
 and baseline_epochs (where learning rates are stated, and how long a run is), train_examples, test_examples, embedded (it
 brings its images along and reads no folder); and where they apply regimes (the data set whose regimes it takes, if not its
-own), shards (its images come in shards that can be streamed), mlperf (MLPerf has a benchmark on it).
+own), look (what to call where loading reads much, see data.look), shards (its images come in shards that can be streamed), mlperf (MLPerf has a benchmark on it).
 """
 
 from __future__ import annotations
@@ -45,8 +45,13 @@ class Row:
 
     def resolve(self) -> object:
         """Imports the module and returns the class or function that the row names."""
-        module, attribute = self.target.split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return imported(self.target)
+
+
+def imported(target: str) -> object:
+    """What 'module:attribute' names."""
+    module, attribute = target.split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _table(*rows: Row) -> Mapping[str, Row]:
@@ -223,7 +228,7 @@ _IMAGENET_FACTS = {
     "classes": _IMAGENET.classes, "models": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     "baseline_batch": _IMAGENET.batch, "baseline_epochs": _IMAGENET.epochs, "embedded": False,
     "train_examples": _IMAGENET.train_examples, "test_examples": _IMAGENET.test_examples,
-    "shards": True, "mlperf": True,
+    "shards": True, "mlperf": True, "look": "tf_hugebatch.data.imagenet:look",
 }
 DATASETS = _table(
     Row("mnist", "tf_hugebatch.data.mnist:load", settings={"model": "lenet"},
@@ -244,7 +249,7 @@ DATASETS = _table(
         facts=_IMAGENET_FACTS),
     Row("synthetic", "tf_hugebatch.data.synthetic:load", flags=tuple(_IMAGENET_SETTINGS),
         settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="ours: made images, as many as ImageNet has",
-        facts={**_IMAGENET_FACTS, "embedded": True, "shards": False, "regimes": "imagenet2012"}),
+        facts={**_IMAGENET_FACTS, "embedded": True, "shards": False, "look": None, "regimes": "imagenet2012"}),
 )
 
 # ---------------------------------------------------------------------------------------------------- look-up

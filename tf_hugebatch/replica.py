@@ -13,6 +13,8 @@ import dataclasses
 import threading
 from typing import Any, Callable
 
+import tensorflow as tf
+
 from .layout import Layout
 
 _local = threading.local()
@@ -25,7 +27,7 @@ class View:
     Attributes:
         layout: how the global batch is cut (static).
         positions: int64 [m], each example's position in the global batch; padding has B or more.
-        weights: float32 [m], 1 for an example and 0 for padding.
+        weights: float32 [m], 1 for an example, 0 for padding and for an example that could not be read.
         update: int64 scalar, updates done so far.
         seed: int, the run's seed.
         all_reduce_sum: tensor -> the sum of it over the replicas; differentiable.
@@ -41,6 +43,15 @@ class View:
     all_reduce_sum: Callable
     statistics: dict = dataclasses.field(default_factory=dict)
     _streams: int = 0
+
+    @property
+    def real(self):
+        """float32 [m], 1 for an example, read or not, and 0 for padding: what shares batch-norm statistics.
+
+        An unreadable example is a grey image there, at its own position, so that groups keep their sizes and an update
+        does not depend on how the batch was cut.
+        """
+        return tf.cast(self.positions < self.layout.batch_size, tf.float32)
 
     def next_stream(self):
         """A number for each call that draws random numbers, in the order in which the model makes them.

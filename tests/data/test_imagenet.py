@@ -203,6 +203,22 @@ def test_what_cannot_be_decoded_is_named_once_counted_and_weighs_nothing(tmp_pat
     assert capfd.readouterr().err.count(f"undecodable image, left out: {tmp_path / '2.JPEG'}") == 1
 
 
+def test_the_count_is_shared_by_what_is_held_out(tmp_path):
+    """Also while it is 0: an empty count is one to share."""
+    split = split_of(tmp_path, [small_images.encoded(1), b"bad", small_images.encoded(2)])
+    kept, held_out = split.take(np.array([0, 2])), split.take(np.array([1]))
+    list(evaluation_batches(held_out, 1, 1))
+    assert len(split.undecodable) == len(kept.undecodable) == 1
+
+
+def test_a_file_that_cannot_be_read_ends_the_run(tmp_path):
+    """A hiccup of the storage is no property of the image."""
+    split = split_of(tmp_path, [small_images.encoded(1), small_images.encoded(2)])
+    (tmp_path / "1.JPEG").unlink()
+    with pytest.raises(tf.errors.OpError, match="1.JPEG"):
+        list(evaluation_batches(split, 2, 1))
+
+
 def test_too_many_of_them_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_TOLERATED", 2)
     split = split_of(tmp_path, [b"bad"] * 3 + [small_images.encoded(1)])
@@ -296,12 +312,61 @@ def test_a_full_set_with_a_short_shard_is_refused_and_the_shard_named(tmp_path, 
     assert "9 train images, 1,281,167 expected" in train and "train-00001-of-00002 has 4 records" in train
 
 
+@pytest.mark.parametrize("layout", ["classic", "tfds"])
+def test_a_look_reads_no_records_and_writes_nothing(tmp_path, layout):
+    LAYOUTS[layout](tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert data.look(settings(tmp_path)) is None
+    assert sorted(tmp_path.rglob("*")) == before
+    first = data.load(settings(tmp_path))
+    assert data.look(settings(tmp_path)).fingerprint() == first.fingerprint()
+
+
+def test_a_look_finds_shards_of_another_data_set(tmp_path):
+    write_classic(tmp_path)
+    other = tf.train.Example(features=tf.train.Features(feature={})).SerializeToString()
+    small_images.write_shards(tmp_path, "train-{:05d}-of-{:05d}", [other] * 4)
+    with pytest.raises(Refusal, match="image/encoded"):
+        data.look(settings(tmp_path, dataset_size=(4, 4)))
+
+
+def test_the_newest_of_two_versions_is_counted_and_read(tmp_path):
+    write_tfds(tmp_path)
+    (tmp_path / "imagenet2012" / "5.1.0").rename(tmp_path / "imagenet2012" / "5.0.0")
+    write_tfds(tmp_path, train=(4, 4, 4))
+    found = settings(tmp_path)
+    assert found.sizes == (12, 4) and len(data.load(found).train) == 12
+
+
+def test_the_fingerprint_is_of_the_examples_in_their_order(tmp_path):
+    """Shards and folders of the same images number them differently: a checkpoint of one does not fit the other."""
+    def fingerprint(layout, **given):
+        folder = tmp_path / layout
+        if not folder.exists():
+            folder.mkdir()
+            LAYOUTS[layout](folder)
+        return data.load(settings(folder, **given)).fingerprint()
+
+    assert fingerprint("folders") == fingerprint("folders") != fingerprint("classic")
+    assert fingerprint("folders") != fingerprint("folders", validation_examples=2)
+
+
+def test_folders_without_images_are_no_classes(tmp_path):
+    write_folders(tmp_path)
+    before = data.load(settings(tmp_path)).fingerprint()
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "train" / "a").mkdir()
+    (tmp_path / "train" / "a" / "notes.txt").write_text("none")
+    assert data.load(settings(tmp_path)).fingerprint() == before
+
+
 def test_more_folders_than_classes(tmp_path):
     write_folders(tmp_path)
     for number in range(1000):
         (tmp_path / "train" / f"m{number:08d}").mkdir()
+        (tmp_path / "train" / f"m{number:08d}" / "1.JPEG").write_bytes(b"")
     [problem] = problems(tmp_path)
-    assert "1,003 class folders" in problem and "n01484850" in problem
+    assert "1,003 class folders" in problem and "such as m00000000" in problem
 
 
 def test_two_layouts_in_one_folder(tmp_path):

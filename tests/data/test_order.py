@@ -1,3 +1,6 @@
+import sys
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,3 +86,29 @@ def test_bad_arguments_are_refused(arguments, names):
     with pytest.raises(ValueError) as refused:
         Stream(*arguments)
     assert all(name in str(refused.value) for name in names)
+
+
+def test_two_threads_may_read_one_stream():
+    """Training and the recalibration of batch norm do, far apart from one another."""
+    stream, expected = Stream(3, 50), Stream(3, 50)
+    wrong = []
+
+    def read_on(first):
+        alone = Stream(3, 50)
+        for epoch in range(first, first + 300):
+            try:
+                if not np.array_equal(stream.examples(50 * epoch, 50)[0], alone.examples(50 * epoch, 50)[0]):
+                    wrong.append(epoch)
+            except KeyError as error:
+                wrong.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read_on, args=[first]) for first in (0, 1_000, 2_000)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+    np.testing.assert_array_equal(stream.examples(0, 50)[0], expected.examples(0, 50)[0])

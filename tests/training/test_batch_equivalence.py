@@ -2,7 +2,7 @@
 
 import pytest
 import tensorflow as tf
-from reference.small_runs import largest_difference, run_updates
+from reference.small_runs import contract_examples, largest_difference, run_updates
 
 from tf_hugebatch import registry
 
@@ -67,3 +67,44 @@ def test_moving_statistics_are_the_same_on_every_replica(mirrored):
         if "moving" in variable.path:
             assert len(copies) == 4
             assert all((copy == copies[0]).all() for copy in copies)
+
+
+class Unreadable:
+    """A split of whose images one can't be decoded: grey, with weight 0, as data/images.py makes it."""
+
+    def __init__(self, examples, bad):
+        self._examples, self._bad = examples, bad
+        self.labels, self.image_shape = examples.labels, examples.image_shape
+
+    def __len__(self):
+        return len(self.labels)
+
+    def micro_batches(self, cells, size, training):
+        bad = cells.map(lambda cell: cell["id"] == self._bad)
+
+        def spoilt(batch, bad):
+            grey = tf.where(bad[:, None, None, None], 0.0, batch["image"])
+            return {**batch, "image": grey, "weight": tf.where(bad, 0.0, batch["weight"])}
+
+        return tf.data.Dataset.zip(self._examples.micro_batches(cells, size, training), bad).map(spoilt)
+
+
+def test_an_image_that_cannot_be_read_does_not_make_the_layout_matter(mirrored):
+    """Span 8: a slice of a micro-batch, the whole of it, uneven beside others, and across replicas."""
+    examples = contract_examples(48)
+    common = {"batch": 24, "span": 8, "optimizer_arguments": {"learning_rate": 1.0}, "updates": 4}
+    one = run_updates(strategy_for(1, mirrored), micro=24, examples=Unreadable(examples, 5), **common)
+    whole = run_updates(strategy_for(1, mirrored), micro=24, examples=examples, **common)
+    assert largest_difference(one.weights, whole.weights) > 100 * TOLERANCE
+    for replicas, micro in ((1, 8), (1, 16), (1, 12), (2, 4), (2, 8)):
+        other = run_updates(strategy_for(replicas, mirrored), micro=micro, examples=Unreadable(examples, 5), **common)
+        assert largest_difference(one.weights, other.weights) <= TOLERANCE, (replicas, micro)
+        assert largest_difference(one.moving, other.moving) <= TOLERANCE, (replicas, micro)
+
+
+def test_slices_of_padding_enter_no_moving_statistics(mirrored):
+    """24 = 16 + 8: the second micro-batch has a whole group of padding, which the fast path normalises too."""
+    common = {"batch": 24, "span": 8, "optimizer_arguments": {"learning_rate": 1.0}}
+    one, padded = (run_updates(strategy_for(1, mirrored), micro=micro, **common) for micro in (24, 16))
+    assert padded.layout.padding == 8
+    assert largest_difference(one.moving, padded.moving) <= TOLERANCE

@@ -98,3 +98,13 @@ def test_top5_of_five_classes_says_nothing_and_is_left_out():
     result = Evaluation(tf.distribute.OneDeviceStrategy("CPU:0"), model_of(kernel(5)), data, 10)()
     expected = by_numpy(data, kernel(5))
     assert result == pytest.approx({"accuracy": expected["accuracy"], "loss": expected["loss"]}, rel=1e-6)
+
+
+def test_ties_are_broken_as_argmax_breaks_them():
+    """A network that says the same of every class has the first five right, not all of them."""
+    n = 40
+    everything = Examples(np.zeros((n, 2, 2, 1), np.uint8), np.arange(n, dtype=np.int32) % 20)
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(),
+                              keras.layers.Dense(20, kernel_initializer="zeros")])
+    result = Evaluation(tf.distribute.OneDeviceStrategy("CPU:0"), model, everything, 7)()
+    assert result["accuracy"] == pytest.approx(1 / 20) and result["top5"] == pytest.approx(5 / 20)

@@ -274,6 +274,16 @@ def test_another_experiment_in_the_same_folder_is_refused(interrupted_copy):
     assert text_of(interrupted_copy, "status.json") == before
 
 
+def test_other_examples_under_the_same_numbers_are_refused(interrupted_copy):
+    """Shards or folders of the same images in another order: the run would train on what it has held out, or twice."""
+    before = text_of(interrupted_copy, "status.json")
+    other = splits()
+    other = Splits(other.train.take(np.arange(TRAIN)[::-1]), None, other.test)
+    with pytest.raises(hb.Refusal, match="data"):
+        hb.train(settings(interrupted_copy), splits=other)
+    assert text_of(interrupted_copy, "status.json") == before
+
+
 def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, finished):
     run_dir = tmp_path / "run"
 

@@ -22,7 +22,7 @@ def load(settings):
     train, test, note = FILES.read(settings.data_dir)
     splits = hold_out(train, test, settings.validation_examples, note)
     mean, deviation = channel_statistics(splits.train.images)
-    return splits.prepared(functools.partial(_prepare, settings.seed, mean, deviation))
+    return splits.prepared(functools.partial(prepare, settings.seed, mean, deviation))
 
 
 def channel_statistics(images):
@@ -37,7 +37,19 @@ def channel_statistics(images):
     return mean, np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
 
 
-def _prepare(seed, mean, deviation, images, numbers, epochs, training):
+def prepare(seed, mean, deviation, images, numbers, epochs, training):
+    """Network input from stored images, in a graph: shifted and flipped when `training`, standardised in any case.
+
+    Args:
+        seed: the run's.
+        mean, deviation: float64 [channels], of pixels in 0..255.
+        images: uint8 [k, height, width, channels].
+        numbers, epochs: integers [k]: which images these are, and in which epoch.
+        training: bool.
+
+    Returns:
+        float32 [k, height, width, channels].
+    """
     # Here, since a refusal for what a file holds should not wait for TensorFlow.
     import tensorflow as tf
 

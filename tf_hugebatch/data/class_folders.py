@@ -1,6 +1,7 @@
 """A folder of class folders, train/<synset>/*.JPEG and val/<synset>/*.JPEG, as a source of images."""
 
 import os
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -19,13 +20,18 @@ class Files:
         self._paths = paths
 
     def handles(self, numbers):
-        """Paths, string [k], of the files `numbers`, int64 [k]."""
-        return tf.numpy_function(lambda numbers: np.array([self._paths[number] for number in numbers], object),
-                                 [numbers], tf.string, stateful=False)
+        """Contents, string [k], of the files `numbers`, int64 [k].
+
+        Read here and not where images are decoded: a file that can't be read stops the run, it isn't undecodable.
+        """
+        return tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
+
+    def _read(self, numbers):
+        return np.array([pathlib.Path(self._paths[number]).read_bytes() for number in numbers], object)
 
     def image(self, handle):
-        """(encoded image, no boxes) of one path."""
-        return tf.io.read_file(handle), tf.zeros([1, 0, 4])
+        """(encoded image, no boxes) of one file's contents."""
+        return handle, tf.zeros([1, 0, 4])
 
     def describe(self, number):
         """Where the image `number` is, for messages."""
@@ -33,8 +39,12 @@ class Files:
 
 
 def class_names(*folders):
-    """The class folders of all `folders` (train and test) together, sorted: a class is its number in this list."""
-    return sorted({entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()})
+    """The class folders of all `folders` (train and test) together, sorted: a class is its number in this list.
+
+    What holds no image, such as .ipynb_checkpoints, is no class: it would shift the numbers of those after it.
+    """
+    return sorted({entry.name for folder in folders for entry in os.scandir(folder)
+                   if entry.is_dir() and any(file.lower().endswith(IMAGE_ENDINGS) for file in os.listdir(entry))})
 
 
 def files_of(folder, names):

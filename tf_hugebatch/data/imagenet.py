@@ -7,7 +7,6 @@
 | class folders | train/<synset>/*.JPEG, val/ or validation/ likewise | the file | number of the synset, sorted |
 """
 
-import dataclasses
 import json
 import os
 import posixpath
@@ -22,25 +21,14 @@ from tf_hugebatch.data.class_folders import Files, class_names, files_of
 from tf_hugebatch.data.images import ImageSplit
 from tf_hugebatch.data.indexing import indexed
 from tf_hugebatch.data.shard_stream import ShardStream
+from tf_hugebatch.data.shards import CLASSIC, TFDS, shards_in
 from tf_hugebatch.data.splits import Splits, hold_out
-from tf_hugebatch.data.tfrecord import Records
-from tf_hugebatch.dataset_sizes import FULL_TRAIN_SHARDS, TEST_FOLDERS
+from tf_hugebatch.data.tfrecord import Records, index_path, index_shard, read_index
+from tf_hugebatch.dataset_sizes import FULL_TRAIN_SHARDS, TEST_FOLDERS, is_torn
 from tf_hugebatch.settings import Refusal
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordLayout:
-    """How shards are named and what their records hold. first_label: what they are counted from by convention."""
-
-    name: str
-    pattern: str
-    image_key: str
-    label_key: str
-    first_label: int
-
-
-CLASSIC = RecordLayout("classic TPU TFRecords", r"{split}-(\d{{5}})-of-(\d{{5}})", "image/encoded", "image/class/label", 1)
-TFDS = RecordLayout("TFDS imagenet2012", r"imagenet2012-{split}\.tfrecord-(\d{{5}})-of-(\d{{5}})", "image", "label", 0)
+CLASS_FOLDERS = "class folders"
 _BOX_KEY = "image/object/bbox/ymin"
 _LOOKED_FOR = ("train-00000-of-01024 (classic TPU TFRecords), imagenet2012-train.tfrecord-00000-of-01024 (TFDS) or "
                "train/<synset>/*.JPEG (class folders), with their validation")
@@ -53,24 +41,11 @@ def load(settings):
         Refusal: no images, shards that are missing, short, torn or of another data set, labels that fit nowhere, more
             or fewer examples than the settings count on.
     """
-    try:
-        logical_devices.reserve(settings)
-    except ValueError as error:
-        raise Refusal([str(error)]) from error
-    folder = settings.data_dir or _tfds_folder()
-    found = [found for found in (_class_folders(folder), _shards(folder, CLASSIC), _shards(folder, TFDS)) if found]
-    if not found:
-        raise Refusal([f"{_stated(settings, folder)}: no ImageNet there ({_contents(folder)}); looked for {_LOOKED_FOR}. "
-                       f"Name the folder that holds them, make one with scripts/prepare_imagenet.py, or try the command "
-                       f"with --dataset=synthetic."])
-    if len(found) > 1:
-        raise Refusal([f"{_stated(settings, folder)}: it holds several layouts, {' and '.join(name for name, _ in found)}; "
-                       f"move all but one elsewhere."])
-    [(name, parts)] = found
+    folder, name, parts = _found(settings)
     classes = registry.find("dataset", settings.dataset).facts["classes"]
     if settings.shuffle == "shards":
         return _streamed(settings, folder, name, parts, classes)
-    sources, offset = _class_sources(parts, classes) if name == "class folders" else _record_sources(parts, classes)
+    sources, offset = _class_sources(parts, classes) if name == CLASS_FOLDERS else _record_sources(parts, classes)
     sizes = {split: len(labels) for split, (_, labels) in sources.items()}
     print(f"ImageNet: {name} in {folder}; {sizes['train']:,} training and {sizes['validation']:,} test images; labels "
           f"counted from {offset}", file=sys.stderr)
@@ -82,20 +57,87 @@ def load(settings):
     return hold_out(train, test, settings.validation_examples)
 
 
+def look(settings):
+    """`load` where shards have their index already; else None, after a look at names and first records.
+
+    Raises:
+        Refusal: as `load`, for what can be seen so.
+    """
+    folder, name, parts = _found(settings)
+    if name == CLASS_FOLDERS:
+        return load(settings)
+    needed = ["validation"] if settings.shuffle == "shards" else list(parts)
+    if all(tf.io.gfile.exists(index_path(parts[split][0], split)) for split in needed):
+        return load(settings)
+    for inner, paths, layout in parts.values():
+        _records(inner, [], paths, layout)
+    print(f"ImageNet: {name} in {folder}; their index is not there yet, and is made before the first update",
+          file=sys.stderr)
+    return None
+
+
+def _found(settings):
+    """(folder, name of the layout, {split: where it is}) of the one layout that is there."""
+    try:
+        logical_devices.reserve(settings)
+    except ValueError as error:
+        raise Refusal([str(error)]) from error
+    folder = settings.data_dir or _tfds_folder()
+    found = [found for found in (_class_folders(folder), shards_in(folder, CLASSIC), shards_in(folder, TFDS)) if found]
+    if not found:
+        raise Refusal([f"{_stated(settings, folder)}: no ImageNet there ({_contents(folder)}); looked for {_LOOKED_FOR}. "
+                       f"Name the folder that holds them, make one with scripts/prepare_imagenet.py, or try the command "
+                       f"with --dataset=synthetic."])
+    if len(found) > 1:
+        raise Refusal([f"{_stated(settings, folder)}: it holds several layouts, {' and '.join(name for name, _ in found)}; "
+                       f"move all but one elsewhere."])
+    [(name, parts)] = found
+    return folder, name, parts
+
+
 def _streamed(settings, folder, name, parts, classes):
-    """Splits whose training shards are streams: only the test shards have, and need, an index."""
-    if name == "class folders":
+    """Splits whose training shards are streams: only the test shards need an index.
+
+    Where the training shards have one too, or are few enough to be counted, they are checked against it. Of a full set
+    without an index only the sizes of its shards are looked at: reading all of it is what streams are there to spare.
+    """
+    if name == CLASS_FOLDERS:
         raise Refusal([f"--shuffle=shards: {folder} holds class folders, and streams are of shards; drop the flag, or make "
                        f"shards with scripts/prepare_imagenet.py."])
-    sources, offset = _record_sources({"validation": parts["validation"]}, classes)
+    inner, paths, layout = parts["train"]
+    _check_streams(settings, inner, paths)
+    # A few test images need not tell what labels are counted from; a shard of training images may.
+    sources, offset = _record_sources({"validation": parts["validation"]}, classes,
+                                      index_shard(paths[0], layout.label_key).labels)
     source, labels = sources["validation"]
     test = ImageSplit(source, np.arange(len(labels)), labels, settings.image_size, settings.seed)
-    inner, paths, layout = parts["train"]
     train = ShardStream(paths, _records(inner, [], paths, layout), layout.label_key, offset, classes, settings.sizes[0],
                         settings.image_size, settings.seed)
     print(f"ImageNet: {name} in {folder}; {len(paths)} training shards as streams, {len(train):,} images by the data set's "
           f"own count; {len(test):,} test images; labels counted from {offset}", file=sys.stderr)
     return Splits(train, None, test)
+
+
+def _check_streams(settings, inner, paths):
+    """Raises Refusal for training shards that are cut off, or that nobody has counted."""
+    shards = read_index(inner, "train", paths)
+    if shards is not None:
+        count = sum(len(shard.labels) for shard in shards)
+        if count != settings.sizes[0]:
+            raise Refusal([f"{inner}: {count:,} training images by its index, {settings.sizes[0]:,} expected; copy the data "
+                           f"again, or drop --dataset_size."])
+        return
+    if settings.dataset_size is None and len(paths) != FULL_TRAIN_SHARDS:
+        torn = [path for path in paths if "://" not in path and is_torn(path)]
+        reason = (f"{', '.join(torn[:3])} ends inside a record: it was cut off; copy it again" if torn else
+                  "give their numbers, --dataset_size=TRAIN,TEST, which nobody can count in a bucket")
+        raise Refusal([f"{inner}: {len(paths)} training shards are a part of ImageNet, and how many images they hold isn't "
+                       f"known; {reason}."])
+    sizes = np.array([tf.io.gfile.stat(path).length for path in paths])
+    short = np.flatnonzero(sizes < np.median(sizes) / 2) if len(paths) == FULL_TRAIN_SHARDS else ()
+    if len(short):
+        raise Refusal([f"{paths[short[0]]} has {sizes[short[0]]:,} bytes, most have {int(np.median(sizes)):,}: it was cut off "
+                       f"({len(short)} such shard(s)); copy it again."])
 
 
 def index_folder(folder):
@@ -104,7 +146,7 @@ def index_folder(folder):
     Raises:
         Refusal: no shards, or shards that are missing, torn or of another data set.
     """
-    found = _shards(folder, CLASSIC) or _shards(folder, TFDS)
+    found = shards_in(folder, CLASSIC) or shards_in(folder, TFDS)
     if not found:
         raise Refusal([f"{folder}: no shards there ({_contents(folder)}); looked for {_LOOKED_FOR}."])
     _, parts = found
@@ -135,14 +177,15 @@ def _class_folders(folder):
     tests = [os.path.join(folder, name) for name in TEST_FOLDERS if os.path.isdir(os.path.join(folder, name))]
     if not os.path.isdir(train) or not tests or not class_names(train):
         return None
-    return "class folders", {"train": train, "validation": tests[0]}
+    return CLASS_FOLDERS, {"train": train, "validation": tests[0]}
 
 
 def _class_sources(folders, classes):
     names = class_names(*folders.values())
     if len(names) > classes:
+        odd = [name for name in names if not re.fullmatch(r"n\d{8}", name)] or names
         raise Refusal([f"{folders['train']}: {len(names):,} class folders with those of validation, where ImageNet has "
-                       f"{classes:,}; move those that are none (such as {names[-1]}) elsewhere."])
+                       f"{classes:,}; move those that are none (such as {', '.join(odd[:3])}) elsewhere."])
     found = {split: files_of(path, names) for split, path in folders.items()}
     problems = [f"{folders[split]}: its class folders hold no images; put <synset>/*.JPEG there."
                 for split, (paths, _) in found.items() if not paths]
@@ -151,55 +194,10 @@ def _class_sources(folders, classes):
     return {split: (Files(paths), labels) for split, (paths, labels) in found.items()}, 0
 
 
-# Shards.
+# Records.
 
 
-def _shards(folder, layout):
-    """(name, {split: (folder, shard paths, layout)}) when there are shards of either split, else None."""
-    parts = {}
-    for split in ("train", "validation"):
-        for inner in _folders(folder, split):
-            names = sorted(name for name in _listed(inner) if re.fullmatch(layout.pattern.format(split=split), name))
-            if names:
-                parts[split] = (inner, names, layout)
-                break
-    if not parts:
-        return None
-    problems = []
-    for split in ("train", "validation"):
-        inner, names, _ = parts.get(split, (folder, [], layout))
-        if not names:
-            problems.append(f"{folder}: there are {'validation' if split == 'train' else 'training'} shards and no "
-                            f"{split} shards; put them beside.")
-            continue
-        matches = [re.fullmatch(layout.pattern.format(split=split), name) for name in names]
-        totals = {int(match[2]) for match in matches}
-        if len(totals) > 1:
-            problems.append(f"{inner}: {split} shards of several sets, of {' and of '.join(map(str, sorted(totals)))}; keep "
-                            f"one set.")
-            continue
-        missing = sorted(set(range(*totals)) - {int(match[1]) for match in matches})
-        if missing:
-            shown = ", ".join(f"{number:05d}" for number in missing[:8]) + (", ..." if len(missing) > 8 else "")
-            problems.append(f"{inner}: {len(missing)} of {max(totals):,} {split} shards are missing ({shown}); copy them "
-                            f"there, a partial set trains something else.")
-    if problems:
-        raise Refusal(problems)
-    return layout.name, {split: (inner, [posixpath.join(inner, name) for name in names], layout)
-                         for split, (inner, names, layout) in parts.items()}
-
-
-def _folders(folder, split):
-    versions = sorted(_listed(posixpath.join(folder, "imagenet2012")), reverse=True)
-    return [folder, posixpath.join(folder, split),
-            *(posixpath.join(folder, "imagenet2012", version.rstrip("/")) for version in versions)]
-
-
-def _listed(folder):
-    return tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
-
-
-def _record_sources(parts, classes):
+def _record_sources(parts, classes, more_labels=()):
     indexes = {split: indexed(inner, split, paths, layout.label_key) for split, (inner, paths, layout) in parts.items()}
     labels = {split: np.concatenate([shard.labels for shard in shards]) for split, shards in indexes.items()}
     problems = [problem for split, (inner, _, _) in parts.items()
@@ -209,7 +207,7 @@ def _record_sources(parts, classes):
     if problems:
         raise Refusal(problems)
     inner, _, layout = next(iter(parts.values()))
-    offset = _first_label(np.concatenate(list(labels.values())), layout, classes, inner)
+    offset = _first_label(np.concatenate([*labels.values(), np.asarray(more_labels, np.int32)]), layout, classes, inner)
     return {split: (_records(inner, indexes[split], paths, layout), labels[split] - offset)
             for split, (inner, paths, layout) in parts.items()}, offset
 
@@ -264,7 +262,8 @@ def _check_sizes(settings, folder, sizes, sources):
         if isinstance(source, Records) and count < wanted[split]:
             # The full set is cut evenly, so a shard that was cut off has the fewest.
             problem += f"; a shard may be cut off: {source.smallest_shard()}"
-        problems.append(f"{problem}; copy the data again, or, if this is meant to be a part of ImageNet, prepare it with "
-                        f"scripts/prepare_imagenet.py, whose parts never come in {FULL_TRAIN_SHARDS:,} training shards.")
+        part = (f"say --dataset_size={sizes['train']},{sizes['validation']}" if "://" in folder else
+                f"prepare it with scripts/prepare_imagenet.py, whose parts never come in {FULL_TRAIN_SHARDS:,} training shards")
+        problems.append(f"{problem}; copy the data again, or, if this is meant to be a part of ImageNet, {part}.")
     if problems:
         raise Refusal(problems)

@@ -31,7 +31,7 @@ class ImageSplit:
     def __init__(self, source, numbers, labels, image_size, seed, undecodable=None):
         self._source, self._numbers, self.labels = source, numbers, labels
         self._seed, self.image_shape = seed, (image_size, image_size, 3)
-        self.undecodable = undecodable or Undecodable(source, len(labels))
+        self.undecodable = Undecodable(source, len(labels)) if undecodable is None else undecodable
 
     def __len__(self):
         return len(self.labels)
@@ -47,7 +47,7 @@ class ImageSplit:
         return [self._source.image(handle)[0].numpy() for handle in handles]
 
     def micro_batches(self, cells, size, training):
-        """Crops by augment.py; an image that can't be decoded is black and has weight 0. See data/splits.py."""
+        """Crops by augment.py; an image that can't be decoded is grey and has weight 0. See data/splits.py."""
         side = self.image_shape[0]
 
         def crop(slot, handle, key, jpeg):
@@ -79,7 +79,7 @@ class ImageSplit:
                 others, more = tried(left, tf.gather(handles, left), tf.gather(keys, left), jpeg=False)
                 places = tf.concat([slots[:-1], others[:-1]], 0)[:, tf.newaxis]
                 there = tf.scatter_nd(places, tf.ones_like(places[:, 0], tf.float32), [size])
-                missing = tf.boolean_mask(cell["number"], there == 0)
+                missing = tf.boolean_mask(cell["identity"], there == 0)
                 with tf.control_dependencies([tf.numpy_function(self.undecodable.add, [missing], [])]):
                     found = tf.concat([images[:-1], more[:-1]], 0)
                     return tf.scatter_nd(places, found, [size, *self.image_shape]), real * there
@@ -95,14 +95,15 @@ class ImageSplit:
         return self._read(cells, size).map(decode, num_parallel_calls=_CELLS_AT_ONCE)
 
     def _read(self, cells, size):
-        """Cells with what they hold: number of each example, label, and the source's handle on its image."""
+        """Cells with what they hold: number of each example, what tells it apart from others in messages, label, and the
+        source's handle on its image."""
 
         def read(cell):
             # By NumPy: a constant of a million entries would be copied with every graph over it.
             numbers, labels = tf.numpy_function(lambda ids: (self._numbers[ids], self.labels[ids]), [cell["id"]],
                                                 [tf.int64, tf.int32], stateful=False)
             numbers = tf.ensure_shape(numbers, [size])
-            return {**cell, "number": numbers, "label": labels, "handle": self._source.handles(numbers)}
+            return {**cell, "number": numbers, "identity": numbers, "label": labels, "handle": self._source.handles(numbers)}
 
         return cells.map(read, num_parallel_calls=_CELLS_AT_ONCE)
 
@@ -124,7 +125,7 @@ class Undecodable:
         return len(self._numbers)
 
     def add(self, numbers):
-        """Names those of `numbers` (int64 [k]) that are new; called from the input pipeline.
+        """Names those of `numbers` (int64 [k], as the source's `describe` takes them) that are new; called from the input pipeline.
 
         Raises:
             ValueError: there are too many of them.

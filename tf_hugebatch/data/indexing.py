@@ -3,12 +3,15 @@
 import concurrent.futures
 import os
 import sys
+import time
 
 import rich.console
 import rich.progress
 
 from tf_hugebatch.data.tfrecord import index_path, index_shard, read_index, write_index
 from tf_hugebatch.settings import Refusal
+
+_SECONDS_BETWEEN_LINES = 30  # where there is no terminal to draw a bar on
 
 
 def indexed(folder, split, shard_paths, label_key):
@@ -20,7 +23,7 @@ def indexed(folder, split, shard_paths, label_key):
     shards = read_index(folder, split, shard_paths)
     if shards is not None:
         return shards
-    shards, problems = [], []
+    shards, problems, said = [], [], time.monotonic()
     console = rich.console.Console(stderr=True)
     bar = rich.progress.Progress(*rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn(),
                                  console=console, disable=not console.is_terminal)
@@ -29,6 +32,10 @@ def indexed(folder, split, shard_paths, label_key):
         for shard in workers.map(lambda path: _index_or_problems(path, label_key), shard_paths):
             shards.append(shard) if not isinstance(shard, Refusal) else problems.extend(shard.problems)
             bar.advance(task)
+            if not console.is_terminal and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                done = bar.tasks[task].completed
+                print(f"indexing {split} shards (once): {done:,.0f} of {len(shard_paths):,}", file=sys.stderr, flush=True)
     if problems:
         raise Refusal(problems)
     try:

@@ -6,6 +6,8 @@ function of (seed, epoch) alone: a run that resumes at update t asks for positio
 had never stopped.
 """
 
+import threading
+
 import numpy as np
 
 SHUFFLES = ("examples", "shards", "none")
@@ -46,7 +48,7 @@ class Stream:
         if shuffle not in SHUFFLES:
             raise ValueError(f"shuffle={shuffle!r} is unknown: give one of {', '.join(SHUFFLES)}.")
         self.seed, self.n, self.shuffle = seed, n, shuffle
-        self._orders = {}
+        self._orders, self._lock = {}, threading.Lock()
 
     def examples(self, first, count):
         """Examples at positions first .. first + count - 1.
@@ -64,6 +66,11 @@ class Stream:
     def _order(self, epoch):
         if self.shuffle != "examples":
             return np.arange(self.n)
+        # Training and the recalibration of batch norm read one stream, each in a thread of its own.
+        with self._lock:
+            return self._permutation(epoch)
+
+    def _permutation(self, epoch):
         if epoch not in self._orders:
             # A batch of at most n examples touches two epochs at most; older ones are never read again.
             while len(self._orders) >= 2:

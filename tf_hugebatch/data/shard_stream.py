@@ -1,8 +1,9 @@
 """`--shuffle=shards`: each host streams its own shards from end to end, for storage without fast random access.
 
 The order is a function of (seed, host, number of hosts): in every pass the host's shards are permuted, eight are read at
-a time, and blocks of 4,096 encoded records are shuffled; each record comes once in a pass. A run goes on exactly on the same number of hosts, by reading
-over what it has consumed. A host passes over its own shards, so epochs are those of the whole set only on average.
+a time, and blocks of 4,096 encoded records are shuffled; each record comes once in a pass. A run goes on exactly on the
+same number of hosts, by reading over what it has consumed. A host passes over its own shards, so epochs are those of the
+whole set only on average.
 """
 
 import functools
@@ -80,7 +81,10 @@ class _HostStream(ImageSplit):
             f"a label is outside {first} .. {first + classes - 1}: these are shards of another data set", labels])
         # The host stands where examples have their epoch: two hosts count from the same number.
         epochs = tf.fill(tf.shape(numbers), self._host[0])
-        return {**cell, "epoch": epochs, "number": numbers, "handle": records, "label": tf.cast(labels, tf.int32)}
+        # Numbers go on in the next pass; a damaged record is the same one then.
+        identities = tf.strings.to_hash_bucket_fast(records, 2**62)
+        return {**cell, "epoch": epochs, "number": numbers, "identity": identities, "handle": records,
+                "label": tf.cast(labels, tf.int32)}
 
     def _records(self):
         number, hosts = self._host
@@ -114,5 +118,5 @@ class _StreamSource:
         self.image = source.image
 
     def describe(self, number):
-        """Where a record is, for messages."""
-        return f"record {number:,} of a host's stream"
+        """What there is to say of a record, for messages."""
+        return f"a record of the training shards, fingerprint {number:016x} (--shuffle=examples would say which)"

@@ -12,6 +12,7 @@ A split is anything with
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,16 @@ class Splits:
     validation: Any
     test: Any
     note: str = ""
+
+    def fingerprint(self):
+        """SHA-256, in hex, of how many examples each split has and of their labels in order: the same data in another
+        order, or cut otherwise, are other examples under the same numbers."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            labels = getattr(split, "labels", None)
+            digest.update(f"{0 if split is None else len(split)} ".encode())
+            digest.update(b"" if labels is None else np.ascontiguousarray(labels, np.int32).tobytes())
+        return digest.hexdigest()
 
     def prepared(self, prepare):
         """The same splits, all of them `Examples`, with that preparation."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from tf_hugebatch import registry
 from tf_hugebatch.data.splits import hold_out
+from tf_hugebatch.settings import Refusal
 
 BANK = 32
 _TILES = 8  # a coarse pattern is a board of 8 x 8 colours
@@ -28,7 +29,11 @@ def load(settings):
     def made(first, count):
         return MadeImages(np.arange(first, first + count), settings.image_size, classes)
 
-    return hold_out(made(0, train), made(train, test), settings.validation_examples)
+    try:
+        return hold_out(made(0, train), made(train, test), settings.validation_examples)
+    except MemoryError as error:
+        raise Refusal([f"--dataset_size={train},{test}: not even the numbers of so many images fit into memory ({error}); "
+                       f"give less."]) from error
 
 
 class MadeImages:
@@ -59,10 +64,11 @@ class MadeImages:
 
         del training  # no augmentation
         banks = [tf.constant(bank) for bank in _banks(self.image_shape[0])]
-        numbers = tf.constant(self._numbers)
 
         def make(cell):
-            number = tf.ensure_shape(tf.gather(numbers, cell["id"]), [size])
+            # By NumPy: a constant of a million entries would be copied with every graph over it.
+            number = tf.ensure_shape(
+                tf.numpy_function(lambda ids: self._numbers[ids], [cell["id"]], tf.int64, stateful=False), [size])
             label = number % self._classes
             mixed = number * _HASH % 2**32
             picks = (label % BANK, label // BANK % BANK, mixed // 2**8 % BANK, mixed // 2**16 % BANK)

@@ -19,8 +19,8 @@ class GhostBatchNormalization(keras.layers.Layer):
     A global batch of B examples falls into ceil(B / span) groups of consecutive positions whose sizes differ by at
     most 1. Inside a training step a group may lie inside one replica's micro-batch or, when it is larger, span the
     replicas of a round (Ying et al. 2018, section 3.3; section 4.1 of the paper): one sum over the replicas of a
-    [groups, 2 x channels + 1] tensor, so the update is the same. Padding has weight 0 in every sum. Under plain `fit`
-    the groups are laid over each replica's own batch. At inference the moving statistics are used.
+    [groups, 2 x channels + 1] tensor, so the update is the same. Padding has weight 0 in every sum (an example that
+    could not be read has not: it is a grey image of its group). Under plain `fit` the groups are laid over each replica's own batch. At inference the moving statistics are used.
 
     Statistics are float32 sums and counts whatever the compute type.
 
@@ -79,7 +79,7 @@ class GhostBatchNormalization(keras.layers.Layer):
                 )
             if _cells_are_whole_groups(view.layout):
                 return tf.cast(self._fused(x, view), inputs.dtype)
-            assignment, weights = _groups_of_view(view), view.weights
+            assignment, weights = _groups_of_view(view), view.real
             reduce = view.all_reduce_sum if view.layout.across_replicas else (lambda tensor: tensor)
             mean, variance = self._group_statistics(x, assignment, weights, reduce)
             view.record(self, tf.stop_gradient(_weighted_sums(mean, variance, weights)))
@@ -101,7 +101,7 @@ class GhostBatchNormalization(keras.layers.Layer):
             )
             outputs.append(y)
             statistics.append(tf.stack([mean, variance * biased]))
-        counts = tf.reduce_sum(tf.reshape(view.weights, [view.layout.groups_held, -1]), axis=1)
+        counts = tf.reduce_sum(tf.reshape(view.real, [view.layout.groups_held, -1]), axis=1)
         view.record(self, tf.stop_gradient(tf.einsum("g,gsc->sc", counts, tf.stack(statistics))))
         return tf.reshape(tf.concat(outputs, axis=0), tf.shape(x))
 

@@ -121,6 +121,12 @@ class Assembly:
                    f"by a trust ratio of about {self.settings.trust_coefficient:g}; {self.settings.model} has no batch "
                    f"norm to absorb that, so consider --exclude_from_adaptation=none.")
 
+        hosts = {tf.DeviceSpec.from_string(device).task for device in self.strategy.extended.worker_devices}
+        shards = registry.find("dataset", self.settings.dataset).facts.get("shards")
+        if len(hosts) > 1 and shards and self.settings.shuffle == "examples":
+            yield (f"Note: {len(hosts)} hosts, and with --shuffle=examples this process reads every image and sends it to "
+                   f"them; with --shuffle=shards each host reads its own shards.")
+
     def schedule_rows(self):
         """(update, epoch, learning rate): what schedule.csv holds; every update, or of a long run evenly many."""
         total = self.settings.total_updates

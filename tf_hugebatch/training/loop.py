@@ -52,14 +52,15 @@ def train(settings, *, splits=None, command_line=()):
         return ended
     if not problems:
         try:
-            splits = splits or data.load(settings)
+            splits = splits or data.look(settings)
         except Refusal as refusal:
             problems = refusal.problems
     if problems:
         raise Refusal(problems)
     assembly = Assembly(settings, earlier)
     print(assembly.describe(), file=sys.stderr, flush=True)
-    training = None if settings.dry_run else _Training(assembly, splits, folder)
+    # The data only now: reading a million images once, for their index, is wasted on a run that can't be.
+    training = None if settings.dry_run else _Training(assembly, splits or data.load(settings), folder)
     # Nothing was written so far, and a folder that holds a run is not touched by a dry run.
     if training or not earlier:
         try:
@@ -108,6 +109,7 @@ class _Training:
                 "total_updates": self.total,
                 "train_examples": settings.train_examples,
                 "seed": settings.seed,
+                "data": splits.fingerprint(),
                 **self.note,
             },
             keep=settings.keep_checkpoints,
