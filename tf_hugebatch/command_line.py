@@ -4,6 +4,9 @@ absl.flags only tokenises (--name=value, --name value, --switch, --noswitch, unk
 checks, help and exit codes are ours. Flagfiles are read here: one --name=value a line, # starts a comment
 line, a nested --flagfile is relative to the file that names it. A level is the command line, or one file; a
 file is below what names it, and of two files named in one place the later is above the earlier.
+
+A program that is more than one run has fields of its own beside those of a run, on the command line only: what is left
+of its words makes a run's command line.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -25,10 +28,15 @@ _OWN_WORDS = ("flagfile", "help")
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A parsed command line. With problems, `settings` is only good for finding more of them."""
+    """A parsed command line. With problems, `settings` and `own` are only good for finding more of them.
 
-    settings: Settings
+    own: the program's own flags, each with its value or default. words: the command line without them.
+    """
+
+    settings: Settings | None
     problems: list[str]
+    own: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    words: tuple[str, ...] = ()
 
     def refusal(self, more: Sequence[str] = ()) -> str:
         """One message with every problem, `more` (found by others) included; empty when there is none."""
@@ -40,24 +48,44 @@ class Command:
                           *(f"  * {problem}" for problem in problems), "--help lists every flag."])
 
 
-def parse(argv: Sequence[str], *, program: str, description: str, dataset: str) -> Command:
+def parse(argv: Sequence[str], *, program: str, description: str, dataset: str | None,
+          own: Sequence[Field] = ()) -> Command:
     """Settings and problems of the words after the program's name.
 
-    dataset: the program's own default, below everything a user gives. --help prints this program's help and
-    raises SystemExit(0).
+    dataset: the program's own default, below everything a user gives; None for a program that takes no flags of a run,
+    whose `settings` are None. own: the program's own flags. --help prints this program's help and raises SystemExit(0).
     """
     words = list(argv)
     if any(word in ("--help", "-help", "-h") for word in words):
-        print(help_text(program, description, dataset))
+        print(help_text(program, description, dataset, own))
         raise SystemExit(0)
     problems: list[str] = []
-    given, files = _tokenise(words, "command line", problems)
+    of_a_run = FIELDS if dataset is not None else {}
+    own_fields = {field.name: field for field in own}
+    given, files = _tokenise(words, "command line", problems, {**own_fields, **of_a_run})
+    own_values = _own_values({name: given.pop(name) for name in own_fields if name in given}, own_fields, problems)
+    if dataset is None:
+        problems += [f"--flagfile={name}: {program} takes no flags of a run; drop it" for name in files]
+        return Command(None, problems, own_values)
     levels: list[Level] = [("command line", given)]
     for name in reversed(files):
         _read_flagfile(name, os.curdir, (), levels, problems)
     levels.append((f"default of {program}", {"dataset": dataset}))
     settings, refused = resolve(levels)
-    return Command(settings, [*problems, *refused])
+    left = (*(f"--flagfile={name}" for name in files), *(f"--{name}={value}" for name, value in given.items()))
+    return Command(settings, [*problems, *refused], own_values, left)
+
+
+def _own_values(given: Mapping[str, str], fields: Mapping[str, Field], problems: list[str]) -> dict[str, object]:
+    values = {name: field.default for name, field in fields.items()}
+    for name, text in given.items():
+        try:
+            if not text.strip():
+                raise ValueError("an empty value; drop the flag")
+            values[name] = fields[name].parse(text)
+        except ValueError as error:
+            problems.append(f"--{name}={text}: {error}")
+    return values
 
 
 class _Text(flags.ArgumentParser):
@@ -67,10 +95,10 @@ class _Text(flags.ArgumentParser):
         return argument
 
 
-def _flag_values() -> flags.FlagValues:
+def _flag_values(fields: Mapping[str, Field]) -> flags.FlagValues:
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
-    for name, field in FIELDS.items():
+    for name, field in fields.items():
         flag = flags.Flag(_Text(), None, name, None, "", boolean=field.is_boolean)
         flags.DEFINE_flag(flag, values, "tf_hugebatch")
     return values
@@ -92,10 +120,11 @@ def _split_flagfiles(words: Sequence[str], where: str, problems: list[str]) -> t
     return rest, files
 
 
-def _tokenise(words: Sequence[str], where: str, problems: list[str]) -> tuple[dict[str, str], list[str]]:
+def _tokenise(words: Sequence[str], where: str, problems: list[str],
+              fields: Mapping[str, Field] = FIELDS) -> tuple[dict[str, str], list[str]]:
     """{flag: text} and the flagfiles named; of a flag that stands twice the last one counts."""
     words, files = _split_flagfiles(words, where, problems)
-    values = _flag_values()
+    values = _flag_values(fields)
     while True:
         try:
             rest = values(["", *words], known_only=True)[1:]
@@ -104,24 +133,24 @@ def _tokenise(words: Sequence[str], where: str, problems: list[str]) -> tuple[di
             problems.append(f"{words[-1]} ({where}): a value is missing; give {words[-1]}=VALUE")
             words = words[:-1]
         except ValueError:  # --noswitch=value
-            odd = next(word for word in words if _is_negated_with_value(word))
+            odd = next(word for word in words if _is_negated_with_value(word, fields))
             problems.append(f"{odd} ({where}): a flag with 'no' takes no value; give "
                             f"--{odd.partition('no')[2]}")
             words = [word for word in words if word != odd]
     for word in rest:
-        problems.append(_unknown(word, where))
-    return {name: values[name].value for name in FIELDS if values[name].present}, files
+        problems.append(_unknown(word, where, fields))
+    return {name: values[name].value for name in fields if values[name].present}, files
 
 
-def _is_negated_with_value(word: str) -> bool:
+def _is_negated_with_value(word: str, fields: Mapping[str, Field]) -> bool:
     name, equals, _ = word.lstrip("-").partition("=")
-    return bool(equals) and name.startswith("no") and name[2:] in FIELDS and FIELDS[name[2:]].is_boolean
+    return bool(equals) and name.startswith("no") and name[2:] in fields and fields[name[2:]].is_boolean
 
 
-def _unknown(word: str, where: str) -> str:
+def _unknown(word: str, where: str, fields: Mapping[str, Field]) -> str:
     if not word.startswith("-"):
         return f"{word} ({where}): a word that is no flag; give --name=value"
-    matches = registry.close_matches(word.lstrip("-").partition("=")[0], (*FIELDS, *_OWN_WORDS))
+    matches = registry.close_matches(word.lstrip("-").partition("=")[0], (*fields, *_OWN_WORDS))
     return f"{word} ({where}): unknown flag{matches or '; drop it'}"
 
 
@@ -194,21 +223,29 @@ _PREFACE = (
 )
 
 
-def help_text(program: str, description: str, dataset: str) -> str:
-    """Every flag by group: what it takes, its default, its kind, what it means."""
-    lines = [f"usage: python -m tf_hugebatch.{program} [--name=value ...]", "",
-             *textwrap.wrap(description, 100), "", *_PREFACE]
+def help_text(program: str, description: str, dataset: str | None, own: Sequence[Field] = ()) -> str:
+    """Every flag by group, the program's own first: what it takes, its default, its kind, what it means."""
+    lines = [f"usage: python -m tf_hugebatch.{program} [--name=value ...]", "", *textwrap.wrap(description, 100)]
+    for group in dict.fromkeys(field.group for field in own):
+        lines += ["", f"{group}:"]
+        for field in own:
+            if field.group == group:
+                lines += _help_on(field, _default_in_words(field))
+    if dataset is None:
+        return "\n".join(lines)
+    lines += ["", *_PREFACE]
     for group in GROUPS:
         lines += ["", f"{group}:"]
         for field in FIELDS.values():
-            if field.group != group:
-                continue
-            if len(field.takes) < 90:
-                lines.append(f"  --{field.name}={field.takes}")
-            else:
-                lines += [f"  --{field.name}=NAME", *_indented(", ".join(field.choices))]
-            lines += _indented(f"{field.help} [{_default_in_words(field, dataset)}; {field.kind}]")
+            if field.group == group:
+                lines += _help_on(field, f"{_default_in_words(field, dataset)}; {field.kind}")
     return "\n".join(lines)
+
+
+def _help_on(field: Field, default: str) -> list[str]:
+    wide = len(field.takes) >= 90
+    flag = [f"  --{field.name}=NAME", *_indented(", ".join(field.choices))] if wide else [f"  --{field.name}={field.takes}"]
+    return [*flag, *_indented(f"{field.help} [{default}]")]
 
 
 def _indented(text: str) -> list[str]:

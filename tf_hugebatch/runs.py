@@ -10,7 +10,7 @@ import functools
 import glob
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def read_object(path: str | os.PathLike) -> dict | None:
@@ -73,6 +73,64 @@ class Run:
                 if row.get("kind") == "eval" and (split is None or row.get("split") == split)]
 
 
+    @functools.cached_property
+    def sweep(self) -> Sweep | None:
+        """The sweep that this run is a trial or a final run of; None for a run of its own."""
+        above = os.path.dirname(os.path.dirname(os.path.abspath(self.path)))
+        return Sweep(above) if self._folder in SWEEP_PARTS and _is_sweep(above) else None
+
+    @property
+    def part(self) -> str:
+        """'trials' or 'final' within a sweep, '' for a run of its own."""
+        return self._folder if self.sweep else ""
+
+    @property
+    def _folder(self) -> str:
+        return os.path.basename(os.path.dirname(os.path.abspath(self.path)))
+
+
+#: Where a sweep's runs lie: those that search, and those of the chosen setting with fresh seeds.
+SWEEP_PARTS = ("trials", "final")
+
+
+class Sweep:
+    """One sweep folder: sweep.json (what is searched, how), result.json (what came of it), and its runs.
+
+    plan, result: as written, empty where the file is missing or can't be read.
+    """
+
+    def __init__(self, path: str):
+        self.path = os.fspath(path)
+        self.plan = read_object(os.path.join(self.path, "sweep.json")) or {}
+        self.result = read_object(os.path.join(self.path, "result.json")) or {}
+
+    def __repr__(self):
+        return f"Sweep({self.path!r})"
+
+    @property
+    def trials(self) -> list[Run]:
+        """The runs that search, by number."""
+        return self._runs("trials")
+
+    @property
+    def final(self) -> list[Run]:
+        """The runs of the chosen setting with fresh seeds."""
+        return self._runs("final")
+
+    def _runs(self, part: str) -> list[Run]:
+        folders = sorted(glob.glob(os.path.join(glob.escape(self.path), part, "*")))
+        return [Run(folder) for folder in folders if _is_run(folder)]
+
+
+def _is_sweep(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, "sweep.json"))
+
+
+def load_sweeps(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Sweep]:
+    """The sweeps that patterns or folders name, as `load_runs` finds runs."""
+    return [Sweep(path) for path in _found(patterns, _is_sweep, "sweep", "sweep.json")]
+
+
 def _is_run(path: str) -> bool:
     return os.path.isfile(os.path.join(path, "settings.json"))
 
@@ -83,17 +141,20 @@ def load_runs(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     A folder that is no run stands for the runs below it. Raises FileNotFoundError for a folder, named without
     wildcards, that neither is nor holds a run.
     """
+    return [Run(path) for path in _found(patterns, _is_run, "run", "settings.json")]
+
+
+def _found(patterns, is_one: Callable[[str], bool], what: str, file: str) -> list[str]:
     if isinstance(patterns, (str, os.PathLike)):
         patterns = [patterns]
     found = set()
     for pattern in map(os.fspath, patterns):
         if glob.has_magic(pattern) and not os.path.isdir(pattern):
-            found.update(filter(_is_run, map(os.path.normpath, glob.glob(pattern, recursive=True))))
+            found.update(filter(is_one, map(os.path.normpath, glob.glob(pattern, recursive=True))))
             continue
-        below = [pattern] if _is_run(pattern) else [
-            folder for folder, _, _ in os.walk(pattern) if _is_run(folder)]
+        below = [pattern] if is_one(pattern) else [folder for folder, _, _ in os.walk(pattern) if is_one(folder)]
         if not below:
-            raise FileNotFoundError(f"{pattern}: neither a run folder (no settings.json) nor one that holds "
-                                    "any; name the folder of a run")
+            raise FileNotFoundError(f"{pattern}: neither a {what} folder (no {file}) nor one that holds "
+                                    f"any; name the folder of a {what}")
         found.update(map(os.path.normpath, below))
-    return [Run(path) for path in sorted(found)]
+    return sorted(found)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tf_hugebatch import command_line
-from tf_hugebatch.fields import FIELDS
+from tf_hugebatch import command_line, parsers
+from tf_hugebatch.fields import FIELDS, Field
 
 
 def parse(*words, dataset="mnist"):
@@ -200,3 +200,52 @@ def test_floor_0_imports_neither_tensorflow_nor_keras():
             "assert not heavy, heavy\n")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
+
+
+# Programs with flags of their own.
+
+OWN = (
+    Field("trials", "own", "sweep", "whole number", parsers.integer(low=1), 20, "how many"),
+    Field("quick", "own", "sweep", "true|false", parsers.boolean, False, "hurry"),
+)
+
+
+def parse_own(*words, dataset="mnist"):
+    return command_line.parse(words, program="sweep_main", description="Many runs.", dataset=dataset, own=OWN)
+
+
+def test_own_flags_stand_beside_those_of_a_run_and_are_taken_out_of_its_words(tmp_path):
+    (tmp_path / "a.flags").write_text("--batch_size=128\n--epochs=2\n")
+    command = parse_own("--trials=3", f"--flagfile={tmp_path}/a.flags", "--quick", "--batch_size", "512", "--dry_run")
+    assert command.problems == [] and command.own == {"trials": 3, "quick": True}
+    again = parse(*command.words)
+    assert again.problems == [] and again.settings == command.settings
+    assert (again.settings.batch_size, again.settings.epochs, again.settings.dry_run) == (512, 2, True)
+
+
+def test_own_flags_have_defaults_and_are_checked():
+    assert parse_own().own == {"trials": 20, "quick": False}
+    problems = parse_own("--trials=0", "--quick=perhaps", "--tirals=3", "--seed=-1").problems
+    assert len(problems) == 4 and any("--tirals=3" in problem and "trials" in problem for problem in problems)
+
+
+def test_own_flags_do_not_stand_in_flagfiles(tmp_path):
+    (tmp_path / "a.flags").write_text("--trials=3\n")
+    [problem] = parse_own(f"--flagfile={tmp_path}/a.flags").problems
+    assert "--trials=3" in problem and "a.flags" in problem
+
+
+def test_a_program_without_runs_takes_no_flags_of_one():
+    command = parse_own("--trials=3", "--batch_size=64", "--flagfile=x", dataset=None)
+    assert command.settings is None and command.own["trials"] == 3
+    assert len(command.problems) == 2 and all("sweep_main" in p or "--batch_size" in p for p in command.problems)
+
+
+def test_help_shows_own_flags_first(capsys):
+    with pytest.raises(SystemExit):
+        parse_own("--help")
+    text = capsys.readouterr().out
+    assert text.index("--trials=whole number") < text.index("--batch_size=") and "[20]" in text
+    with pytest.raises(SystemExit):
+        parse_own("--help", dataset=None)
+    assert "--batch_size" not in capsys.readouterr().out

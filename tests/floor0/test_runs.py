@@ -3,7 +3,7 @@
 import pytest
 
 from tf_hugebatch.records import RunFolder
-from tf_hugebatch.runs import load_runs
+from tf_hugebatch.runs import load_runs, load_sweeps
 from tf_hugebatch.settings import Settings
 
 
@@ -70,3 +70,31 @@ def test_what_is_missing_is_empty_not_zero(runs):
 def test_unreadable_status_is_empty(runs):
     (runs / "a" / "status.json").write_text('{"status"')
     assert load_runs(runs / "a")[0].status == {}
+
+
+# Sweeps.
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    for part, names in (("trials", ("0000", "0001")), ("final", ("seed1",))):
+        for name in names:
+            RunFolder(tmp_path / "adam" / part / name).create(Settings(dataset="mnist5k"))
+    (tmp_path / "adam" / "sweep.json").write_text('{"method": "random"}')
+    RunFolder(tmp_path / "final" / "alone").create(Settings(dataset="mnist5k"))
+    return tmp_path
+
+
+def test_a_sweep_knows_its_runs_and_they_know_it(sweep):
+    [found] = load_sweeps(sweep)
+    assert found.plan == {"method": "random"} and found.result == {}
+    assert names(found.trials, sweep) == ["adam/trials/0000", "adam/trials/0001"]
+    assert names(found.final, sweep) == ["adam/final/seed1"]
+    parts = {names([run], sweep)[0]: (run.part, run.sweep and run.sweep.plan["method"]) for run in load_runs(sweep)}
+    assert parts == {"adam/trials/0000": ("trials", "random"), "adam/trials/0001": ("trials", "random"),
+                     "adam/final/seed1": ("final", "random"), "final/alone": ("", None)}
+
+
+def test_a_named_folder_without_sweeps_is_an_error(sweep):
+    with pytest.raises(FileNotFoundError, match="sweep.json"):
+        load_sweeps(sweep / "final")
