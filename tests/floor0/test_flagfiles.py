@@ -11,7 +11,7 @@ from tf_hugebatch import command_line, published
 from tf_hugebatch.fields import FIELDS
 
 FLAGS = pathlib.Path(__file__).parents[2] / "flags"
-IMAGENET = published.BASELINES["imagenet2012"]
+IMAGENET, CIFAR = published.BASELINES["imagenet2012"], published.BASELINES["cifar10"]
 
 
 def settings_of(path, *words):
@@ -19,6 +19,17 @@ def settings_of(path, *words):
                                  dataset="imagenet2012")
     assert command.problems == []
     return command.settings
+
+
+@pytest.mark.parametrize("path", sorted(FLAGS.rglob("*.flags")), ids=lambda path: str(path.relative_to(FLAGS)))
+def test_every_flagfile_parses_and_says_what_it_is(path):
+    settings_of(path)
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    # A schedule may be explained between them.
+    said = [line.partition(":")[0] for line in header[1:]]
+    assert [name for name in said if name != "# schedule"] == ["# source", "# expected", "# cost", "# command"]
+    command = header[-1]
+    assert f"--flagfile=flags/{path.relative_to(FLAGS)}" in command or "not run by itself" in command
 
 
 MLPERF = {
@@ -63,22 +74,41 @@ def test_table_4_is_there_row_by_row():
         assert found.label_smoothing == published.TABLE_4_LABEL_SMOOTHING
 
 
-LADDER = {"b819200": published.LADDER_BATCH, "bfull": IMAGENET.full, "b262144": 262_144}
+LADDER = {"b819200": published.LADDER_BATCH, "bfull": IMAGENET.full, "b262144": 262_144,
+          "cifar10_25000": CIFAR.large[1], "cifar10_full": CIFAR.full}
 
 
 @pytest.mark.parametrize("stem", LADDER)
 def test_the_ladder_adds_one_thing_a_rung(stem):
     rungs = [settings_of(FLAGS / "ladder" / f"{stem}_rung{rung.rung}.flags") for rung in published.LADDER]
+    baseline = CIFAR if stem.startswith("cifar10") else IMAGENET
+    assert IMAGENET.epochs == published.LADDER_EPOCHS
     for found in rungs:
-        assert found.batch_size == LADDER[stem] and found.epochs == published.LADDER_EPOCHS
+        assert (found.dataset, found.batch_size, found.epochs) == (baseline.dataset, LADDER[stem], baseline.epochs)
         assert found.schedule == "cosine" and found.clip_global_norm and found.bn_span == published.BATCH_NORM_EXAMPLES
     if stem == "b819200":
         assert {found.total_updates for found in rungs} == {published.LADDER_UPDATES}
     assert [found.optimizer for found in rungs] == ["sgd"] * 4 + ["lars"]
     assert [bool(found.warmup_updates) for found in rungs] == [False, True, True, True, True]
     assert [bool(found.label_smoothing) for found in rungs] == [False, False, False, True, True]
-    assert rungs[0].peak_rate == rungs[1].peak_rate == pytest.approx(0.1 * LADDER[stem] / IMAGENET.batch)
+    assert rungs[0].peak_rate == rungs[1].peak_rate == pytest.approx(0.1 * LADDER[stem] / baseline.batch)
     assert rungs[2].peak_rate == rungs[3].peak_rate != rungs[1].peak_rate
+
+
+CIFAR_FLAGS = {"baseline": (CIFAR.batch, "sgd", "93.9%"), "large_25000": (CIFAR.large[1], "lars", "93.43%"),
+               "full": (CIFAR.full, "lars", "92.58%")}
+
+
+def test_cifar10_is_there_at_the_papers_three_batches():
+    assert {path.stem for path in (FLAGS / "cifar10").iterdir()} == set(CIFAR_FLAGS)
+    for name, (batch, optimizer, number) in CIFAR_FLAGS.items():
+        path = FLAGS / "cifar10" / f"{name}.flags"
+        found = settings_of(path)
+        assert (found.dataset, found.model, found.epochs) == ("cifar10", "resnet50_v1", CIFAR.epochs)
+        assert (found.batch_size, found.optimizer) == (batch, optimizer)
+        assert number in path.read_text()
+    best = next(result.top1 for result in published.RESULTS if (result.dataset, result.batch) == ("cifar10", CIFAR.full))
+    assert (CIFAR.top1, CIFAR.target, best) == (93.9, 93.43, 92.58)
 
 
 @pytest.mark.parametrize("path", sorted((FLAGS / "ladder").glob("*_rung*.flags")), ids=lambda path: path.stem)
