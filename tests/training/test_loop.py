@@ -9,13 +9,14 @@ import signal
 
 import numpy as np
 import pytest
+from reference.interruptions import after, terminate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tf_hugebatch as hb
 from tf_hugebatch.data.splits import Examples, Splits
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.runs import Run
-from tf_hugebatch.training.step import METRICS, Step
+from tf_hugebatch.training.step import METRICS
 
 UPDATES, BATCH, TRAIN = 6, 64, 4000
 EVERY_TWO_UPDATES = 2 * BATCH / TRAIN  # in epochs
@@ -87,24 +88,6 @@ def tensorboard_of(run_dir):
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def after(patch, update, act):
-    """Has `act` called when update number `update` is made; the run has to make its updates one a call."""
-    ordinary = Step.__call__
-
-    def call(step, iterator, updates):
-        assert updates == 1
-        [row] = metrics = ordinary(step, iterator, updates)
-        if row[METRICS.index("update")] == update:
-            act()
-        return metrics
-
-    patch.setattr(Step, "__call__", call)
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
