@@ -7,7 +7,8 @@ model or a data set is one file and one row here.
 Facts of a data set: classes, image_shape (unless its row takes image_size), models (those that fit, by name), baseline_batch
 and baseline_epochs (where learning rates are stated, and how long a run is), train_examples, test_examples, embedded (it
 brings its images along and reads no folder); and where they apply regimes (the data set whose regimes it takes, if not its
-own), look (what to call where loading reads much, see data.look), shards (its images come in shards that can be streamed), mlperf (MLPerf has a benchmark on it).
+own), look (what to call where loading reads much, see data.look), shards (its images come in shards that can be streamed),
+mlperf (MLPerf has a benchmark on it). Of a model: batch_norm (whether it has any), smallest_image (pixels each way).
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def _resnet(depth: int) -> Row:
 
 def _cifar_resnet(depth: int) -> Row:
     return Row(f"resnet{depth}", "tf_hugebatch.models.resnet:cifar_resnet", {"depth": depth}, tuple(_SMALL_RESNET),
-               _SMALL_RESNET, "He et al. 2015, arXiv 1512.03385, section 4.2", {"batch_norm": True})
+               _SMALL_RESNET, "He et al. 2015, arXiv 1512.03385, section 4.2", {"batch_norm": True, "smallest_image": 4})
 
 
 MODELS = _table(
@@ -213,7 +214,7 @@ MODELS = _table(
         {"batch_norm": True}),
     *map(_cifar_resnet, (20, 32, 44, 56)),
     Row("resnet9", "tf_hugebatch.models.resnet:resnet9", {}, tuple(_SMALL_RESNET), _SMALL_RESNET,
-        "D. Page, How to train your ResNet, 2018; at a quarter of the width", {"batch_norm": True}),
+        "D. Page, How to train your ResNet, 2018; at a quarter of the width", {"batch_norm": True, "smallest_image": 8}),
 )
 
 _MNIST = published.BASELINES["mnist"]
@@ -245,11 +246,15 @@ DATASETS = _table(
                "baseline_batch": _CIFAR.batch, "baseline_epochs": _CIFAR.epochs,
                "train_examples": _CIFAR.train_examples, "test_examples": _CIFAR.test_examples, "embedded": False}),
     Row("imagenet2012", "tf_hugebatch.data.imagenet:load", flags=tuple(_IMAGENET_SETTINGS),
-        settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="Russakovsky et al. 2015, arXiv 1409.0575",
+        settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"},
+        source="Russakovsky et al. 2015, arXiv 1409.0575",
         facts=_IMAGENET_FACTS),
     Row("synthetic", "tf_hugebatch.data.synthetic:load", flags=tuple(_IMAGENET_SETTINGS),
-        settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"}, source="ours: made images, as many as ImageNet has",
-        facts={**_IMAGENET_FACTS, "embedded": True, "shards": False, "look": None, "regimes": "imagenet2012"}),
+        settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"},
+        source="ours: made images, as many as ImageNet has",
+        # The small ones besides: they show in a minute what an update of a million images takes.
+        facts={**_IMAGENET_FACTS, "models": (*_IMAGENET_FACTS["models"], "resnet20", "resnet9"), "embedded": True,
+               "shards": False, "look": None, "regimes": "imagenet2012"}),
 )
 
 # ---------------------------------------------------------------------------------------------------- look-up

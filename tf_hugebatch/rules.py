@@ -105,8 +105,8 @@ def data(merged: Merged) -> Iterator[Found]:
     smallest = registry.MODELS[values["model"]].facts.get("smallest_image", 0)
     if values["image_size"] is not None and values["image_size"] < smallest:
         yield "image_size", ("dataset", "model"), (
-            f"--image_size={values['image_size']}: {values['model']} halves its images five times and takes "
-            f"{smallest} pixels or more; give at least {smallest}")
+            f"--image_size={values['image_size']}: {values['model']} halves its images until nothing would be left; give "
+            f"at least {smallest}")
     if values["model"] not in row.facts["models"]:
         yield "model", ("dataset",), (
             f"--model={values['model']}: it does not fit {row.name}; choose one of "

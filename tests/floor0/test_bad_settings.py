@@ -87,6 +87,7 @@ def problems(**given):
     ({"model": "resnet50"}, ["--model=resnet50", "does not fit mnist"]),
     ({"dataset": "synthetic", "model": "lenet"}, ["--model=lenet", "does not fit synthetic", "resnet50"]),
     ({"dataset": "synthetic", "image_size": 31}, ["--image_size=31", "resnet50", "at least 32"]),
+    ({"dataset": "synthetic", "model": "resnet9", "image_size": 7}, ["--image_size=7", "resnet9", "at least 8"]),
     ({"dataset": "synthetic", "dataset_size": "10"}, ["--dataset_size=10", "such as 240,60"]),
     ({"dataset": "synthetic", "dataset_size": "0,5"}, ["--dataset_size=0,5", "at least 1"]),
     ({"dataset": "synthetic", "dataset_size": "200,5"}, ["--batch_size=256", "200", "full"]),

@@ -66,7 +66,8 @@ def test_a_rate_of_the_users_displaces_the_regimes_peak():
 
 
 @pytest.mark.parametrize("regime, batch, optimizer, updates", [
-    ("baseline", 128, "sgd", 78_125), ("large", 25_000, "lars", 400), ("huge", 32_768, "lars", 306), ("full", 50_000, "lars", 200),
+    ("baseline", 128, "sgd", 78_125), ("large", 25_000, "lars", 400), ("huge", 32_768, "lars", 306),
+    ("full", 50_000, "lars", 200),
 ])
 def test_a_regime_of_cifar10_alone_is_a_run(regime, batch, optimizer, updates):
     found = Settings(dataset="cifar10", regime=regime)

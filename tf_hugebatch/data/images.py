@@ -125,7 +125,10 @@ class Undecodable:
         return len(self._numbers)
 
     def add(self, numbers):
-        """Names those of `numbers` (int64 [k], as the source's `describe` takes them) that are new; called from the input pipeline.
+        """Names those of `numbers` that are new; called from the input pipeline.
+
+        Args:
+            numbers: int64 [k], as the source's `describe` takes them.
 
         Raises:
             ValueError: there are too many of them.

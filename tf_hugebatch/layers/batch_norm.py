@@ -20,7 +20,8 @@ class GhostBatchNormalization(keras.layers.Layer):
     most 1. Inside a training step a group may lie inside one replica's micro-batch or, when it is larger, span the
     replicas of a round (Ying et al. 2018, section 3.3; section 4.1 of the paper): one sum over the replicas of a
     [groups, 2 x channels + 1] tensor, so the update is the same. Padding has weight 0 in every sum (an example that
-    could not be read has not: it is a grey image of its group). Under plain `fit` the groups are laid over each replica's own batch. At inference the moving statistics are used.
+    could not be read has not: it is a grey image of its group). Under plain `fit` the groups are laid over each replica's
+    own batch. At inference the moving statistics are used.
 
     Statistics are float32 sums and counts whatever the compute type.
 
