@@ -18,7 +18,7 @@ def read_object(path: str | os.PathLike) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # brackets nested by the thousand
         return None
     return value if isinstance(value, dict) else None
 
@@ -27,7 +27,7 @@ def read_row(line: str) -> dict | None:
     """A line of metrics.jsonl; None for one that is torn (no end of line) or no row (no step)."""
     try:
         row = json.loads(line) if line.endswith("\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
@@ -49,7 +49,7 @@ class Run:
         try:
             with open(os.path.join(self.path, "metrics.jsonl"), encoding="utf-8", errors="replace") as file:
                 return [read_row(line) for line in file]
-        except FileNotFoundError:
+        except OSError:
             return []
 
     @property
@@ -71,7 +71,6 @@ class Run:
         """Rows of evaluations, of one split ('train', 'validation', 'test') or of all."""
         return [row for row in self.metrics
                 if row.get("kind") == "eval" and (split is None or row.get("split") == split)]
-
 
     @functools.cached_property
     def sweep(self) -> Sweep | None:

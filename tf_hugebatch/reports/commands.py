@@ -1,0 +1,84 @@
+"""The exact commands that fill what a report leaves blank, written so that a shell takes them as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from tf_hugebatch import registry
+from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.parsers import exclusions
+from tf_hugebatch.reports.blanks import cost_in_words
+from tf_hugebatch.settings import resolve
+
+#: Seeds of a setting that a number is made of.
+SEEDS = 5
+#: Trials of a search, and the examples that it chooses on.
+TRIALS, HELD_OUT = 20, 5_000
+#: Where the commands put their runs.
+FOLDER = "runs"
+
+_PROGRAMS = {"mnist": "mnist_main", "mnist5k": "mnist_main", "cifar10": "cifar10_main"}
+_NAMES_FIRST = ("dataset", "model", "batch_size", "optimizer", "schedule")
+_DISPLACED = ("bn_span",)  # by norm=local, which takes its place
+
+
+def program_of(dataset: str) -> str:
+    """The program that trains on a data set."""
+    return _PROGRAMS.get(dataset, "imagenet_main")
+
+
+def words_of(values: Mapping) -> list[str]:
+    """Flags that resolve to the experiment of `values` (the seed apart): names first, then what differs from their rows."""
+    names = {name: values[name] for name in _NAMES_FIRST if values.get(name) is not None}
+    rows, _ = resolve([("names", names)])
+    words = dict(names)
+    for name in FIELDS:
+        value = values.get(name)
+        if name in (*names, "seed") or kind_of(name, values) != "experiment" or value == getattr(rows, name):
+            continue
+        if value is None and (name in _DISPLACED or not FIELDS[name].optional):
+            continue  # displaced by a partner, which is stated
+        if name == "dataset_size" and not registry.DATASETS[values["dataset"]].facts["embedded"]:
+            continue  # counted in data_dir
+        words[name] = value
+    return [f"--{name}={_text(name, value)}" for name, value in words.items()]
+
+
+def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int]) -> str:
+    """One run a seed, in `folder`/seed<seed>."""
+    seeds = list(seeds)
+    one = " ".join([f"python -m tf_hugebatch.{program_of(dataset)}", *map(shlex.quote, words), *_data(dataset)])
+    if len(seeds) == 1:
+        return f"{one} --seed={seeds[0]} --run_dir={shlex.quote(f'{folder}/seed{seeds[0]}')}"
+    return (f"for seed in {' '.join(map(str, seeds))}; do {one} --seed=$seed "
+            f"--run_dir={shlex.quote(folder)}/seed$seed; done")
+
+
+def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
+    """A search of `space`, and the chosen setting with fresh seeds, in `folder`."""
+    return " ".join(["python -m tf_hugebatch.sweep_main", *map(shlex.quote, words), *_data(dataset), f"--space={space}",
+                     f"--method=random --trials={TRIALS} --final_seeds={SEEDS} --sweep_dir={shlex.quote(folder)}"])
+
+
+def train_cost(dataset: str, model: str, epochs: float, seeds: int) -> str:
+    """What `seeds` runs on all training images cost."""
+    return cost_in_words(model, seeds * epochs * registry.DATASETS[dataset].facts["train_examples"])
+
+
+def sweep_cost(dataset: str, model: str, epochs: float) -> str:
+    """What a search and its final runs cost."""
+    examples = registry.DATASETS[dataset].facts["train_examples"]
+    return cost_in_words(model, epochs * (TRIALS * (examples - HELD_OUT) + SEEDS * examples))
+
+
+def _data(dataset: str) -> list[str]:
+    return [] if registry.DATASETS[dataset].facts["embedded"] else ["--data_dir=DIR"]
+
+
+def _text(name: str, value) -> str:
+    if value is None:
+        return "default" if FIELDS[name].parse is exclusions else "none"
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
