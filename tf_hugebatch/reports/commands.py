@@ -45,14 +45,21 @@ def words_of(values: Mapping) -> list[str]:
     return [f"--{name}={_text(name, value)}" for name, value in words.items()]
 
 
-def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int]) -> str:
-    """One run a seed, in `folder`/seed<seed>."""
+def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int], variable: str = "") -> str:
+    """One run a seed, in `folder`/seed<seed>. variable: a flag that the shell is to fill in."""
     seeds = list(seeds)
-    one = " ".join([f"python -m tf_hugebatch.{program_of(dataset)}", *map(shlex.quote, words), *_data(dataset)])
+    words = [*map(shlex.quote, words), *([variable] if variable else []), *_data(dataset)]
+    one = " ".join([f"python -m tf_hugebatch.{program_of(dataset)}", *words])
     if len(seeds) == 1:
         return f"{one} --seed={seeds[0]} --run_dir={shlex.quote(f'{folder}/seed{seeds[0]}')}"
     return (f"for seed in {' '.join(map(str, seeds))}; do {one} --seed=$seed "
             f"--run_dir={shlex.quote(folder)}/seed$seed; done")
+
+
+def chosen_value(sweep_dir: str, name: str) -> str:
+    """A shell word: the value of `name` that a sweep chose."""
+    code = f"import json; print(json.load(open(\"{sweep_dir}/result.json\"))[\"chosen\"][\"values\"][\"{name}\"])"
+    return f"$(python -c '{code}')"
 
 
 def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:

@@ -150,6 +150,8 @@ def _sizes(values):
 
 def _outcome(run: Run) -> Outcome:
     values = checked_settings(run)
+    if run.part == "final" and not run.sweep.plan:
+        raise ValueError("its sweep's sweep.json can't be read: how its setting was chosen is unknown")
     status = run.status.get("status")
     if status not in ("done", "diverged"):
         raise ValueError(_not_ended(run, values, status))

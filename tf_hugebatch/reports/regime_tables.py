@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from tf_hugebatch import regimes as recipes
 from tf_hugebatch.reports import commands
 from tf_hugebatch.reports.blanks import Blank
 from tf_hugebatch.reports.regimes import Boundary, Regimes, Verdict
-from tf_hugebatch.reports.sheets import (CELLS, NUMBERS, Table, cells_of, interval, markdown_table, notes_of, numbers_of,
+from tf_hugebatch.reports.sheets import (CELLS, NUMBER_COLUMNS, Table, cells_of, interval, markdown_table, notes_of, numbers_of,
                                          percent, plain)
 from tf_hugebatch.reports.stats import Group, selected_on, trials_done
 from tf_hugebatch.runs import Sweep
@@ -17,7 +17,7 @@ from tf_hugebatch.runs import Sweep
 _COLUMNS = ("dataset", "network", "validation_examples", "boundary", "value", "holds_at", "fails_at", "decided", "paper",
             "paper_accuracy_percent", "baseline_accuracy_percent", "baseline_loss", "baseline_seeds", "epochs", "target_percent",
             "loss_limit", "trials", "words")
-_BATCH_COLUMNS = ("dataset", "network", "boundary", "batch", "verdict", "reason", "optimizer", *NUMBERS, "mean_loss",
+_BATCH_COLUMNS = ("dataset", "network", "boundary", "batch", "verdict", "reason", "optimizer", *NUMBER_COLUMNS, "mean_loss",
                   "target_percent", "loss_limit")
 _CRITERIA = {"B_L": "linear scaling alone", "B_H": "the best of everything tried"}
 
@@ -143,7 +143,9 @@ def _loss_words(verdict: Verdict) -> str:
 
 def _search_words(one: Regimes) -> list[str]:
     if not one.searches:
-        return ["B_H's search: none, 0 trials."]
+        split = "; a sweep's final runs hold nothing out, so they count beside such a baseline" if one.family.validation_examples \
+            else ""
+        return [f"B_H's search: none, 0 trials{split}."]
     return ["B_H's search:", "", *(f"* batch {batch:,}: {plain(_search(sweep))}" for batch, sweep in one.searches)]
 
 
@@ -195,8 +197,9 @@ def blanks_of(one: Regimes) -> list[Blank]:
         else:
             words = commands.words_of({**one.baseline.values, "batch_size": batch, **_linear_rate(one.baseline)})
             blanks.append(_seeds(one, what, words, f"{_folder(one)}/linear_{batch}", range(1, commands.SEEDS + 1), one.epochs))
-    for batch in _missing(one, one.huge):
-        blanks += _searches_missing(one, batch, held_out)
+    if not family.validation_examples:  # a sweep's final runs train on all images, so they are of the other family
+        for batch in _missing(one, one.huge):
+            blanks += _searches_missing(one, batch)
     return blanks
 
 
@@ -214,7 +217,7 @@ def _linear_rate(baseline: Group) -> dict:
     return {"learning_rate": rate, "lr_scaling": "linear", "peak_learning_rate": None}
 
 
-def _searches_missing(one: Regimes, batch: int, held_out: Sequence[str]) -> list[Blank]:
+def _searches_missing(one: Regimes, batch: int) -> list[Blank]:
     family, what = one.family, f"B_H of {one.family}: the best setting at {batch:,}"
     verdict = next((verdict for verdict in one.huge.verdicts if verdict.batch == batch), None)
     if verdict and any(at == batch for at, _ in one.searches):
@@ -225,8 +228,8 @@ def _searches_missing(one: Regimes, batch: int, held_out: Sequence[str]) -> list
         if optimizer in seen:
             continue
         seen.add(optimizer)
-        words = [f"--dataset={family.dataset}", f"--model={family.model}", f"--regime={regime}", f"--batch_size={batch}",
-                 f"--epochs={one.epochs:g}", *held_out]
+        words = [f"--dataset={family.dataset}", f"--model={family.model}", f"--regime={regime}",
+                 f"--batch_size={'full' if batch == one.full else batch}", f"--epochs={one.epochs:g}"]
         command = commands.sweep(words, family.dataset, f"{_folder(one)}/{optimizer}_{batch}",
                                  f"flags/sweeps/regimes_{optimizer}.json")
         blanks.append(Blank(f"{what}, {optimizer}", command, commands.sweep_cost(family.dataset, family.model, one.epochs)))

@@ -78,13 +78,13 @@ def code(command: str) -> str:
 
 # --------------------------------------------------------------------------------------------- numbers over seeds
 
-NUMBERS = ("n", "diverged", "mean_percent", "deviation_points", "lowest_percent", "highest_percent", "interval_low_percent",
+NUMBER_COLUMNS = ("n", "diverged", "mean_percent", "deviation_points", "lowest_percent", "highest_percent", "interval_low_percent",
            "interval_high_percent", "words", "trials", "selected_on", "data_note")
 CELLS = ("mean", "95% interval", "spread", "seeds", "runs searched", "chosen on")
 
 
 def numbers_of(group: Group | None) -> dict:
-    """NUMBERS of a group for CSV; empty for none."""
+    """NUMBER_COLUMNS of a group for CSV; empty for none."""
     if group is None:
         return {}
     found = {"n": group.n, "diverged": group.diverged, "words": group.words or None, "trials": group.trials,
