@@ -45,6 +45,8 @@ def made_sweep(folder, accuracies=(), losses=0.03, *, chosen, space=None, trials
     plan = {"schema_version": 1, "program": "mnist_main", "method": "random", "trials": trials, "final_seeds": len(accuracies),
             "select_on": select_on, "space": space or {name: {"low": 0.01, "high": 10.0, "log": True} for name in chosen or {}},
             "settings": base.as_dict(), "command_line": []}
+    if "peak_learning_rate" in (chosen or {}):
+        settings = {name: value for name, value in settings.items() if name not in ("learning_rate", "lr_scaling")}
     result = {"status": status, "trials": {"done": trials - diverged, "diverged": diverged, "failed": 0}, "failed": [],
               "chosen": chosen and {"trial": 0, "values": chosen, "accuracy": 0.99, "split": select_on}, "edges": []}
     (folder / "sweep.json").write_text(json.dumps(plan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 
-from tf_hugebatch import registry
+from tf_hugebatch import published, registry
 from tf_hugebatch.fields import FIELDS, kind_of
 from tf_hugebatch.parsers import exclusions
 from tf_hugebatch.reports.blanks import cost_in_words
@@ -13,8 +13,8 @@ from tf_hugebatch.settings import resolve
 
 #: Seeds of a setting that a number is made of.
 SEEDS = 5
-#: Trials of a search, and the examples that it chooses on.
-TRIALS, HELD_OUT = 20, 5_000
+#: Trials of a search, and the most examples that it holds out to choose on.
+TRIALS, HELD_OUT = 20, published.MNIST_VALIDATION_EXAMPLES
 #: Where the commands put their runs.
 FOLDER = "runs"
 
@@ -76,7 +76,8 @@ def train_cost(dataset: str, model: str, epochs: float, seeds: int) -> str:
 def sweep_cost(dataset: str, model: str, epochs: float) -> str:
     """What a search and its final runs cost."""
     examples = registry.DATASETS[dataset].facts["train_examples"]
-    return cost_in_words(model, epochs * (TRIALS * (examples - HELD_OUT) + SEEDS * examples))
+    held_out = min(HELD_OUT, examples // 10)  # as sweep_main does
+    return cost_in_words(model, epochs * (TRIALS * (examples - held_out) + SEEDS * examples))
 
 
 def _data(dataset: str) -> list[str]:

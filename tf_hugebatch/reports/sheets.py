@@ -9,11 +9,14 @@ import csv
 import dataclasses
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from tf_hugebatch.reports.blanks import Blank
 from tf_hugebatch.reports.stats import Group, Mean
 
+# What ends a cell or starts HTML, a picture or a link; a < before a blank is a comparison.
+_MARKUP = re.compile(r"&(?=[#\w])|<(?=[\w/!?])|[|\[\]\\]")
 ON_TEST = "†"
 ON_TEST_NOTE = f"{ON_TEST} The setting was chosen on the test split, so the number is too good by an unknown amount."
 
@@ -50,9 +53,9 @@ def _csv_cell(value):
         return ""
     if isinstance(value, (bool, int, float)):
         return repr(value)
-    text = str(value)
-    # A spreadsheet runs a cell that begins like a formula, also behind blanks; an apostrophe makes it text.
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r") else text
+    text = " ".join(str(value).replace("\0", "").split())
+    # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
@@ -65,7 +68,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
 def plain(value: object) -> str:
     """One line of text that Markdown shows as it is."""
     text = "" if value is None else " ".join(str(value).split())
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return _MARKUP.sub(lambda found: {"&": "&amp;", "<": "&lt;"}.get(found[0], f"\\{found[0]}"), text)
 
 
 def code(command: str) -> str:
