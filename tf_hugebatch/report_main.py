@@ -123,9 +123,11 @@ def _table(items):
 
 
 def _left_aside(evidence, summary):
+    from tf_hugebatch.reports.outcomes import one_line
+
     if evidence.aside:
         yield f"\nleft aside: {len(evidence.aside)}"
-    yield from _first((f"  {one.path}: {one.reason}" for one in evidence.aside), len(evidence.aside), summary)
+    yield from _first((f"  {one_line(one.path)}: {one.reason}" for one in evidence.aside), len(evidence.aside), summary)
 
 
 def _blanks(items, summary):

@@ -164,7 +164,7 @@ def _outcome(run: Run) -> Outcome:
             raise ValueError("done, but status.json has no test_accuracy")
     note = run.status.get("data_note") or ""
     return Outcome(run, values, status == "diverged", found["test_accuracy"], found["test_loss"],
-                   found["validation_accuracy"], found["validation_loss"], note if isinstance(note, str) else _short(note))
+                   found["validation_accuracy"], found["validation_loss"], one_line(note))
 
 
 def _not_ended(run, values, status):
@@ -192,6 +192,11 @@ def _number(final, name, most, strict):
     return float(value)
 
 
+def one_line(value: object) -> str:
+    """Text on one line, whatever stands in a folder: what can't be printed (escape codes too) is a blank."""
+    return " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
+
+
 def _short(value) -> str:
-    text = " ".join(str(value).split()) or "nothing"
+    text = one_line(value) or "nothing"
     return text if len(text) <= 120 else text[:117] + "..."

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from tf_hugebatch.reports.blanks import Blank
+from tf_hugebatch.reports.outcomes import one_line
 from tf_hugebatch.reports.stats import Group, Mean
 
 # What ends a cell or starts HTML, a picture or a link; a < before a blank is a comparison.
@@ -53,7 +54,7 @@ def _csv_cell(value):
         return ""
     if isinstance(value, (bool, int, float)):
         return repr(value)
-    text = " ".join(str(value).replace("\0", "").split())
+    text = one_line(value)
     # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
@@ -67,7 +68,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
 
 def plain(value: object) -> str:
     """One line of text that Markdown shows as it is."""
-    text = "" if value is None else " ".join(str(value).split())
+    text = "" if value is None else one_line(value)
     return _MARKUP.sub(lambda found: {"&": "&amp;", "<": "&lt;"}.get(found[0], f"\\{found[0]}"), text)
 
 
