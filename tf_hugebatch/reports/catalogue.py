@@ -92,7 +92,8 @@ def _longer(number, row, flagfile, *, more=(), other=(), note=""):
                 f"--flagfile={dict(other).get(batch, flagfile)} --batch_size={batch} --epochs={epochs} "
                 f"--run_dir=runs/figures/fig{number:02}/b{batch}_e{epochs}")
         for batch, of_batch in durations.items() for epochs in of_batch)
-    shows = f"training longer, {row.dataset}, batch {' and '.join(_size(row, batch) for batch in durations)}"
+    batches = f", batch {' and '.join(_size(row, batch) for batch in durations)}" if len(durations) <= 2 else ""
+    shows = f"training longer, {row.dataset}{batches}"
     epochs = tuple(sorted({source.wanted["epochs"] for source in sources}))
     return Figure(number, shows, "longer", row.dataset, tuple(durations), epochs, sources, _stated(number), note)
 
@@ -201,8 +202,9 @@ _ROWS = (
             note=_AS.format(3)),
     _curves(31, "LARS at 32K, warm-up and polynomial decay, MNIST", _HUGE["mnist"], paper=_stated(4), flagfile=4, **_WARM,
             note=_AS.format(4)),
-    _curves(32, "LARS at 32K, cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(32), **_CYCLICAL, cycles=tuple(range(2, 100)),
-            note="The paper gives no length of cycle: here it is the shorter. In the paper the loss peaks mid-run and stays high."),
+    _curves(32, "LARS at 32K, cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(32), **_CYCLICAL,
+            cycles=tuple(range(2, 100)),
+            note="The paper gives no length of cycle: here it is the shorter. Its loss peaks mid-run and stays high."),
     _curves(33, "LARS at 32K, longer cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(33), **_CYCLICAL, cycles=1,
             note="The paper says only that the cycle is longer than figure 32's: here the run is one cycle."),
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),

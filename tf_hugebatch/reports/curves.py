@@ -5,7 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
-from .sources import fitting, in_words, one_network, settings_of
+from .sources import final_percent, fitting, in_words, one_network, settings_of
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
 
@@ -85,6 +85,12 @@ def _draw_errors(panel, run):
         marker = line["marker"] if len(error) <= 45 and split != "train" else None
         panel.plot(epochs, error, label=f"{split}, last {last:.2f}%", **{**line, "marker": marker})
         rows += [{"curve": f"{split} error (%)", "epoch": epoch, "value": value} for epoch, value in _finite(epochs, error)]
+    at_end = final_percent(run)
+    if at_end is not None and not run.eval_rows("test"):  # with a validation split the test split is read once
+        epoch = run.train_rows[-1].get("epoch")
+        panel.plot(epoch, 100 - at_end, label=f"test, read once: {100 - at_end:.2f}%",
+                   **{**_SPLITS["test"], "linestyle": "none"})
+        rows.append({"curve": "test error (%)", "epoch": epoch, "value": 100 - at_end})
     panel.set_ylabel("error rate (%)")
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter("{x:g}")

@@ -56,6 +56,15 @@ def headline(figure, text):
     figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color="#111111")
 
 
+def apart(values):
+    """Of ticks on a logarithmic axis those whose labels don't touch."""
+    kept = []
+    for value in (values := sorted(set(values))):
+        if not kept or value > kept[-1] * max(1.2, (values[-1] / values[0]) ** 0.09):
+            kept.append(value)
+    return kept
+
+
 def save(drawing, stem):
     """Writes stem.png, stem.svg (where there is a figure) and stem.csv; the same drawing gives the same bytes.
 

@@ -148,8 +148,9 @@ def _draw_grid(matplotlib, panel, found, colours, scale):
             panel.text(column, row, found.state[place], ha="center", va="center", fontsize=6, color=GREY)
     if found.best is not None:
         row, column = found.best
-        panel.add_patch(matplotlib.patches.Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False,
-                                                     edgecolor=MIDDLE, linewidth=2.2))
+        for edge, width in (("white", 4.5), (MIDDLE, 2.2)):  # the white rim keeps it in sight on a dark cell, in grey too
+            panel.add_patch(matplotlib.patches.Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, fill=False, edgecolor=edge,
+                                                         linewidth=width))
     return mesh
 
 

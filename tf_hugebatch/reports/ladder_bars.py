@@ -1,12 +1,13 @@
 """The recipe ladder as bars (figures 1, 6, 13, 14): each rung's accuracy, the paper's beside it where it states one."""
 
 import os
+import textwrap
 
 from .. import published
 from ..runs import Sweep, read_object
 from .drawing import GREY, headline, panels, style
 from .figures import DARK, LIGHT, MIDDLE
-from .sources import Setting, fits
+from .sources import Setting, fits, in_words
 
 _WIDTH = 0.38
 
@@ -39,15 +40,16 @@ def draw(figure, runs, sweeps):
     if not any(row["n"] or row["diverged"] for row in rows):
         return None, rows, remarks, missing
     with style() as matplotlib:
-        widths = [max(len(found), len(published.LADDER)) for found in panels_of.values()]
-        picture, axes = panels(matplotlib, 1, len(panels_of), (max(5.2, 0.8 * sum(widths) + 1.4), 4.2), width_ratios=widths)
-        for panel, (source, found) in zip(axes[0], panels_of.items()):
-            paper = _paper_of(figure, source)
-            _draw_panel(panel, source, found, paper)
-        axes[0][0].legend(loc="upper left")
+        widest = max(len(published.LADDER), *map(len, panels_of.values()))
+        picture, axes = panels(matplotlib, len(panels_of), 1, (max(6.0, 0.85 * widest + 1.2), 0.6 + 3.3 * len(panels_of)))
+        for panel, (source, found) in zip(axes[:, 0], panels_of.items()):
+            _draw_panel(panel, source, found, _paper_of(figure, source))
+        axes[0, 0].legend(loc="upper left")
         headline(picture, f"{figure.name}: {figure.shows}")
-    remarks += [f"{row['panel']}, rung {row['rung']} ({row['adds']}): {row['mean']:.2f}%, n = {row['n']}"
-                + (f", {row['trials']} trials." if row["trials"] else ".") for row in rows if row["n"]]
+    for source, found in panels_of.items():
+        words = [f"{row['rung']} {in_words(row)}" + (f" after {row['trials']} trials" if row["trials"] else "")
+                 for row in found if row["n"] or row["diverged"]]
+        remarks += [f"{source.label}, rungs: {'; '.join(words)}."] if words else []
     return picture, rows, remarks, missing
 
 
@@ -101,9 +103,10 @@ def _draw_panel(panel, source, rows, paper):
                            fontsize=7.5, color=GREY)
     panel.set_ylim(0, 1.18 * highest)
     panel.set_xlim(-0.6, len(rows) - 0.4)
-    panel.set_xticks(range(len(rows)), [_tick(row) for row in rows], fontsize=7, rotation=35, ha="right")
+    panel.set_xticks(range(len(rows)), [_tick(row) for row in rows], fontsize=6.5)
+    panel.tick_params(axis="x", length=0)
 
 
 def _tick(row):
-    words = row["adds"] if len(row["adds"]) <= 24 else row["adds"][:22].rsplit(" ", 1)[0] + " …"
-    return f"{row['rung']}  {words}" if row["rung"].isdigit() else row["rung"].replace("_", " ")
+    name = f"{row['rung']}\n" if row["rung"].isdigit() else ""
+    return name + textwrap.fill(textwrap.shorten(row["adds"] or row["rung"].replace("_", " "), 44, placeholder=" …"), 14)

@@ -1,9 +1,11 @@
 """Training longer: accuracy against epochs with the target line (8, 9, 18-22); loss and accuracy at equal updates (10)."""
 
+import itertools
+
 import numpy as np
 
 from .. import published
-from .drawing import GREY, LINES, PAPER, SELECTED_ON_TEST, headline, panels, style
+from .drawing import GREY, LINES, PAPER, SELECTED_ON_TEST, apart, headline, panels, style
 from .figures import column, thinned
 from .sources import FULL, fitting, in_words, one_network, settings_of
 
@@ -32,8 +34,8 @@ def draw(figure, runs, sweeps):
             _draw_batch(panel, _name(figure, batch), [row for row in found if row["n"]], line)
         _draw_paper(panel, figure)
         panel.set_xscale("log")
-        ticks = sorted({row["epochs"] for row in rows} | {result.epochs for result in figure.paper if result.epochs})
-        panel.set_xticks(_apart(ticks), minor=False)
+        ticks = [row["epochs"] for row in rows] + [result.epochs for result in figure.paper if result.epochs]
+        panel.set_xticks(apart(ticks), minor=False)
         panel.set_xticks([], minor=True)
         panel.xaxis.set_major_formatter("{x:,g}")
         panel.set(xlabel="epochs of training (a run each)", ylabel="test accuracy at the end (%)")
@@ -105,9 +107,8 @@ def _draw_target(panel, figure):
 def _draw_paper(panel, figure):
     for number, result in enumerate(result for result in figure.paper if result.epochs):
         panel.plot(result.epochs, result.top1, label="the paper" if number == 0 else None, **PAPER, zorder=5)
-        panel.annotate(f"{'about ' if result.approximate else ''}{result.top1:g}% ({result.batch:,})",
-                       (result.epochs, result.top1), xytext=(0, -13), textcoords="offset points", ha="center", fontsize=7,
-                       color=GREY)
+        panel.annotate(f"{result.top1:g}%", (result.epochs, result.top1), xytext=(0, -14), textcoords="offset points",
+                       ha="center", fontsize=7, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
 
 
 def _scale(panel, rows, figure, best):
@@ -125,15 +126,6 @@ def _scale(panel, rows, figure, best):
     panel.yaxis.set_major_formatter("{x:g}")
 
 
-def _apart(values):
-    """Those that stand at least a sixth of a decade apart, so that their labels don't touch."""
-    kept = []
-    for value in values:
-        if not kept or value > 1.45 * kept[-1]:
-            kept.append(value)
-    return kept
-
-
 def _best(rows):
     row = max((row for row in rows if row["n"]), key=lambda row: row["mean"])
     return f"at best {in_words(row)} in {row['epochs']:,g} epochs, {row['model']}"
@@ -144,11 +136,17 @@ def _diverged(rows):
     return [f"Diverged: {', '.join(lost)}."] if lost else []
 
 
+def _unequal(runs):
+    """Sorts choices of a run a batch: lengths alike first, since a schedule ends with its run; then the longest."""
+    lengths = [run.train_rows[-1]["step"] for run in runs]
+    return max(lengths) / max(1, min(lengths)), -min(lengths)
+
+
 def draw_equal_updates(figure, runs, sweeps):
     """Training loss and test accuracy against updates, a line a batch, as far as the shortest of them goes."""
     found = {source: [run for run in fitting(runs, source.wanted) if run.train_rows] for source in figure.sources}
-    # The longest run of a batch has most to show.
-    drawn = {source: max(fit, key=lambda run: run.train_rows[-1]["step"]) for source, fit in found.items() if fit}
+    found = {source: fit for source, fit in found.items() if fit}
+    drawn = dict(zip(found, min(itertools.product(*found.values()), key=_unequal, default=()))) if found else {}
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing

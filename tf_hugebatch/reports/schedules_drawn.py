@@ -39,7 +39,7 @@ def draw(figure, runs, sweeps):
         picture, axes = panels(matplotlib, 1, 1, (7.0, 3.0))
         panel = axes[0, 0]
         panel.plot([row["epoch"] for row in rows], [row["learning_rate"] for row in rows], color=LINES[0]["color"],
-                   marker="o" if len(rows) <= 60 else None, drawstyle="steps-post" if len(rows) <= 60 else "default")
+                   drawstyle="steps-post" if len(rows) <= 60 else "default")
         panel.set(xlabel="epochs", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
         panel.set_title(_details(run, rows), loc="left", color="#555555")
         headline(picture, f"{figure.name}: {figure.shows}")

@@ -8,7 +8,7 @@ else test.
 import dataclasses
 
 from .. import published
-from .drawing import GREY, LINES, SELECTED_ON_TEST, headline, panels, style
+from .drawing import GREY, LINES, SELECTED_ON_TEST, apart, headline, panels, style
 from .sources import FULL, fits, one_network
 
 
@@ -107,7 +107,7 @@ def _draw_panel(panel, dataset, points):
     panel.set_yscale("log")
     panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.yaxis.set_major_formatter("{x:,.0f}")
-    panel.set_xticks([point.batch for point in points], minor=False)
+    panel.set_xticks(apart([point.batch for point in points]), minor=False)
     panel.tick_params(axis="x", rotation=45)
     panel.set(xlabel="batch size", title="")
     panel.set_title(f"{dataset}, {points[0].run.settings.get('model')}: {published.BASELINES[dataset].target}%", loc="left")
