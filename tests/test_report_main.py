@@ -245,3 +245,63 @@ def test_a_run_that_is_gone_while_the_report_is_made(runs, output, monkeypatch):
     load = reports.load
     monkeypatch.setattr(reports, "load", lambda patterns: (load(patterns), shutil.rmtree(runs / "linear_256"))[0])
     assert report(f"runs={runs}", "table=1..4", "regimes", f"output={output}") == 0
+
+
+# Figures and page.
+
+
+def test_everything(runs, output, capsys):
+    made_seeds(runs / "lars_8192", [0.98, 0.985], dataset="mnist", batch_size=8192, optimizer="lars", schedule="polynomial",
+               warmup_epochs=5)
+    assert report(f"runs={runs}", "all", f"output={output}") == 0
+    said = capsys.readouterr().out
+    names = [*TABLES, "regimes", *(f"figure{number}" for number in range(1, 34)), "steps_to_target", "page"]
+    assert [name for name in names if re.search(rf"^{name} ", said, re.MULTILINE)] == names
+    assert {"figure3.png", "figure3.svg", "figure3.csv", "index.html"} <= set(os.listdir(output))
+    assert (output / "figure3.png").read_bytes().startswith(b"\x89PNG") and not (output / "figure8.png").exists()
+    summary = (output / "report.md").read_text()
+    assert "![Figure 3](figure3.png)" in summary and "## Figure 8" in summary and "imagenet_main" in summary
+    assert all((output / link).is_file() for link in re.findall(r"(?<!\\)\]\(([^)]+)\)", summary))
+
+
+def test_the_numbers_of_figures_are_the_catalogues():
+    from tf_hugebatch.reports import catalogue, tables
+
+    assert report_main.FIGURES == catalogue.NUMBERS and report_main.STEPS_TO_TARGET == catalogue.STEPS_TO_TARGET
+    assert report_main.TABLES == tables.NUMBERS
+
+
+def test_figures_by_number_and_a_picture_of_runs_that_are_gone(runs, output):
+    lars = runs / "lars_8192"
+    made_seeds(lars, [0.98, 0.985], dataset="mnist", batch_size=8192, optimizer="lars", schedule="polynomial", warmup_epochs=5)
+    words = (f"runs={runs}", "figure=3", f"output={output}")
+    assert report(*words) == 0
+    assert set(os.listdir(output)) == {"figure3.png", "figure3.svg", "figure3.csv", "report.md", "report.json"}
+    shutil.rmtree(lars)
+    assert report(*words) == 0
+    assert set(os.listdir(output)) == {"report.md", "report.json"}
+
+
+def test_without_matplotlib_tables_come_out_and_the_extra_is_named(runs, output):
+    code = ("import sys\nsys.modules['matplotlib'] = None\nfrom tf_hugebatch import report_main\n"
+            "sys.exit(report_main.main([f'--runs={sys.argv[1]}', '--table=3', '--figure=1..33', '--page', f'--output={sys.argv[2]}']))")
+    made_seeds(runs / "lars_8192", [0.98, 0.985], dataset="mnist", batch_size=8192, optimizer="lars", schedule="polynomial",
+               warmup_epochs=5)
+    done = run_python(code, runs, output)
+    assert done.returncode == 1 and "pip install 'tf_hugebatch[report]'" in done.stdout and "Traceback" not in done.stderr
+    assert {"table3.csv", "report.md", "index.html"} <= set(os.listdir(output)) and not (output / "figure3.png").exists()
+
+
+def test_cells_of_figures_are_safe_in_a_spreadsheet(runs, output, monkeypatch):
+    from tf_hugebatch.reports import catalogue, drawing
+
+    row = {"note": "=HYPERLINK(1)", "accuracy": -0.5, "missing": None}
+    monkeypatch.setattr(catalogue, "draw", lambda *arguments: drawing.Drawing(None, [row], "a | caption", []))
+    assert report(f"runs={runs}", "figure=3", f"output={output}") == 0
+    assert (output / "figure3.csv").read_text() == "note,accuracy,missing\n'=HYPERLINK(1),-0.5,\n"
+
+
+def test_the_page_and_figures_come_out_over_damaged_folders(runs, output):
+    damage_everything(runs / "damaged")
+    assert report(f"runs={runs}", "figure=1..5,19,21,steps_to_target", "page", f"output={output}") == 0
+    assert (output / "index.html").stat().st_size > 1_000

@@ -119,7 +119,7 @@ def _table(items):
     yield f"{'made':<{width}}  blanks  files"
     for item in items:
         files = ", ".join(os.path.splitext(name)[1][1:] for name in item.files)
-        yield f"{item.name:<{width}}  {len(item.blanks) or '-':>6}  {files or 'not made'}"
+        yield f"{item.name:<{width}}  {len(item.blanks) or '-':>6}  {files or ('not made' if item.problem else 'nothing to draw')}"
 
 
 def _left_aside(evidence, summary):

@@ -10,6 +10,7 @@ import functools
 import glob
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 
 
@@ -23,13 +24,24 @@ def read_object(path: str | os.PathLike) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
+#: What is a number, or null, in every row that has it.
+_NUMBERS = ("step", "epoch", "loss", "accuracy", "top5", "learning_rate", "grad_norm", "weight_norm", "update_norm")
+
+
 def read_row(line: str) -> dict | None:
-    """A line of metrics.jsonl; None for one that is torn (no end of line) or no row (no step)."""
+    """A line of metrics.jsonl; None for one that is torn (no end of line) or no row (no step, or text for a number)."""
     try:
         row = json.loads(line) if line.endswith("\n") else None
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and all(_is_number(row.get(name)) for name in _NUMBERS)
+    return row if is_row else None
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, int):  # JSON's have no end, a float does
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return value is None or isinstance(value, float)
 
 
 class Run:

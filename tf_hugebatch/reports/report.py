@@ -6,6 +6,7 @@ is named while the others come out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,9 +26,10 @@ _BLANKS_IN_SIGHT = 3
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a report is made from. runs, sweeps: those that can be read at all; counted: runs that have ended and enter
-    tables; aside: what is not used, in whole or in part."""
+    """What a report is made from. found: every run folder; runs, sweeps: those that can be read at all; counted: runs that
+    have ended and enter tables; aside: what is not used, in whole or in part."""
 
+    found: list[Run]
     runs: list[Run]
     sweeps: list[Sweep]
     counted: int
@@ -51,7 +53,7 @@ def load(patterns: Iterable[str]) -> Evidence:
             aside.append(LeftAside(sweep.path, "sweep.json is no JSON object: cut off, or not a sweep's"))
         elif not sweep.result:
             aside.append(LeftAside(sweep.path, "no result.json that can be read: the search has not ended; its trials stay trials"))
-    return Evidence([run for run in runs.values() if _is_readable(run)], [sweep for sweep in sweeps.values() if sweep.plan],
+    return Evidence([*runs.values()], [run for run in runs.values() if _is_readable(run)], [sweep for sweep in sweeps.values() if sweep.plan],
                     sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
 
 
@@ -114,12 +116,13 @@ class Report:
 
         drawn = catalogue.draw(number, self.evidence.runs, self.evidence.sweeps)
         written = [os.path.basename(path) for path in drawing.save(drawn, os.path.join(self.folder, stem))]
-        columns = dict.fromkeys(name for row in drawn.rows for name in row)
-        if f"{stem}.csv" in written:
-            self._write(f"{stem}.csv", csv_text(tuple(columns), drawn.rows))  # as all CSVs here: safe in a spreadsheet
-        for stale in {f"{stem}.png", f"{stem}.svg"} - set(written):
-            if os.path.exists(path := os.path.join(self.folder, stale)):
-                os.unlink(path)  # of runs that are gone
+        if drawn.rows:  # again, as all CSVs here: safe in a spreadsheet
+            self._write(f"{stem}.csv", csv_text(tuple(dict.fromkeys(name for row in drawn.rows for name in row)), drawn.rows))
+        else:
+            written.remove(f"{stem}.csv")
+        for stale in {f"{stem}.{kind}" for kind in ("png", "svg", "csv")} - set(written):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.folder, stale))  # of runs that are gone
         title = f"Figure {number}" if isinstance(number, int) else str(number).replace("_", " ").capitalize()
         picture = f"![{title}]({stem}.png)\n\n" if f"{stem}.png" in written else ""
         return Item(stem, title, tuple(written), f"{picture}{plain(drawn.caption)}\n\n{_links(written)}", drawn.blanks)
@@ -127,7 +130,7 @@ class Report:
     def _page(self, stem, name):
         from tf_hugebatch.reports import page
 
-        page.write_page(self.evidence.runs, self.evidence.sweeps, self.folder)
+        page.write_page(self.evidence.found, self.evidence.sweeps, self.folder)
         return Item(stem, "Page", ("index.html",), "[index.html](index.html)\n")
 
     def write_summary(self, items: list[Item], command: str) -> str:
