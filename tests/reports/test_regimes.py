@@ -71,7 +71,7 @@ def test_known_boundaries(known):
 
 def test_the_report_says_brackets_search_space_and_trials(known):
     table = regime_tables.regimes_table(find(*evidence(known)))
-    for words in ("1,024 < B_L <= 2,048", "8,192 <= B_H < 16,384", "B_F = 60,000", "A = 99.20%", "the paper has A = 99.2%",
+    for words in ("1,024 < B_L <= 2,048", "8,192 <= B_H < 16,384", "| B_F | 60,000: the training examples", "A = 99.20%", "the paper has A = 99.2%",
                   "batch 16,384: 20 trials of lars over peak_learning_rate 0.5 to 500.0 (log); warmup_epochs 0, 5, chosen on "
                   "validation", "2,048 (LeNet)", "8,192 (LeNet)", "60,000 (LeNet)"):
         assert words in table.markdown
@@ -101,7 +101,7 @@ def test_a_seed_less_boundary_is_undecided_and_more_seeds_are_asked_for(tmp_path
     assert (one.large.holds_at, one.large.fails_at, one.large.value, one.large.decided) == (256, 1024, None, False)
     assert one.large.open_batches == [512]
     said = regime_tables.words_of(one, one.large)
-    assert "B_L undecided" in said and "undecided at 512" in said
+    assert said.startswith("undecided: ") and "undecided at 512" in said
     [blank] = [blank for blank in regime_tables.blanks_of(one) if "B_L" in blank.what]
     assert "for seed in 4 5;" in blank.command and f"{tmp_path}/linear_512/seed$seed" in blank.command
 

@@ -43,6 +43,11 @@ def test_more_seeds_do_not_shrink_the_error_of_a_shared_test_set():
     assert (mean.low, mean.high) == (pytest.approx(low), pytest.approx(high)) and high - low > 0.015
 
 
+def test_an_interval_of_accuracies_stays_among_accuracies():
+    mean = mean_of([0.1, 0.9], 1_000)
+    assert (mean.low, mean.high) == (0.0, 1.0)
+
+
 def test_one_seed_has_no_interval():
     mean = mean_of([0.99], 10_000)
     assert (mean.low, mean.high, mean.deviation) == (None, None, None) and mean.sampling is not None

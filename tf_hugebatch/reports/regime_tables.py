@@ -61,15 +61,15 @@ def _row(one: Regimes, edge: Boundary):
 def _full_row(one: Regimes):
     paper = one.family.published
     return {**_names(one), "boundary": "B_F", "value": one.full, "decided": True, "paper": paper and paper.full,
-            "words": f"B_F = {one.full:,}, the training examples at run time"}
+            "words": f"{one.full:,}: the training examples at run time"}
 
 
 def words_of(one: Regimes, edge: Boundary) -> str:
     """A boundary in a sentence or two."""
     if one.baseline is None:
-        return f"{edge.name}: blank, there is no baseline"
+        return "blank: there is no baseline"
     if not edge.verdicts:
-        return f"{edge.name}: blank, nothing was run above batch {edge.holds_at:,}"
+        return f"blank: nothing was run above batch {edge.holds_at:,}"
     said = [f"holds at {edge.holds_at:,}" + (" (the baseline itself)" if edge.holds_at == one.family.baseline_batch else "")]
     said.append(f"fails at {edge.fails_at:,}" if edge.fails_at else "fails nowhere that was tried")
     if edge.decided and edge.name == "B_L":
@@ -77,7 +77,7 @@ def words_of(one: Regimes, edge: Boundary) -> str:
     elif edge.decided:
         head = f"{edge.holds_at:,} <= B_H < {edge.fails_at:,}"
     else:
-        head = f"{edge.name} undecided"
+        head = "undecided"
     if edge.open_batches:
         said.append(f"undecided at {', '.join(f'{batch:,}' for batch in edge.open_batches)}")
     if edge.again:
@@ -119,7 +119,7 @@ def _baseline_words(one: Regimes) -> str:
     loss = f"xi = {baseline.loss.mean:.4f} ({split})" if baseline.loss else "xi unknown"
     others = f" Other momentum SGD settings at this batch, not taken: {len(one.other_baselines)}." if one.other_baselines else ""
     mark = cells_of(baseline)["mean"].partition("%")[2]
-    return (f"Baseline: momentum SGD at batch {one.family.baseline_batch:,}, {one.epochs:g} epochs, {seeds}: "
+    return (f"Baseline: momentum SGD at batch {one.family.baseline_batch:,}, {one.epochs:g} epoch{'s' * (one.epochs != 1)}, {seeds}: "
             f"A = {percent(baseline.accuracy.mean)}{mark} (95% interval {interval(baseline.accuracy)}), {loss}; {theirs}. "
             f"Target 0.995 A = {percent(one.target)}"
             + (f", loss at most 1.2 xi = {one.loss_limit:.4f}." if one.loss_limit is not None else ".") + others)

@@ -99,8 +99,10 @@ def mean_of(values: Iterable[float], test_examples: int | None = None) -> Mean |
         return Mean(values, mean, None, None, None, sampling)
     deviation = statistics.stdev(values)
     seeds = t_quantile((1 + CONFIDENCE) / 2, len(values) - 1) * deviation / math.sqrt(len(values))
-    below, above = (abs(end - mean) for end in sampling) if sampling else (0.0, 0.0)
-    return Mean(values, mean, deviation, mean - math.hypot(seeds, below), mean + math.hypot(seeds, above), sampling)
+    if sampling is None:
+        return Mean(values, mean, deviation, mean - seeds, mean + seeds)
+    low, high = (math.hypot(seeds, end - mean) for end in sampling)
+    return Mean(values, mean, deviation, max(0.0, mean - low), min(1.0, mean + high), sampling)
 
 
 class Group:
