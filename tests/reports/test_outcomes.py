@@ -46,7 +46,7 @@ def test_files_that_are_cut_off(tmp_path, name, text, reason):
 @pytest.mark.parametrize("values, reason", [
     ({"batch_size": "many"}, "batch_size=many"), ({"batch_size": [256]}, "batch_size=[256]"), ({"batch_size": None}, "no batch_size"),
     ({"batch_size": 10**400}, "batch_size=1000"), ({"dataset": "fashion"}, "dataset=fashion"), ({"seed": -1}, "seed=-1"),
-    ({"learning_rate": {"a": 1}}, "learning_rate="), ({"epochs": float("nan")}, "epochs=nan"), ({"batch_size": "full"}, "writes the number"),
+    ({"learning_rate": {"a": 1}}, "learning_rate="), ({"epochs": float("nan")}, "epochs=nan"), ({"epochs": 10**400}, "epochs=1000"), ({"batch_size": "full"}, "writes the number"),
     ({"batch_size": 9_999_999}, "of 4,000 training examples"), ({"schema_version": 2}, "schema version 2")])
 def test_settings_of_the_wrong_kind_are_named(tmp_path, values, reason):
     made_run(tmp_path)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from tf_hugebatch import published, registry
 from tf_hugebatch.fields import FIELDS, kind_of
-from tf_hugebatch.parsers import exclusions
 from tf_hugebatch.reports.blanks import cost_in_words
 from tf_hugebatch.settings import resolve
 
@@ -42,7 +41,7 @@ def words_of(values: Mapping) -> list[str]:
         if name == "dataset_size" and not registry.DATASETS[values["dataset"]].facts["embedded"]:
             continue  # counted in data_dir
         words[name] = value
-    return [f"--{name}={_text(name, value)}" for name, value in words.items()]
+    return [f"--{name}={_text(value)}" for name, value in words.items()]
 
 
 def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int], variable: str = "") -> str:
@@ -84,9 +83,9 @@ def _data(dataset: str) -> list[str]:
     return [] if registry.DATASETS[dataset].facts["embedded"] else ["--data_dir=DIR"]
 
 
-def _text(name: str, value) -> str:
+def _text(value) -> str:
     if value is None:
-        return "default" if FIELDS[name].parse is exclusions else "none"
+        return "none"
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -104,7 +104,7 @@ def checked_settings(run: Run) -> dict:
         value = given.get(name, field.default)
         try:
             values[name] = None if value is None else field.parse(value)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"settings.json says {name}={_short(value)}: {error}") from None
     for name in ("batch_size", "validation_examples", "epochs", "train_steps"):
         if isinstance(values[name], str):
