@@ -78,7 +78,7 @@ def _own_maps(number):
 def _curves(number, shows, batch, *, paper, flagfile=None, note="", **wanted):
     flagfile = flagfile or number
     source = _source(f"{wanted['optimizer']} at batch {batch:,}", MNIST, batch, MNIST.epochs,
-                     f"flags/figures/fig{flagfile:02}.flags --run_dir=runs/figures/fig{flagfile:02}", **wanted)
+                     f"--flagfile=flags/figures/fig{flagfile:02}.flags --run_dir=runs/figures/fig{flagfile:02}", **wanted)
     return Figure(number, shows, "curves", "mnist", (batch,), (MNIST.epochs,), (source,), paper, note)
 
 
@@ -110,7 +110,7 @@ def _distance(number, row, batches):
     updates = -(-row.epochs * row.full // row.batch)
     sources = tuple(
         _source(f"batch {batch:,}", row, batch, None,
-                f"flags/figures/fig{number}.flags --batch_size={batch} --run_dir=runs/figures/fig{number}/b{batch}",
+                f"--flagfile=flags/figures/fig{number}.flags --batch_size={batch} --run_dir=runs/figures/fig{number}/b{batch}",
                 images=updates * batch, regime_adaptation=True)
         for batch in batches)
     note = (f"The caption names neither data set nor batches: {row.dataset} and these batches are ours. Drawn from rows that "

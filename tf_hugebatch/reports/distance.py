@@ -18,9 +18,10 @@ def draw(figure, runs, sweeps):
     drawn = {}
     for source in figure.sources:
         for setting in settings_of(fitting(runs, source.wanted)):
-            points = _points(setting.first)
-            if len(points[0]):
-                drawn.setdefault(source, (setting.first, *points))
+            for run in setting.runs:
+                points = _points(run)
+                if len(points[0]):
+                    drawn.setdefault(source, (run, *points))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing

@@ -78,7 +78,7 @@ def _listed(sweep, names):
     for name in names:
         values = sweep.plan["space"].get(name)
         if isinstance(values, list):
-            return values
+            return [value for value in values if isinstance(value, (int, float))]
     return []
 
 

@@ -44,7 +44,8 @@ def draw(figure, runs, sweeps):
         picture, axes = panels(matplotlib, len(panels_of), 1, (max(6.0, 0.85 * widest + 1.2), 0.6 + 3.3 * len(panels_of)))
         for panel, (source, found) in zip(axes[:, 0], panels_of.items()):
             _draw_panel(panel, source, found, _paper_of(figure, source))
-        axes[0, 0].legend(loc="upper left")
+        if bars := [panel for panel in axes[:, 0] if panel.patches]:
+            bars[0].legend(loc="upper left")
         headline(picture, f"{figure.name}: {figure.shows}")
     for source, found in panels_of.items():
         words = [f"{row['rung']} {in_words(row)}" + (f" after {row['trials']} trials" if row["trials"] else "")

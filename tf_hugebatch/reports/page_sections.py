@@ -31,7 +31,8 @@ def curve_section():
     """HTML of the curves, which the script draws."""
     return ["<h2>Curves of the first eight runs of the table, as it is sorted and filtered</h2>",
             '<div class="bar"><label>Show <select id="measure">'
-            '<option value="error">error rate (%), validation or else test</option><option value="loss">training loss (nats)</option></select></label></div>',
+            '<option value="error">error rate (%), validation or else test</option>'
+            '<option value="loss">training loss (nats)</option></select></label></div>',
             '<figure><svg id="curve" viewBox="0 0 900 360" role="img" aria-label="Curves of the first eight runs"></svg>'
             '<ul id="legend"></ul></figure>']
 
