@@ -70,7 +70,8 @@ def write_plan(folder, dataset, *, space, method="grid", trials=4, select_on="va
     return folder
 
 
-def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverged=(), select_on="validation", **values):
+def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverged=(), select_on="validation", note=None,
+               **values):
     """A grid sweep over rates x warm-ups; accuracy(rate, warmup); missing, diverged: (rate, warm-up) of cells."""
     write_plan(folder, dataset, space={"peak_learning_rate": rates, "warmup_epochs": warmups}, select_on=select_on,
                trials=len(rates) * len(warmups), **values)
@@ -80,7 +81,7 @@ def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverge
             lost = (rate, warmup) in diverged
             write_run(pathlib.Path(folder) / "trials" / f"{number:04d}", dataset, peak_learning_rate=rate, warmup_epochs=warmup,
                       accuracy=None if lost else accuracy(rate, warmup), status="diverged" if lost else "done", rows=5,
-                      **held_out, **values)
+                      note=note, **held_out, **values)
     return folder
 
 

@@ -216,13 +216,23 @@ def test_heat_maps_share_a_scale_mark_the_best_hatch_the_diverged_and_leave_the_
         assert [tick.get_text() for tick in panel.get_xticklabels()] == ["2", "4", "8"]
     assert "LARS: best 94.50% on validation at rate 4, warm-up 5 epochs; 4 of 6 cells done, 1 diverged" in found.caption
     untried = [list(row.values()) for row in found.rows if row["status"] == ""]
-    assert untried == [[name, 8.0, 5.0, "", "", "validation", False, ""] for name in ("momentum SGD", "LARS")]
+    assert untried == [[name, 8.0, 5.0, "", "", "validation", False, "", ""] for name in ("momentum SGD", "LARS")]
 
 
 def test_a_map_that_was_selected_on_test_says_so(tmp_path):
     found = catalogue.draw(16, *write_maps(tmp_path, select_on="test"))
     assert drawing.SELECTED_ON_TEST in texts(found.figure) and "chosen on the test split" in found.caption
     assert all(row["selected_on_test"] for row in found.rows)
+
+
+def test_what_runs_say_about_their_data_stands_in_the_caption(tmp_path):
+    values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
+    made.write_run(tmp_path / "own", note="4 images are missing", **values)
+    made.write_grid(tmp_path / "grid", "mnist", rates=[2, 4], warmups=[0, 5], batch_size="full", epochs=30, optimizer="lars",
+                    accuracy=lambda rate, warmup: 0.9, note="4 images are missing")
+    made.write_run(tmp_path / "far", batch_size=256, regime_adaptation="true", note="4 images are missing", distance=np.log1p)
+    for number in (3, 11, 16, 21, "steps_to_target"):
+        assert "Note on the data: 4 images are missing." in catalogue.draw(number, *loaded(tmp_path)).caption
 
 
 def test_light_to_dark_in_grey(tmp_path):

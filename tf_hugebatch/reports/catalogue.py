@@ -236,7 +236,7 @@ def _caption(row, remarks, missing, rows):
     parts = [f"{row.name}: {row.shows}.", *remarks]
     notes = sorted({part["note"] for part in rows if part.get("note")})
     parts += [f"Note on the data: {note}." for note in notes]
-    if any(part.get("selected_on_test") for part in rows):
+    if any(part.get("selected_on_test") for part in rows) or SELECTED_ON_TEST in " ".join(remarks):
         parts.append(f"{SELECTED_ON_TEST} chosen on the test split.")
     if row.paper:
         parts.append(f"The paper: {'; '.join(_in_words(result) for result in row.paper)}.")

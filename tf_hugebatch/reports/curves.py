@@ -5,7 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
-from .sources import final_percent, fitting, in_words, one_network, settings_of
+from .sources import final_percent, fitting, in_words, noted, one_network, settings_of
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
 
@@ -41,7 +41,7 @@ def draw(figure, runs, sweeps):
         remarks.append(f"{len(settings) - 1} other settings fit and are not drawn.")
     if run.status.get("status") == "diverged":
         remarks.append(f"It diverged: {run.status.get('reason')}.")
-    return picture, rows, remarks, []
+    return picture, rows, remarks + noted(setting.runs), []
 
 
 def _details(run):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .drawing import LINES, headline, panels, style
 from .figures import column, thinned
-from .sources import fitting, settings_of
+from .sources import fitting, noted, settings_of
 
 KEY = "distance_from_start"
 
@@ -33,6 +33,7 @@ def draw(figure, runs, sweeps):
             at, mean, _, _ = thinned(steps, distance)
             panel.plot(at, mean, label=source.label, **{**line, "marker": line["marker"] if len(at) <= 45 else None})
             rows += [{"batch": source.label, "update": step, KEY: value} for step, value in zip(at.tolist(), mean.tolist())]
+            remarks += noted([run])
             fit = _fit(steps, distance)
             if fit is None:
                 remarks.append(f"{source.label}: {run.path}; too few rows to fit a line.")
