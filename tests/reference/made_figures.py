@@ -93,9 +93,10 @@ def write_ladder(folder, dataset, batch, accuracies, *, leave_out=True, epochs=N
     rungs = []
     for number, (name, found) in enumerate(accuracies.items()):
         n_a = found if isinstance(found, str) and found != "diverged" else None
-        kind = "leave_one_out" if not name.isdigit() else "rule" if name in "01" else "tuned"
-        rungs.append({"name": name, "adds": adds[int(name)] if name.isdigit() else name, "kind": kind, "n_a": n_a,
-                      "folder": None if n_a else f"rung{number}"})
+        kind = "baseline_rate" if name == "baseline rate" else "leave_one_out" if "without" in name \
+            else "rule" if name in "01" else "tuned"
+        rungs.append({"name": name, "adds": adds[int(name)] if name.isdigit() else name.replace("4 without", "all but"),
+                      "kind": kind, "n_a": n_a, "folder": f"rung{number}"})
         if n_a:
             continue
         sweep = write_plan(folder / f"rung{number}", dataset, space={}, method="random", trials=0 if kind == "rule" else 20,
@@ -163,7 +164,8 @@ def write_everything(folder):
                        accuracy=lambda rate, warmup, top=top, share=share:
                        top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
     rungs = {"0": [0.001, 0.0011], "1": [0.027, 0.029, 0.03], "2": [0.046, 0.05], "3": [0.042, 0.048], "4": [0.18, 0.19],
-             "0_tuned": [0.02, 0.03], "without_warmup": [0.12], "without_lars": "diverged"}
+             "0 tuned": [0.02, 0.03], "4 without warm-up": [0.12], "4 without label smoothing": [0.17, 0.18],
+             "4 without clipping": "diverged", "4 without ghost batch norm": "the model has none", "baseline rate": [0.7]}
     write_ladder(folder / "ladder1", "imagenet2012", published.LADDER_BATCH, rungs)
     write_ladder(folder / "ladder6", "imagenet2012", "full", rungs)
     write_ladder(folder / "ladder13", "cifar10", published.REGIME_BATCHES["cifar10"]["large"], rungs)

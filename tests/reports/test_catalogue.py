@@ -167,17 +167,17 @@ def test_they_are_drawn_where_they_belong(number, everything):
 
 def test_a_ladder_has_a_bar_for_each_rung_and_the_papers_beside_it(tmp_path):
     made.write_ladder(tmp_path, "imagenet2012", published.LADDER_BATCH,
-                      {"0": [0.001], "1": "diverged", "2": [0.04, 0.06], "3": None, "4": [0.19],
-                       "without_norm": "it has no batch norm"})
+                      {"baseline rate": [0.7], "0": [0.001], "0 tuned": [0.01], "1": "diverged", "2": [0.04, 0.06], "3": None,
+                       "4": [0.19], "4 without ghost batch norm": "it has no batch norm"})
     found = catalogue.draw(1, *loaded(tmp_path))
     [panel] = found.figure.axes
     ours = [bar.get_height() for bar in panel.patches if not bar.get_hatch()]
     theirs = [bar.get_height() for bar in panel.patches if bar.get_hatch()]
-    np.testing.assert_allclose(ours, [0.1, 5.0, 19.0])
+    np.testing.assert_allclose(ours, [0.1, 5.0, 19.0, 1.0])  # the baseline's rate is searched at another batch: no bar
     assert theirs == [rung.top1 for rung in published.LADDER]
     said = texts(found.figure)
     assert "diverged" in said and "not run" in said and "n/a" in said
-    assert "it has no batch norm" in found.caption and [blank.what for blank in found.blanks]  # rung 3 has no runs yet
+    assert "it has no batch norm" in found.caption and len(found.blanks) == 1  # rung 3 has no runs yet
     row = found.rows[2]
     assert (row["n"], row["mean"], row["lowest"], row["highest"], row["trials"]) == (2, 5.0, 4.0, 6.0, 20)
 

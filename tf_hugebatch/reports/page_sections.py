@@ -7,7 +7,7 @@ import numpy as np
 from . import heat_maps
 from .drawing import SELECTED_ON_TEST
 from .figures import column
-from .markup import class_of, link, text
+from .markup import class_of, link, number, text
 
 _MOST_POINTS = 60  # of a curve; the page's pictures have few pixels and a thousand runs share a file
 
@@ -51,7 +51,8 @@ def maps(sweeps, identities):
 
 def _map(sweep, found, identities):
     settings = sweep.plan.get("settings") or {}
-    title = f"{settings.get('dataset')}, {settings.get('optimizer')}, batch {settings.get('batch_size')}"
+    batch = number(settings.get("batch_size"))
+    title = f"{settings.get('dataset')}, {settings.get('optimizer')}" + (f", batch {batch:,}" if batch else "")
     split = f"{found.split} accuracy (%){SELECTED_ON_TEST if found.on_test else ''}"
     known = found.accuracy[np.isfinite(found.accuracy)]
     low, high = (known.min(), known.max()) if known.size else (0, 1)
