@@ -34,7 +34,8 @@ def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20,
     for number in range(1, rows + 1):
         step = round(number * total / rows)
         epoch = step * settings.batch_size / settings.train_examples
-        row = {"kind": "train", "step": step, "epoch": epoch, "loss": losses[number - 1] if losses else 2.3 * math.exp(-4 * number / rows),
+        row = {"kind": "train", "step": step, "epoch": epoch,
+               "loss": losses[number - 1] if losses else 2.3 * math.exp(-4 * number / rows),
                "accuracy": 1 - 0.9 * math.exp(-5 * number / rows), "learning_rate": settings.peak_rate * (1 - number / rows)}
         lines.append({**row, **({"distance_from_start": distance(step)} if distance else {})})
         if accuracy is not None and (number % 5 == 0 or number == rows):
@@ -69,7 +70,8 @@ def write_plan(folder, dataset, *, space, method="grid", trials=4, select_on="va
     return folder
 
 
-def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverged=(), select_on="validation", **values):
+def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverged=(), select_on="validation", note=None,
+               **values):
     """A grid sweep over rates x warm-ups; accuracy(rate, warmup); missing, diverged: (rate, warm-up) of cells."""
     write_plan(folder, dataset, space={"peak_learning_rate": rates, "warmup_epochs": warmups}, select_on=select_on,
                trials=len(rates) * len(warmups), **values)
@@ -77,9 +79,9 @@ def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverge
     for number, (rate, warmup) in enumerate((rate, warmup) for rate in rates for warmup in warmups):
         if (rate, warmup) not in missing:
             lost = (rate, warmup) in diverged
-            write_run(pathlib.Path(folder) / "trials" / f"{number:04d}", dataset, accuracy=None if lost else accuracy(rate, warmup),
-                      status="diverged" if lost else "done", peak_learning_rate=rate, warmup_epochs=warmup, rows=5,
-                      **held_out, **values)
+            write_run(pathlib.Path(folder) / "trials" / f"{number:04d}", dataset, peak_learning_rate=rate, warmup_epochs=warmup,
+                      accuracy=None if lost else accuracy(rate, warmup), status="diverged" if lost else "done", rows=5,
+                      note=note, **held_out, **values)
     return folder
 
 
@@ -91,9 +93,10 @@ def write_ladder(folder, dataset, batch, accuracies, *, leave_out=True, epochs=N
     rungs = []
     for number, (name, found) in enumerate(accuracies.items()):
         n_a = found if isinstance(found, str) and found != "diverged" else None
-        kind = "leave_one_out" if not name.isdigit() else "rule" if name in "01" else "tuned"
-        rungs.append({"name": name, "adds": adds[int(name)] if name.isdigit() else name, "folder": None if n_a else f"rung{number}",
-                      "kind": kind, "n_a": n_a})
+        kind = "baseline_rate" if name == "baseline rate" else "leave_one_out" if "without" in name \
+            else "rule" if name in "01" else "tuned"
+        rungs.append({"name": name, "adds": adds[int(name)] if name.isdigit() else name.replace("4 without", "all but"),
+                      "kind": kind, "n_a": n_a, "folder": f"rung{number}"})
         if n_a:
             continue
         sweep = write_plan(folder / f"rung{number}", dataset, space={}, method="random", trials=0 if kind == "rule" else 20,
@@ -116,22 +119,24 @@ def write_everything(folder):
     folder = pathlib.Path(folder)
     huge, large = (published.REGIME_BATCHES["mnist"][name] for name in ("huge", "large"))
     for name, batch, accuracy, more in (
-            ("fig03", large, 0.991, _LARS), ("fig04", huge, 0.958, _LARS), ("fig05", huge, 0.985, {**_LARS, "optimizer": "lamb"}),
+            ("fig03", large, 0.991, _LARS), ("fig04", huge, 0.958, _LARS),
+            ("fig05", huge, 0.985, {**_LARS, "optimizer": "lamb"}),
             ("fig32", huge, 0.87, {**_LARS, "schedule": "cyclical", "cycles": 4, "warmup_epochs": 0}),
             ("fig33", huge, 0.96, {**_LARS, "schedule": "cyclical", "cycles": 1, "warmup_epochs": 0})):
         for seed in (1, 2, 3):
             write_run(folder / name / f"seed{seed}", accuracy=accuracy + 0.001 * seed, rows=60, seed=seed, batch_size=batch,
                       epochs=30, validation_examples=5000, **more)
-    for dataset, durations in (("imagenet2012", published.TRAINED_LONGER[8]), ("imagenet2012", published.TRAINED_LONGER[9]),
-                               ("mnist", published.TRAINED_LONGER[18]), ("mnist", published.TRAINED_LONGER[19]),
-                               ("cifar10", published.TRAINED_LONGER[20]), ("cifar10", published.TRAINED_LONGER[22])):
+    of_figure = {8: "imagenet2012", 9: "imagenet2012", 18: "mnist", 19: "mnist", 20: "cifar10", 22: "cifar10"}
+    more = {published.REGIME_BATCHES["cifar10"]["large"]: (500,), FULL["cifar10"]: (500, 1000)}
+    stated = [(dataset, published.TRAINED_LONGER[number]) for number, dataset in of_figure.items()]
+    for dataset, durations in [("cifar10", more), *stated]:
         for batch, epochs in durations.items():
-            for number in (*epochs, max(epochs) // 2):
+            for number in epochs:
                 best = published.BASELINES[dataset].top1 / 100 - 0.02 * math.log10(batch / 1000)
                 write_run(folder / "longer" / f"{dataset}_{batch}_{number}", dataset, batch_size=batch, epochs=number,
                           accuracy=best - 0.4 / number ** 0.5, rows=40, schedule_file=False)
-    for batch in (256, 1024, 4096, large, 16384, huge, FULL["mnist"]):
-        for epochs in (10, 60, 100, 200):
+    for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, FULL["mnist"]):
+        for epochs in (10, 30, 60, 100, 200):
             write_run(folder / "fig21" / f"b{batch}_e{epochs}", batch_size=batch, epochs=epochs, optimizer="lamb",
                       learning_rate=0.005, accuracy=0.9925 - 0.03 * math.log2(batch / 256) / epochs, rows=60)
     for name in ("300", "100"):
@@ -149,15 +154,18 @@ def write_everything(folder):
         write_run(folder / "schedules" / f"fig{number}", epochs=30, batch_size=256, schedule=schedule, warmup_epochs=warmup,
                   warmup_shape=shape, dry_run="true", peak_learning_rate=1, accuracy=None, status="done")
     grid = {"rates": [2, 4, 8, 16, 32, 64], "warmups": [0, 2, 5, 10, 15]}
-    for dataset, batch in (("imagenet2012", published.LADDER_BATCH), ("imagenet2012", "full"), ("cifar10", "full"), ("mnist", "full")):
+    for dataset, batch in (("imagenet2012", published.LADDER_BATCH), ("imagenet2012", "full"), ("cifar10", "full"),
+                           ("mnist", "full")):
         top = published.BASELINES[dataset].top1 / 100 if dataset != "imagenet2012" else 0.19
         for optimizer, share in (("sgd", 0.7), ("lars", 0.98)):
-            write_grid(folder / "grids" / f"{dataset}_{batch}_{optimizer}", dataset, **grid, batch_size=batch, optimizer=optimizer,
-                       epochs=published.BASELINES[dataset].epochs, missing={(64, 15)}, diverged={(64, 0), (32, 0)},
+            write_grid(folder / "grids" / f"{dataset}_{batch}_{optimizer}", dataset, **grid, batch_size=batch,
+                       optimizer=optimizer, epochs=published.BASELINES[dataset].epochs, missing={(64, 15)},
+                       diverged={(64, 0), (32, 0)},
                        accuracy=lambda rate, warmup, top=top, share=share:
                        top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
     rungs = {"0": [0.001, 0.0011], "1": [0.027, 0.029, 0.03], "2": [0.046, 0.05], "3": [0.042, 0.048], "4": [0.18, 0.19],
-             "0_tuned": [0.02, 0.03], "without_warmup": [0.12], "without_lars": "diverged"}
+             "0 tuned": [0.02, 0.03], "4 without warm-up": [0.12], "4 without label smoothing": [0.17, 0.18],
+             "4 without clipping": "diverged", "4 without ghost batch norm": "the model has none", "baseline rate": [0.7]}
     write_ladder(folder / "ladder1", "imagenet2012", published.LADDER_BATCH, rungs)
     write_ladder(folder / "ladder6", "imagenet2012", "full", rungs)
     write_ladder(folder / "ladder13", "cifar10", published.REGIME_BATCHES["cifar10"]["large"], rungs)

@@ -5,7 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
-from .sources import final_percent, fitting, in_words, one_network, settings_of
+from .sources import final_percent, fitting, in_words, noted, one_network, settings_of
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
 
@@ -19,10 +19,10 @@ def draw(figure, runs, sweeps):
     settings = settings_of(one_network(fitting(runs, source.wanted)))
     # Section 3.1 keeps 5,000 images back: of settings equally good those that show a validation error come first.
     settings.sort(key=lambda setting: not setting.first.settings.get("validation_examples"))
-    settings = [setting for setting in settings if setting.first.train_rows]
-    if not settings:
+    drawable = [(setting, run) for setting in settings for run in setting.runs if run.train_rows]
+    if not drawable:
         return None, [], [], [source]
-    setting, run = settings[0], settings[0].first
+    setting, run = drawable[0]
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 2, 1, (7.0, 5.6), sharex=True)
         loss, error = axes[:, 0]
@@ -41,7 +41,7 @@ def draw(figure, runs, sweeps):
         remarks.append(f"{len(settings) - 1} other settings fit and are not drawn.")
     if run.status.get("status") == "diverged":
         remarks.append(f"It diverged: {run.status.get('reason')}.")
-    return picture, rows, remarks, []
+    return picture, rows, remarks + noted(setting.runs), []
 
 
 def _details(run):

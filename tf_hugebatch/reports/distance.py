@@ -8,7 +8,7 @@ import numpy as np
 
 from .drawing import LINES, headline, panels, style
 from .figures import column, thinned
-from .sources import fitting, settings_of
+from .sources import fitting, noted, settings_of
 
 KEY = "distance_from_start"
 
@@ -18,9 +18,10 @@ def draw(figure, runs, sweeps):
     drawn = {}
     for source in figure.sources:
         for setting in settings_of(fitting(runs, source.wanted)):
-            points = _points(setting.first)
-            if len(points[0]):
-                drawn.setdefault(source, (setting.first, *points))
+            for run in setting.runs:
+                points = _points(run)
+                if len(points[0]):
+                    drawn.setdefault(source, (run, *points))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing
@@ -32,6 +33,7 @@ def draw(figure, runs, sweeps):
             at, mean, _, _ = thinned(steps, distance)
             panel.plot(at, mean, label=source.label, **{**line, "marker": line["marker"] if len(at) <= 45 else None})
             rows += [{"batch": source.label, "update": step, KEY: value} for step, value in zip(at.tolist(), mean.tolist())]
+            remarks += noted([run])
             fit = _fit(steps, distance)
             if fit is None:
                 remarks.append(f"{source.label}: {run.path}; too few rows to fit a line.")

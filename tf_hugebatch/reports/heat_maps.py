@@ -6,7 +6,7 @@ import numpy as np
 
 from .drawing import GREY, SELECTED_ON_TEST, headline, panels, style
 from .figures import DARK, MIDDLE
-from .sources import final_percent, fits, peak_rate
+from .sources import final_percent, fits, notes, peak_rate
 
 RATES, WARMUPS = ("peak_learning_rate", "learning_rate"), "warmup_epochs"
 # Light to dark: accuracy can be read in grey. Text turns white where a cell is dark.
@@ -78,7 +78,7 @@ def _listed(sweep, names):
     for name in names:
         values = sweep.plan["space"].get(name)
         if isinstance(values, list):
-            return values
+            return [value for value in values if isinstance(value, (int, float))]
     return []
 
 
@@ -169,6 +169,7 @@ def _rows(source, found):
              "status": found.state[row, column],
              "accuracy": round(found.accuracy[row, column], 4) if np.isfinite(found.accuracy[row, column]) else "",
              "split": found.split, "selected_on_test": found.on_test,
+             "note": "; ".join(notes([found.runs[row, column]])) if found.runs[row, column] else "",
              "run": found.runs[row, column].path if found.runs[row, column] else ""}
             for row, column in np.ndindex(found.accuracy.shape)]
 

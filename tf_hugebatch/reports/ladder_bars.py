@@ -15,8 +15,8 @@ _WIDTH = 0.38
 def rungs_of(sweeps, wanted):
     """The rungs of the ladder that fits `wanted`: [(rung of ladder.json, Sweep or None)], empty where there is none.
 
-    A ladder is found by the ladder.json above its rungs' sweep folders. Of several that fit, the one with most runs at the
-    end of its rungs.
+    Rungs 0-4 come first, then what stands beside them; the search for the baseline's rate is at another batch and left out.
+    A ladder is found by the ladder.json above its rungs' sweep folders. Of several that fit, the one with most final runs.
     """
     folders = sorted({os.path.dirname(os.path.abspath(sweep.path)) for sweep in sweeps})
     best = []
@@ -24,8 +24,9 @@ def rungs_of(sweeps, wanted):
         plan = read_object(os.path.join(folder, "ladder.json")) or {}
         if not isinstance(plan.get("rungs"), list) or not fits(plan.get("settings") or {}, wanted):
             continue
-        rungs = [(rung, Sweep(os.path.join(folder, rung["folder"])) if rung.get("folder") else None)
-                 for rung in plan["rungs"] if isinstance(rung, dict)]
+        rungs = [(rung, Sweep(os.path.join(folder, str(rung["folder"]))) if rung.get("folder") else None)
+                 for rung in plan["rungs"] if isinstance(rung, dict) and rung.get("kind") != "baseline_rate"]
+        rungs.sort(key=lambda found: not str(found[0].get("name")).isdigit())
         best = max(best, rungs, key=lambda found: sum(len(sweep.final) for _, sweep in found if sweep))
     return best
 
@@ -44,7 +45,8 @@ def draw(figure, runs, sweeps):
         picture, axes = panels(matplotlib, len(panels_of), 1, (max(6.0, 0.85 * widest + 1.2), 0.6 + 3.3 * len(panels_of)))
         for panel, (source, found) in zip(axes[:, 0], panels_of.items()):
             _draw_panel(panel, source, found, _paper_of(figure, source))
-        axes[0, 0].legend(loc="upper left")
+        if bars := [panel for panel in axes[:, 0] if panel.patches]:
+            bars[0].legend(loc="upper left")
         headline(picture, f"{figure.name}: {figure.shows}")
     for source, found in panels_of.items():
         words = [f"{row['rung']} {in_words(row)}" + (f" after {row['trials']} trials" if row["trials"] else "")
@@ -55,7 +57,8 @@ def draw(figure, runs, sweeps):
 
 def _row(source, rung, sweep):
     setting = Setting(tuple(sweep.final) if sweep else (), False)
-    return {"panel": source.label, "rung": rung.get("name", ""), "kind": rung.get("kind", ""), "adds": rung.get("adds", ""),
+    return {"panel": source.label, "rung": str(rung.get("name", "")), "kind": rung.get("kind", ""),
+            "adds": str(rung.get("adds", "")),
             "metric": source.metric, "trials": sweep.plan.get("trials", "") if sweep else "", **setting.summary(source.metric),
             "n_a": rung.get("n_a") or ""}
 
@@ -109,4 +112,5 @@ def _draw_panel(panel, source, rows, paper):
 
 def _tick(row):
     name = f"{row['rung']}\n" if row["rung"].isdigit() else ""
-    return name + textwrap.fill(textwrap.shorten(row["adds"] or row["rung"].replace("_", " "), 44, placeholder=" …"), 14)
+    return name + textwrap.fill(textwrap.shorten(row["adds"] if name or row["kind"] == "leave_one_out" else row["rung"], 44,
+                                                 placeholder=" …"), 14)

@@ -7,14 +7,16 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, SELECTED_ON_TEST, apart, headline, panels, style
 from .figures import column, thinned
-from .sources import FULL, fitting, in_words, one_network, settings_of
+from .sources import FULL, fitting, in_words, noted, one_network, settings_of
+
+_BEST_ON_TEST = f"best on test{SELECTED_ON_TEST}"
 
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs).
 
-    A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through one point
-    a duration: what a sweep tuned, else the highest on test, which the caption then says.
+    A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the highest
+    point of each duration; where there are several, the caption says that this chose on test.
     """
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
     runs = one_network([run for run in runs if any(fitting([run], of_batch) for of_batch in wanted.values())])
@@ -43,8 +45,8 @@ def draw(figure, runs, sweeps):
         panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         headline(picture, f"{figure.name}: {figure.shows}")
     remarks = [f"{_name(figure, batch)}: {_best(found)}." for batch, found in points.items() if any(row["n"] for row in found)]
-    if any(row["chosen"] == f"best on test{SELECTED_ON_TEST}" for row in rows):
-        remarks.append(f"Where several settings ran at one duration and no sweep chose, the line goes through the highest on "
+    if any(row["chosen"] == _BEST_ON_TEST for row in rows):
+        remarks.append("Where several settings ran at one duration the line goes through the highest on "
                        f"test{SELECTED_ON_TEST}.")
     return picture, rows, remarks + _diverged(rows), missing
 
@@ -61,12 +63,10 @@ def _points(runs):
                       "updates": setting.first.status.get("total_steps", ""),
                       **{name: setting.first.settings.get(name) for name in ("model", "optimizer")},
                       "tuned": setting.tuned, **setting.summary(), "chosen": ""} for setting in settings]
-        tuned = [row for row in of_epochs if row["tuned"] and row["n"]]
-        able = tuned or [row for row in of_epochs if row["n"]]
+        able = [row for row in of_epochs if row["n"]]
         if able:
-            on_test = len(able) > 1
-            max(able, key=lambda row: row["mean"])["chosen"] = f"best on test{SELECTED_ON_TEST}" if on_test else \
-                "tuned" if tuned else "the only setting"
+            best = max(able, key=lambda row: row["mean"])
+            best["chosen"] = _BEST_ON_TEST if len(able) > 1 else "the only setting"
         rows += of_epochs
     return rows
 
@@ -163,7 +163,7 @@ def draw_equal_updates(figure, runs, sweeps):
                 panel.plot(steps, values, label=source.label, **{**line, "marker": marker})
                 rows += [{"batch": source.label, "curve": f"{'training ' if factor == 1 else ''}{name}", "update": step,
                           "value": value} for step, value in zip(steps.tolist(), values.tolist()) if np.isfinite(value)]
-            remarks.append(f"{source.label}: {run.path}.")
+            remarks += [f"{source.label}: {run.path}.", *noted([run])]
         axes[0, 0].set(ylabel="training loss (nats)", yscale="log")
         axes[0, 0].yaxis.set_major_formatter("{x:g}")
         axes[0, 0].yaxis.set_minor_formatter("")

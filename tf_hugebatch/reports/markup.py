@@ -1,7 +1,6 @@
 """HTML out of what run folders say: every text escaped, every address relative and quoted, numbers only if they are."""
 
 import html
-import json
 import math
 import os
 import urllib.parse
@@ -10,11 +9,6 @@ import urllib.parse
 def text(value):
     """Escaped; empty for nothing."""
     return "" if value is None else html.escape(str(value))
-
-
-def as_script(value):
-    """JSON that no text inside can end the script with."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def link(path, folder, *file):

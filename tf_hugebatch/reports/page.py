@@ -4,13 +4,14 @@ Every text that comes from a run folder is escaped; every number links to the fi
 made it.
 """
 
+import json
 import os
 import shlex
 
 from ..runs import read_object
 from . import page_sections
 from .drawing import SELECTED_ON_TEST
-from .markup import as_script, class_of, link, number, text
+from .markup import class_of, link, number, text
 from .sources import final_percent, peak_rate, selected_on_test
 
 # Key, head, whether it sorts as a number.
@@ -44,7 +45,9 @@ def write_page(runs, sweeps, folder):
         '<link rel="icon" href="data:,">', "<title>Runs</title>", f"<style>\n{_beside('page.css')}</style>", "</head>",
         "<body>", "<h1>Runs</h1>", f"<p>{_counts(runs, sweeps)}</p>", *_controls(), *_table(runs, identities, folder),
         *page_sections.curve_section(), *page_sections.maps(sweeps, identities), *page_sections.sweep_table(sweeps, folder),
-        *page_sections.left_aside(runs, folder), f'<script type="application/json" id="curves">{as_script(curves)}</script>',
+        *page_sections.left_aside(runs, folder),
+        # Numbers and names of our own: no text of a run folder, which could end the script.
+        f'<script type="application/json" id="curves">{json.dumps(curves, separators=(",", ":"))}</script>',
         f"<script>\n{_beside('page.js')}</script>", "</body>", "</html>",
     ]
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:

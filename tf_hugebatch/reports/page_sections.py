@@ -7,7 +7,7 @@ import numpy as np
 from . import heat_maps
 from .drawing import SELECTED_ON_TEST
 from .figures import column
-from .markup import class_of, link, text
+from .markup import class_of, link, number, text
 
 _MOST_POINTS = 60  # of a curve; the page's pictures have few pixels and a thousand runs share a file
 
@@ -31,7 +31,8 @@ def curve_section():
     """HTML of the curves, which the script draws."""
     return ["<h2>Curves of the first eight runs of the table, as it is sorted and filtered</h2>",
             '<div class="bar"><label>Show <select id="measure">'
-            '<option value="error">error rate (%), validation or else test</option><option value="loss">training loss (nats)</option></select></label></div>',
+            '<option value="error">error rate (%), validation or else test</option>'
+            '<option value="loss">training loss (nats)</option></select></label></div>',
             '<figure><svg id="curve" viewBox="0 0 900 360" role="img" aria-label="Curves of the first eight runs"></svg>'
             '<ul id="legend"></ul></figure>']
 
@@ -50,7 +51,8 @@ def maps(sweeps, identities):
 
 def _map(sweep, found, identities):
     settings = sweep.plan.get("settings") or {}
-    title = f"{settings.get('dataset')}, {settings.get('optimizer')}, batch {settings.get('batch_size')}"
+    batch = number(settings.get("batch_size"))
+    title = f"{settings.get('dataset')}, {settings.get('optimizer')}" + (f", batch {batch:,}" if batch else "")
     split = f"{found.split} accuracy (%){SELECTED_ON_TEST if found.on_test else ''}"
     known = found.accuracy[np.isfinite(found.accuracy)]
     low, high = (known.min(), known.max()) if known.size else (0, 1)

@@ -165,6 +165,11 @@ def notes(runs):
     return sorted({str(run.status["data_note"]) for run in runs if run.status.get("data_note")})
 
 
+def noted(runs):
+    """The same as sentences for a caption."""
+    return [f"Note on the data: {note}." for note in notes(runs)]
+
+
 def final_percent(run, metric="test_accuracy"):
     """A number of the end of a run that is done, in percent; None where it is missing or not finite."""
     final = run.status.get("final")

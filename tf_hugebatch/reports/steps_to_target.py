@@ -9,7 +9,7 @@ import dataclasses
 
 from .. import published
 from .drawing import GREY, LINES, SELECTED_ON_TEST, apart, headline, panels, style
-from .sources import FULL, fits, one_network
+from .sources import FULL, fits, notes, one_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,8 @@ def draw(figure, runs, sweeps):
             _draw_panel(panel, dataset, points)
         axes[0][0].set_ylabel("updates")
         headline(picture, f"{figure.name}: {figure.shows}")
-    remarks = [f"{dataset}, {points[0].run.settings.get('model')}: {sum(point.updates is not None for point in points)} of "
-               f"{len(points)} batches reach {published.BASELINES[dataset].target}%." for dataset, points in drawn.items()]
+    remarks = [f"{_target(dataset, points)}: reached by {sum(point.updates is not None for point in points)} of {len(points)} "
+               "batches, counted at evaluations." for dataset, points in drawn.items()]
     if any(row["split"] == "test" for row in rows):
         remarks.append(f"Counts marked {SELECTED_ON_TEST} are the fewest of several runs read on the test split.")
     return picture, rows, remarks, missing
@@ -66,6 +66,10 @@ def _points(runs, dataset):
     return points
 
 
+def _target(dataset, points):
+    return f"{dataset}, {points[0].run.settings.get('model')}, target {published.BASELINES[dataset].target}%"
+
+
 def _split(run):
     return "validation" if run.eval_rows("validation") else "test"
 
@@ -84,7 +88,8 @@ def _last(run):
 def _rows(dataset, points):
     return [{"dataset": dataset, "batch": point.batch, "updates": point.updates or "", "longest": point.longest,
              "target": published.BASELINES[dataset].target, "split": point.split, "runs": point.runs,
-             "selected_on_test": point.split == "test" and point.runs > 1, "run": point.run.path} for point in points]
+             "selected_on_test": point.split == "test" and point.runs > 1, "note": "; ".join(notes([point.run])),
+             "run": point.run.path} for point in points]
 
 
 def _draw_panel(panel, dataset, points):
@@ -106,9 +111,11 @@ def _draw_panel(panel, dataset, points):
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.xaxis.set_major_formatter("{x:,.0f}")
+    panel.yaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0))
     panel.yaxis.set_major_formatter("{x:,.0f}")
+    panel.yaxis.set_minor_formatter("")
     panel.set_xticks(apart([point.batch for point in points]), minor=False)
     panel.tick_params(axis="x", rotation=45)
-    panel.set(xlabel="batch size", title="")
-    panel.set_title(f"{dataset}, {points[0].run.settings.get('model')}: {published.BASELINES[dataset].target}%", loc="left")
+    panel.set_xlabel("batch size")
+    panel.set_title(_target(dataset, points), loc="left")
     panel.legend(loc="best")
