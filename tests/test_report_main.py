@@ -100,8 +100,10 @@ def test_several_folders_and_patterns(runs, output, capsys):
     (["table=5"], ["--table=5: '5' is none of 1 to 4"]), (["table=3..1"], ["'3..1'"]), (["table=1..9"], ["'1..9'"]),
     (["table=x"], ["'x' is none"]), (["table="], ["--table=: an empty value"]), (["figure=0,34"], ["'0' is none of 1 to 33"]),
     (["figure=1..2..3"], ["'1..2..3'"]), (["figure=²"], ["'²'"]), ([], ["nothing is asked for; give --table"]),
-    (["tabel=3"], ["--tabel=3 (command line): unknown flag; did you mean table?"]), (["table=9", "regimes=maybe"], ["--table=9", "--regimes=maybe"]),
-    (["table=3", "runs=nowhere"], ["--runs: nowhere: there is no such folder"]), (["table=3", "flagfile=x.flags"], ["takes no flags of a run"])])
+    (["tabel=3"], ["--tabel=3 (command line): unknown flag; did you mean table?"]),
+    (["table=9", "regimes=maybe"], ["--table=9", "--regimes=maybe"]),
+    (["table=3", "runs=nowhere"], ["--runs: nowhere: there is no such folder"]),
+    (["table=3", "flagfile=x.flags"], ["takes no flags of a run"])])
 def test_mistakes_are_named_and_nothing_is_written(words, named, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
@@ -210,7 +212,8 @@ def test_no_damage_stops_a_report(tmp_path_factory, capsys, data):
         elif kind == "value" and path.suffix == ".json":
             stored = json.loads(path.read_text())
             key = data.draw(st.sampled_from(sorted(stored)))
-            stored[key] = data.draw(st.sampled_from([None, "=1+1", -1, 10**400, float("nan"), [], {}, True, "full", {"a": []}, "\ud800|"]))
+            stored[key] = data.draw(st.sampled_from([None, "=1+1", -1, 10**400, float("nan"), [], {}, True, "full", {"a": []},
+                                                     "\ud800|"]))
             path.write_text(json.dumps(stored))
         else:
             path.unlink()
@@ -284,7 +287,8 @@ def test_figures_by_number_and_a_picture_of_runs_that_are_gone(runs, output):
 
 def test_without_matplotlib_tables_come_out_and_the_extra_is_named(runs, output):
     code = ("import sys\nsys.modules['matplotlib'] = None\nfrom tf_hugebatch import report_main\n"
-            "sys.exit(report_main.main([f'--runs={sys.argv[1]}', '--table=3', '--figure=1..33', '--page', f'--output={sys.argv[2]}']))")
+            "words = ['--table=3', '--figure=1..33', '--page', f'--runs={sys.argv[1]}', f'--output={sys.argv[2]}']\n"
+            "sys.exit(report_main.main(words))")
     made_seeds(runs / "lars_8192", [0.98, 0.985], dataset="mnist", batch_size=8192, optimizer="lars", schedule="polynomial",
                warmup_epochs=5)
     done = run_python(code, runs, output)

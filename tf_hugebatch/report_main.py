@@ -12,8 +12,8 @@ from tf_hugebatch import command_line, parsers
 from tf_hugebatch.fields import Field
 
 PROGRAM = "report_main"
-DESCRIPTION = ("Make the paper's tables and figures from run folders, ours beside the paper's. What no run holds is blank, with "
-               "the command that fills it and its cost. Trains nothing.")
+DESCRIPTION = ("Make the paper's tables and figures from run folders, ours beside the paper's. What no run holds is blank, "
+               "with the command that fills it and its cost. Trains nothing.")
 TABLES, FIGURES = range(1, 5), range(1, 34)
 STEPS_TO_TARGET = "steps_to_target"
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all
@@ -48,7 +48,8 @@ def _own(name, takes, parse, default, help):
 
 
 OWN = (
-    _own("runs", "folders", _folders, "runs", "where the runs and sweeps lie, however deep; folders or patterns, separated by commas"),
+    _own("runs", "folders", _folders, "runs",
+         "where the runs and sweeps lie, however deep; folders or patterns, separated by commas"),
     _own("table", "numbers", numbers(TABLES), None, "tables of the paper to make, such as 3 or 1..4"),
     _own("figure", "numbers", numbers(FIGURES, (STEPS_TO_TARGET,)), None,
          f"figures of the paper to draw, such as 1,3..5; {STEPS_TO_TARGET}: updates to the target against batch size"),
@@ -86,13 +87,15 @@ def main(argv=None):
     made, items = report.Report(own["output"], evidence), []
     try:
         for kind, name in asked:
-            print(f"[{len(items) + 1}/{len(asked)}] {kind} {name if name != kind else ''}".rstrip(), file=sys.stderr, flush=True)
+            title = kind if name == kind else f"{kind} {name}"
+            print(f"[{len(items) + 1}/{len(asked)}] {title}", file=sys.stderr, flush=True)
             items.append(made.make(kind, name))
     except KeyboardInterrupt:
         print("Interrupted; what was made until then is in the folder.", file=sys.stderr)
         return 128 + signal.SIGINT
     summary = made.write_summary(items, shlex.join(["python", "-m", f"tf_hugebatch.{PROGRAM}", *argv]))
-    print("", *_table(items), *_left_aside(evidence, summary), *_blanks(items, summary), *_problems(items), f"report: {summary}",
+    print("", *_table(items), *_left_aside(evidence, summary), *_blanks(items, summary), *_problems(items),
+          f"report: {summary}",
           sep="\n")
     return 1 if any(item.problem for item in items) else 0
 
@@ -119,7 +122,8 @@ def _table(items):
     yield f"{'made':<{width}}  blanks  files"
     for item in items:
         files = ", ".join(os.path.splitext(name)[1][1:] for name in item.files)
-        yield f"{item.name:<{width}}  {len(item.blanks) or '-':>6}  {files or ('not made' if item.problem else 'nothing to draw')}"
+        files = files or ("not made" if item.problem else "nothing to draw")
+        yield f"{item.name:<{width}}  {len(item.blanks) or '-':>6}  {files}"
 
 
 def _left_aside(evidence, summary):

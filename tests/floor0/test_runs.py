@@ -52,7 +52,8 @@ def test_rows_by_kind_and_split(runs):
 
 @pytest.mark.parametrize("torn", [
     '{"kind": "train", "step": 3', "17", '{"kind": "train", "step": 3}', "\xff\x00\n",
-    '{"kind": "train", "step": 3, "loss": "2.1"}\n', '{"kind": "train", "step": true}\n', '{"step": 3, "loss": 1' + 400 * "0" + "}\n"])
+    '{"kind": "train", "step": 3, "loss": "2.1"}\n', '{"kind": "train", "step": true}\n',
+    '{"step": 3, "loss": 1' + 400 * "0" + "}\n"])
 def test_damaged_lines_are_skipped_and_counted(runs, torn):
     # The third has lost only its end of line: more of the row may have been to come.
     with open(runs / "a" / "metrics.jsonl", "a", encoding="latin-1") as file:

@@ -35,13 +35,15 @@ def test_there_is_one_for_every_cell_and_no_other():
 def test_a_flagfile_is_the_recipe(optimizer, batch):
     path = ROOT / table3.flagfile(optimizer, batch)
     found = settings_of(path)
-    assert (found.dataset, found.optimizer, found.batch_size, found.epochs) == ("mnist", optimizer, batch, published.TABLE_3_EPOCHS)
+    assert (found.dataset, found.optimizer, found.batch_size) == ("mnist", optimizer, batch)
+    assert found.epochs == published.TABLE_3_EPOCHS
     assert (found.schedule, found.lr_scaling, found.warmup_epochs) == ("polynomial", "linear", 0)
     assert found.label_smoothing == 0 and found.clip_global_norm is None
     other = settings_of(ROOT / table3.flagfile(optimizer, 256 if batch != 256 else published.TABLE_3_BATCH))
     assert found.replace(batch_size=other.batch_size).experiment_hash() == other.experiment_hash()
     header = path.read_text()
-    assert f"--space={table3.space_file(optimizer, batch)}" in header and f"--flagfile={table3.flagfile(optimizer, batch)}" in header
+    assert f"--space={table3.space_file(optimizer, batch)}" in header
+    assert f"--flagfile={table3.flagfile(optimizer, batch)}" in header
     assert "55K/5K/10K" in header
 
 
@@ -58,7 +60,8 @@ def test_what_is_expected_is_published(row):
 def test_a_space_is_as_wide_as_every_other_and_holds_the_rows_own_scale(optimizer, batch):
     space = space_of(optimizer, batch)
     rate = space["learning_rate" if batch == 256 else "peak_learning_rate"]
-    assert set(rate) == {"low", "high", "log"} and rate["log"] and math.log10(rate["high"] / rate["low"]) == pytest.approx(DECADES)
+    assert set(rate) == {"low", "high", "log"} and rate["log"]
+    assert math.log10(rate["high"] / rate["low"]) == pytest.approx(DECADES)
     scale = settings_of(ROOT / table3.flagfile(optimizer, batch)).learning_rate * math.sqrt(batch / 256)
     assert rate["low"] * 10 < scale < rate["high"] / 10  # a decade or more on both sides
     assert set(space) == ({"learning_rate"} if batch == 256 else {"peak_learning_rate", "warmup_epochs"})
@@ -69,8 +72,10 @@ def test_every_solver_has_the_same_warm_ups():
     assert len(lists) == 1 and 0 in next(iter(lists)) and max(next(iter(lists))) < published.TABLE_3_EPOCHS
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "flags/sweeps").glob("table3_*.json")) + sorted((ROOT / "flags/sweeps").glob("regimes_*.json")),
-                         ids=lambda path: path.stem)
+SPACES = [path for pattern in ("table3_*", "regimes_*") for path in sorted((ROOT / "flags/sweeps").glob(f"{pattern}.json"))]
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_corners_of_a_space_are_settings_that_a_run_could_have(path):
     name, _, batch = path.stem.removeprefix("table3_").rpartition("_")
     flags = [f"--flagfile={ROOT / table3.flagfile(name, batch)}"] if path.stem.startswith("table3") else \

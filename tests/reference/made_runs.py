@@ -17,13 +17,15 @@ def made_run(folder, accuracy=0.99, loss=0.03, *, status="done", final=None, **s
     values = Settings(**{"dataset": "mnist5k", "run_dir": str(folder), **settings})
     run = RunFolder(folder)
     run.create(values)
-    rows = [{"kind": "train", "step": step, "epoch": 10.0 * step, "loss": 2.3 / step, "learning_rate": 0.1} for step in (1, 2, 3)]
+    rows = [{"kind": "train", "step": step, "epoch": 10.0 * step, "loss": 2.3 / step, "learning_rate": 0.1}
+            for step in (1, 2, 3)]
     rows.append({"kind": "eval", "split": "test", "step": 3, "epoch": 30.0, "accuracy": accuracy, "loss": loss})
     run.append_metrics(rows)
     found = {"train_loss": 0.01, "test_accuracy": accuracy, "test_loss": loss}
     if values.validation_examples:
         found |= {"validation_accuracy": accuracy, "validation_loss": loss}
-    run.write_status(status=status, step=3, total_steps=3, reason=None, wall_seconds=60.0, final=found if final is None else final,
+    run.write_status(status=status, step=3, total_steps=3, reason=None, wall_seconds=60.0,
+                     final=found if final is None else final,
                      **({"data_note": note} if note else {}))
     return Run(folder)
 
@@ -31,7 +33,8 @@ def made_run(folder, accuracy=0.99, loss=0.03, *, status="done", final=None, **s
 def made_seeds(folder, accuracies, losses=0.03, **settings):
     """A run for each accuracy, seeds from 1; None diverges. losses: one, or one a seed."""
     losses = losses if isinstance(losses, (list, tuple)) else itertools.repeat(losses)
-    return [made_run(pathlib.Path(folder) / f"seed{seed}", accuracy, loss, status="done" if accuracy is not None else "diverged",
+    return [made_run(pathlib.Path(folder) / f"seed{seed}", accuracy, loss,
+                     status="done" if accuracy is not None else "diverged",
                      seed=seed, **settings)
             for seed, (accuracy, loss) in enumerate(zip(accuracies, losses), start=1)]
 

@@ -43,7 +43,8 @@ def test_words_are_the_experiment_of_every_flagfile(path):
 
 
 @pytest.mark.parametrize("given", [
-    {"dataset": "cifar10", "norm": "local", "micro_batch_size": 32, "train_steps": 5, "warmup_steps": 2}, {"regime_adaptation": True},
+    {"dataset": "cifar10", "norm": "local", "micro_batch_size": 32, "train_steps": 5, "warmup_steps": 2},
+    {"regime_adaptation": True},
     {"optimizer": "adam_layerwise_bounded", "trust_bounds": "0,inf", "clip_global_norm": 1},
     {"optimizer": "sgd_layerwise_bounded", "trust_bounds": "none"}, {"regime": "large", "exclude_from_decay": "default"},
     {"regime": "large", "peak_learning_rate": 3, "exclude_from_adaptation": ["bias", "a b|c$"]}, {"validation_examples": 5000},
@@ -59,12 +60,14 @@ def test_a_shell_takes_the_words_as_they_stand(tmp_path):
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
     assert said == [str(["--exclude_from_decay=a b|c$", "--data_dir=DIR", f"--seed={seed}", f"--run_dir={folder}/seed{seed}"])
                     for seed in (1, 2)]
-    assert shlex.split(commands.train([], "mnist5k", "r", [4]))[2:] == ["tf_hugebatch.mnist_main", "--seed=4", "--run_dir=r/seed4"]
+    one = shlex.split(commands.train([], "mnist5k", "r", [4]))
+    assert one[2:] == ["tf_hugebatch.mnist_main", "--seed=4", "--run_dir=r/seed4"]
 
 
 def test_a_shell_reads_the_value_that_a_sweep_chose(tmp_path):
     made_sweep(tmp_path / "sweep", [0.9], chosen={"learning_rate": 0.0125})
-    script = f"rate={commands.chosen_value(f'{tmp_path}/sweep', 'learning_rate')} && echo $rate".replace("python", sys.executable)
+    script = f"rate={commands.chosen_value(f'{tmp_path}/sweep', 'learning_rate')} && echo $rate"
+    script = script.replace("python", sys.executable)
     assert subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout == "0.0125\n"
 
 

@@ -21,8 +21,8 @@ def read_csv(text):
 
 
 def test_numbers_are_raw_and_what_is_missing_is_blank():
-    text = csv_text(("a", "b", "c", "d", "e", "f"), [{"a": -0.1, "b": 99.123456789, "c": None, "e": math.nan, "f": np.float32(0.5)},
-                                                     {"a": 0, "b": True, "d": "x, y"}])
+    rows = [{"a": -0.1, "b": 99.123456789, "c": None, "e": math.nan, "f": np.float32(0.5)}, {"a": 0, "b": True, "d": "x, y"}]
+    text = csv_text(("a", "b", "c", "d", "e", "f"), rows)
     assert text == "a,b,c,d,e,f\n-0.1,99.123456789,,,,0.5\n0,True,,\"x, y\",,\n"
 
 
@@ -32,7 +32,8 @@ def test_a_spreadsheet_runs_nothing(text):
     assert row["cell"][0] == "'"
 
 
-@given(st.lists(st.fixed_dictionaries({"a": st.text(max_size=8), "b": st.none() | st.floats() | st.integers() | st.text(max_size=8)}),
+@given(st.lists(st.fixed_dictionaries({"a": st.text(max_size=8),
+                                       "b": st.none() | st.floats() | st.integers() | st.text(max_size=8)}),
                 max_size=4))
 @settings(deadline=None)
 def test_no_text_breaks_a_row(rows):
@@ -57,7 +58,8 @@ def test_a_group_in_numbers_and_in_words(tmp_path):
     made_seeds(tmp_path, [0.981, 0.982, None], note="JPEG-recompressed")
     group = group_in(tmp_path)
     numbers, cells = numbers_of(group), cells_of(group)
-    assert (numbers["n"], numbers["diverged"], numbers["words"], numbers["data_note"]) == (3, 1, "unstable", "JPEG-recompressed")
+    assert (numbers["n"], numbers["diverged"], numbers["words"]) == (3, 1, "unstable")
+    assert numbers["data_note"] == "JPEG-recompressed"
     assert numbers["mean_percent"] == pytest.approx(98.15) and numbers["trials"] is None
     assert cells["mean"] == "98.15% unstable: 1 of 3 diverged (JPEG-recompressed)"
     assert cells["spread"] == "98.10 to 98.20 (sd 0.07)"

@@ -101,7 +101,8 @@ def test_other_words_on_the_data_make_another_group(tmp_path):
 
 
 @pytest.mark.parametrize("accuracies, words", [
-    ([0.98, 0.985], ""), ([0.98, 0.99], ""), ([0.98, 0.9901], "unstable"), ([0.98, None], "unstable"), ([None, None], "diverges"),
+    ([0.98, 0.985], ""), ([0.98, 0.99], ""), ([0.98, 0.9901], "unstable"), ([0.98, None], "unstable"),
+    ([None, None], "diverges"),
     ([None], "diverges"), ([0.98], "")])
 def test_diverges_and_unstable(tmp_path, accuracies, words):
     made_seeds(tmp_path, accuracies)

@@ -15,8 +15,8 @@ from tf_hugebatch.reports.stats import Group, selected_on, trials_done
 from tf_hugebatch.runs import Sweep
 
 _COLUMNS = ("dataset", "network", "validation_examples", "boundary", "value", "holds_at", "fails_at", "decided", "paper",
-            "paper_accuracy_percent", "baseline_accuracy_percent", "baseline_loss", "baseline_seeds", "epochs", "target_percent",
-            "loss_limit", "trials", "words")
+            "paper_accuracy_percent", "baseline_accuracy_percent", "baseline_loss", "baseline_seeds", "epochs",
+            "target_percent", "loss_limit", "trials", "words")
 _BATCH_COLUMNS = ("dataset", "network", "boundary", "batch", "verdict", "reason", "optimizer", *NUMBER_COLUMNS, "mean_loss",
                   "target_percent", "loss_limit")
 _CRITERIA = {"B_L": "linear scaling alone", "B_H": "the best of everything tried"}
@@ -117,9 +117,11 @@ def _baseline_words(one: Regimes) -> str:
     seeds += f", {baseline.diverged} of them diverged" if baseline.diverged else ""
     split = "validation" if one.family.validation_examples else "test, there is no validation split"
     loss = f"xi = {baseline.loss.mean:.4f} ({split})" if baseline.loss else "xi unknown"
-    others = f" Other momentum SGD settings at this batch, not taken: {len(one.other_baselines)}." if one.other_baselines else ""
+    others = len(one.other_baselines)
+    others = f" Other momentum SGD settings at this batch, not taken: {others}." if others else ""
     mark = cells_of(baseline)["mean"].partition("%")[2]
-    return (f"Baseline: momentum SGD at batch {one.family.baseline_batch:,}, {one.epochs:g} epoch{'s' * (one.epochs != 1)}, {seeds}: "
+    epochs = f"{one.epochs:g} epoch{'s' * (one.epochs != 1)}"
+    return (f"Baseline: momentum SGD at batch {one.family.baseline_batch:,}, {epochs}, {seeds}: "
             f"A = {percent(baseline.accuracy.mean)}{mark} (95% interval {interval(baseline.accuracy)}), {loss}; {theirs}. "
             f"Target 0.995 A = {percent(one.target)}"
             + (f", loss at most 1.2 xi = {one.loss_limit:.4f}." if one.loss_limit is not None else ".") + others)
@@ -143,9 +145,8 @@ def _loss_words(verdict: Verdict) -> str:
 
 def _search_words(one: Regimes) -> list[str]:
     if not one.searches:
-        split = "; a sweep's final runs hold nothing out, so they count beside such a baseline" if one.family.validation_examples \
-            else ""
-        return [f"B_H's search: none, 0 trials{split}."]
+        split = "; a sweep's final runs hold nothing out, so they count beside a baseline that does neither"
+        return [f"B_H's search: none, 0 trials{split * bool(one.family.validation_examples)}."]
     return ["B_H's search:", "", *(f"* batch {batch:,}: {plain(_search(sweep))}" for batch, sweep in one.searches)]
 
 

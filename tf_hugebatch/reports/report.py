@@ -52,8 +52,10 @@ def load(patterns: Iterable[str]) -> Evidence:
         if not sweep.plan:
             aside.append(LeftAside(sweep.path, "sweep.json is no JSON object: cut off, or not a sweep's"))
         elif not sweep.result:
-            aside.append(LeftAside(sweep.path, "no result.json that can be read: the search has not ended; its trials stay trials"))
-    return Evidence([*runs.values()], [run for run in runs.values() if _is_readable(run)], [sweep for sweep in sweeps.values() if sweep.plan],
+            aside.append(LeftAside(sweep.path,
+                                   "no result.json that can be read: the search has not ended; its trials stay trials"))
+    return Evidence([*runs.values()], [run for run in runs.values() if _is_readable(run)],
+                    [sweep for sweep in sweeps.values() if sweep.plan],
                     sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
 
 
@@ -134,12 +136,12 @@ class Report:
         return Item(stem, "Page", ("index.html",), "[index.html](index.html)\n")
 
     def write_summary(self, items: list[Item], command: str) -> str:
-        """report.md of all items, and which files belong to the report; returns the path."""
+        """Writes report.md of all items; returns its path."""
         evidence, lines = self.evidence, ["# Report", "", "Made by", "", code(command), ""]
         trials = sum(run.part == "trials" for run in evidence.runs)
-        lines += [f"{len(evidence.runs)} runs were read, {trials} of them trials of a search; {evidence.counted} have ended and "
-                  f"count; {len(evidence.sweeps)} sweeps. Accuracies are on test, after the last update. 95% intervals: over "
-                  "seeds and over the test images, which all seeds share; unknown with one seed.", ""]
+        lines += [f"{len(evidence.runs)} runs were read, {trials} of them trials of a search; {evidence.counted} have ended "
+                  f"and count; {len(evidence.sweeps)} sweeps. Accuracies are on test, after the last update. 95% intervals: "
+                  "over seeds and over the test images, which all seeds share; unknown with one seed.", ""]
         for item in items:
             lines += [f"## {plain(item.title)}", "", item.markdown]
             lines += [f"Not made: {plain(item.problem)}", ""] if item.problem else []

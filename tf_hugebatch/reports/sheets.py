@@ -82,8 +82,8 @@ def code(command: str) -> str:
 
 # --------------------------------------------------------------------------------------------- numbers over seeds
 
-NUMBER_COLUMNS = ("n", "diverged", "mean_percent", "deviation_points", "lowest_percent", "highest_percent", "interval_low_percent",
-           "interval_high_percent", "words", "trials", "selected_on", "data_note")
+NUMBER_COLUMNS = ("n", "diverged", "mean_percent", "deviation_points", "lowest_percent", "highest_percent",
+                  "interval_low_percent", "interval_high_percent", "words", "trials", "selected_on", "data_note")
 CELLS = ("mean", "95% interval", "spread", "seeds", "runs searched", "chosen on")
 
 

@@ -24,8 +24,8 @@ DATASET = "mnist"
 FORMS = {"original": "", "layerwise": "_layerwise", "bounded": "_layerwise_bounded"}
 RULE, TUNED, RATE = "(a) rule", "(b) tuned", "rate tuned"
 _FORM_WORDS = {"original": "original", "layerwise": "+ layer-wise", "bounded": "+ layer-wise, bounded ratio"}
-_COLUMNS = ("network", "solver", "form", "optimizer", "batch", "way", "paper_percent", "paper_words", "peak_rate", "warmup_epochs",
-            *NUMBER_COLUMNS)
+_COLUMNS = ("network", "solver", "form", "optimizer", "batch", "way", "paper_percent", "paper_words", "peak_rate",
+            "warmup_epochs", *NUMBER_COLUMNS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,8 @@ class Finder:
             return self.failed_search(_at_256(place))
         for sweep in self._sweeps:
             settings, result = sweep.plan.get("settings"), sweep.result
-            if isinstance(settings, dict) and result.get("status") == "done" and not result.get("chosen") and trials_done(sweep):
+            settings = settings if isinstance(settings, dict) else {}
+            if result.get("status") == "done" and not result.get("chosen") and trials_done(sweep):
                 stated = tuple(settings.get(name) for name in ("dataset", "model", "optimizer", "batch_size", "epochs"))
                 if stated == (DATASET, place.network, place.optimizer, place.batch, published.TABLE_3_EPOCHS):
                     return sweep
@@ -134,7 +135,8 @@ def make(groups: list[Group], sweeps: list[Sweep]) -> Table:
                 used.append(group)
             elif failed is None:
                 blanks.append(_blank(place, finder))
-            rows.append({**_names(place), **numbers_of(group), **_setting(group), **(_failed_numbers(place, failed) if not group else {})})
+            rows.append({**_names(place), **numbers_of(group), **_setting(group),
+                         **(_failed_numbers(place, failed) if not group else {})})
             lines.append({**_words(place), **(cells_of(group) if group or not failed else _failed_cells(place, failed)),
                           "setting": _setting_words(group)})
         text += [f"### {network}, {published.TABLE_3_EPOCHS} epochs", "",
@@ -143,9 +145,9 @@ def make(groups: list[Group], sweeps: list[Sweep]) -> Table:
     if others:
         text += ["Runs of these solvers and batches that stand in no cell, since their rate was not tuned at 256, or was not "
                  "scaled linearly from there, or another search stands there:", "", _others_table(others)]
-    legend = (f"{RULE}: the rate tuned at {published.BASELINES[DATASET].batch}, scaled linearly, nothing else changed. {TUNED}: "
-              f"searched at {published.TABLE_3_BATCH:,}. Settings are chosen on {commands.HELD_OUT:,} held-out images unless "
-              "marked, then trained on all; the paper splits 55K/5K/10K.")
+    legend = (f"{RULE}: the rate tuned at {published.BASELINES[DATASET].batch}, scaled linearly, nothing else changed. "
+              f"{TUNED}: searched at {published.TABLE_3_BATCH:,}. Settings are chosen on {commands.HELD_OUT:,} held-out images "
+              "unless marked, then trained on all; the paper splits 55K/5K/10K.")
     text += [legend, notes_of([*used, *others])]
     return Table("Table 3: MNIST, solvers at 256 and 8K", _COLUMNS, rows, "\n".join(text), blanks)
 
@@ -199,7 +201,8 @@ def _failed_words(place: Place) -> str:
 
 def _others_table(others: list[Group]) -> str:
     rows = [{"optimizer": f"`{group.values['optimizer']}`", "network": group.values["model"],
-             "batch": f"{group.values['batch_size']:,}", **cells_of(group), "setting": _setting_words(group)} for group in others]
+             "batch": f"{group.values['batch_size']:,}", **cells_of(group), "setting": _setting_words(group)}
+            for group in others]
     return markdown_table(("optimizer", "network", "batch", *CELLS, "setting"), rows)
 
 

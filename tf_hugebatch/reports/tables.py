@@ -42,7 +42,8 @@ def _table_1(groups, sweeps):
         seconds, batch = _seconds(group), group.values["batch_size"]
         optimizer = group.values["optimizer"]
         rows.append({"who": "ours", "optimizer": optimizer, "batch": batch, "seconds": seconds, **numbers_of(group)})
-        lines.append({"who": f"ours, batch {batch:,}", "optimizer": f"`{optimizer}`", "time": _time(seconds), **cells_of(group)})
+        lines.append({"who": f"ours, batch {batch:,}", "optimizer": f"`{optimizer}`", "time": _time(seconds),
+                      **cells_of(group)})
     blanks = []
     if not ours:
         row = published.mlperf_row(8_192, "")
@@ -69,9 +70,9 @@ def _time(seconds: float | None) -> str:
 
 # ------------------------------------------------------------------------------------------------------- Table 2
 
-_TABLE_2 = ("dataset", "network", "paper_network", "baseline_batch", "epochs", "paper_percent", "paper_large_from", "paper_large_to",
-            "paper_huge_from", "paper_huge_to", "paper_full", "ours_large_from", "ours_large_decided", "ours_huge_from",
-            "ours_huge_decided", "ours_full", *NUMBER_COLUMNS)
+_TABLE_2 = ("dataset", "network", "paper_network", "baseline_batch", "epochs", "paper_percent", "paper_large_from",
+            "paper_large_to", "paper_huge_from", "paper_huge_to", "paper_full", "ours_large_from", "ours_large_decided",
+            "ours_huge_from", "ours_huge_decided", "ours_full", *NUMBER_COLUMNS)
 
 
 def _table_2(groups, sweeps):
@@ -94,7 +95,8 @@ def _table_2(groups, sweeps):
         lines.append({"data set": family.dataset, "whose": "ours", "network": family.model, "B0": f"{family.baseline_batch:,}",
                       "epochs": f"{one.epochs:g}" if one.epochs else "", **cells_of(one.baseline),
                       "A": cells_of(one.baseline).get("mean"), "95% interval": interval(mean), "B_F": f"{one.full:,}",
-                      **{edge.name: _bracket(edge) if one.baseline and edge.verdicts else "" for edge in (one.large, one.huge)}})
+                      **{edge.name: _bracket(edge) if one.baseline and edge.verdicts else ""
+                         for edge in (one.large, one.huge)}})
     columns = ("data set", "whose", "network", "B0", "epochs", "A", *CELLS[1:], "B_L", "B_H", "B_F")
     text = markdown_table(columns, lines) + notes_of([one.baseline for one in found])
     return Table("Table 2: baselines and regimes", _TABLE_2, rows, text, regime_tables.regimes_table(found).blanks)
