@@ -93,6 +93,13 @@ def test_several_folders_and_patterns(runs, output, capsys):
     assert "found    9 runs, 1 sweeps" in capsys.readouterr().out
 
 
+def test_reading_many_runs_says_how_far_it_is(tmp_path, output, capsys):
+    for seed in range(60):
+        made_run(tmp_path / "runs" / str(seed), seed=seed)
+    assert report(f"runs={tmp_path}/runs", "table=1", f"output={output}") == 0
+    assert "read 50 of 60 runs" in capsys.readouterr().err
+
+
 # Refusals.
 
 
@@ -245,8 +252,8 @@ def test_the_runs_themselves_are_left_as_they_are(runs, output):
 def test_a_run_that_is_gone_while_the_report_is_made(runs, output, monkeypatch):
     from tf_hugebatch.reports import report as reports
 
-    load = reports.load
-    monkeypatch.setattr(reports, "load", lambda patterns: (load(patterns), shutil.rmtree(runs / "linear_256"))[0])
+    find = reports.find
+    monkeypatch.setattr(reports, "find", lambda patterns: (find(patterns), shutil.rmtree(runs / "linear_256"))[0])
     assert report(f"runs={runs}", "table=1..4", "regimes", f"output={output}") == 0
 
 

@@ -16,6 +16,7 @@ DESCRIPTION = ("Make the paper's tables and figures from run folders, ours besid
                "with the command that fills it and its cost. Trains nothing.")
 TABLES, FIGURES = range(1, 5), range(1, 34)
 STEPS_TO_TARGET = "steps_to_target"
+_BETWEEN_LINES = 50  # runs: a few seconds
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all
 
 
@@ -70,12 +71,12 @@ def main(argv=None):
     # Here, since --help should not wait for NumPy.
     from tf_hugebatch.reports import report
 
-    own, problems, evidence = command.own, [], None
+    own, problems, found = command.own, [], ([], [])
     asked = _asked(own)
     if not asked and not command.problems:
         problems.append("nothing is asked for; give --table, --figure, --regimes, --page, or --all")
     try:
-        evidence = report.load(_folders(own["runs"]) if isinstance(own["runs"], str) else own["runs"])
+        found = report.find(_folders(own["runs"]) if isinstance(own["runs"], str) else own["runs"])
     except OSError as error:
         problems.append(f"--runs: {error}; name the folder of a run, or one that holds runs")
     if not command.problems and not problems:
@@ -83,9 +84,11 @@ def main(argv=None):
     if refused := command.refusal(problems):
         print(refused, file=sys.stderr)
         return 2
-    print(*_settings_in_words(own, evidence), sep="\n", flush=True)
-    made, items = report.Report(own["output"], evidence), []
+    print(*_settings_in_words(own, *found), sep="\n", flush=True)
+    items = []
     try:
+        evidence = report.sift(*found, watch=_watched)
+        made = report.Report(own["output"], evidence)
         for kind, name in asked:
             title = kind if name == kind else f"{kind} {name}"
             print(f"[{len(items) + 1}/{len(asked)}] {title}", file=sys.stderr, flush=True)
@@ -108,13 +111,21 @@ def _asked(own) -> list[tuple[str, object]]:
     return asked + ([("page", "page")] if everything or own["page"] else [])
 
 
-def _settings_in_words(own, evidence):
+def _watched(runs):
+    """Passes runs on and says now and then how many have been read."""
+    for count, run in enumerate(runs):
+        if count and count % _BETWEEN_LINES == 0:
+            print(f"read {count} of {len(runs)} runs", file=sys.stderr, flush=True)
+        yield run
+
+
+def _settings_in_words(own, runs, sweeps):
     yield "report"
     for field in OWN:
         value = own[field.name]
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if field.is_boolean else value
         yield f"  {field.name:<8} {'-' if shown is None else shown}"
-    yield f"  {'found':<8} {len(evidence.runs)} runs, {len(evidence.sweeps)} sweeps"
+    yield f"  {'found':<8} {len(runs)} runs, {len(sweeps)} sweeps"
 
 
 def _table(items):

@@ -44,6 +44,16 @@ def _is_number(value: object) -> bool:
     return value is None or isinstance(value, float)
 
 
+@functools.lru_cache(maxsize=4)  # a run at batch 256 takes megabytes, and a report reads hundreds of runs
+def _read_lines(path: str, *state: int) -> tuple[dict | None, ...]:
+    """Rows of a metrics.jsonl; state: what changes when the file does."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return tuple(map(read_row, file))
+    except OSError:
+        return ()
+
+
 class Run:
     """One run folder. settings, status: as written, empty where the file is missing or can't be read."""
 
@@ -55,21 +65,22 @@ class Run:
     def __repr__(self):
         return f"Run({self.path!r})"
 
-    @functools.cached_property
-    def _lines(self) -> list[dict | None]:
+    @property
+    def _lines(self) -> tuple[dict | None, ...]:
         """The rows of metrics.jsonl in order, None for each line that is no row."""
+        path = os.path.join(self.path, "metrics.jsonl")
         try:
-            with open(os.path.join(self.path, "metrics.jsonl"), encoding="utf-8", errors="replace") as file:
-                return [read_row(line) for line in file]
+            state = os.stat(path)
         except OSError:
-            return []
+            return ()
+        return _read_lines(path, state.st_mtime_ns, state.st_size)
 
     @property
     def metrics(self) -> list[dict]:
         """Every row of metrics.jsonl, in the order written."""
         return [row for row in self._lines if row is not None]
 
-    @property
+    @functools.cached_property
     def damaged(self) -> int:
         """Lines of metrics.jsonl that are torn or no rows."""
         return self._lines.count(None)

@@ -69,6 +69,28 @@ def test_what_is_missing_is_empty_not_zero(runs):
     assert (run.metrics, run.train_rows, run.status, run.damaged) == ([], [], {}, 0)
 
 
+def test_rows_of_many_runs_are_not_kept(tmp_path):
+    import tracemalloc
+
+    for name in range(40):
+        RunFolder(tmp_path / str(name)).create(Settings(dataset="mnist5k"))
+        RunFolder(tmp_path / str(name)).append_metrics({"kind": "train", "step": step, "loss": 0.5} for step in range(500))
+    found = load_runs(tmp_path)
+    tracemalloc.start()
+    try:
+        assert sum(len(run.metrics) for run in found) == 20_000 and not any(run.damaged for run in found)
+        assert tracemalloc.get_traced_memory()[0] < 3e6  # all of them would take 10 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_run_that_goes_on_is_read_on(runs):
+    [run] = load_runs(runs / "a")
+    assert len(run.metrics) == 4
+    RunFolder(runs / "a").append_metrics([{"kind": "train", "step": 3, "loss": 1.0}])
+    assert len(run.metrics) == 5
+
+
 def test_unreadable_status_is_empty(runs):
     (runs / "a" / "status.json").write_text('{"status"')
     assert load_runs(runs / "a")[0].status == {}

@@ -36,26 +36,30 @@ class Evidence:
     aside: list[LeftAside]
 
 
-def load(patterns: Iterable[str]) -> Evidence:
+def find(patterns: Iterable[str]) -> tuple[list[Run], list[Sweep]]:
     """Every run and sweep below folders or patterns. Raises FileNotFoundError for a folder that isn't there."""
     runs, sweeps = {}, {}
     for pattern in patterns:
-        for found, load_them in ((runs, load_runs), (sweeps, load_sweeps)):
+        for found, load in ((runs, load_runs), (sweeps, load_sweeps)):
             try:
-                found.update((os.path.abspath(one.path), one) for one in load_them(pattern))
+                found.update((os.path.abspath(one.path), one) for one in load(pattern))
             except FileNotFoundError:
                 if not os.path.isdir(pattern):
                     raise FileNotFoundError(f"{pattern}: there is no such folder") from None
-    outcomes, aside = read_outcomes(runs.values())
+    return [*runs.values()], [*sweeps.values()]
+
+
+def sift(runs: list[Run], sweeps: list[Sweep], watch: Callable[[list[Run]], Iterable[Run]] = iter) -> Evidence:
+    """What of it can be used. watch: passes runs on while they are read, which takes a second for ten."""
+    outcomes, aside = read_outcomes(watch(runs))
     groups, repeated = group_runs(outcomes)
-    for sweep in sweeps.values():
+    for sweep in sweeps:
         if not sweep.plan:
             aside.append(LeftAside(sweep.path, "sweep.json is no JSON object: cut off, or not a sweep's"))
         elif not sweep.result:
             aside.append(LeftAside(sweep.path,
                                    "no result.json that can be read: the search has not ended; its trials stay trials"))
-    return Evidence([*runs.values()], [run for run in runs.values() if _is_readable(run)],
-                    [sweep for sweep in sweeps.values() if sweep.plan],
+    return Evidence(runs, [run for run in runs if _is_readable(run)], [sweep for sweep in sweeps if sweep.plan],
                     sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
 
 
