@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 
@@ -80,6 +81,17 @@ def test_what_was_chosen_on_test_is_marked(tmp_path, select_on, mark):
     assert cells_of(group)["mean"] == f"98.00%{mark}" and cells_of(group)["chosen on"] == select_on
     assert ("†" in notes_of([None, group])) == bool(mark)
     assert numbers_of(group)["selected_on"] == select_on and numbers_of(group)["trials"] == 20
+
+
+@pytest.mark.parametrize("edges, words", [
+    ([{"flag": "learning_rate", "value": 10.0, "end": "highest"}], "highest learning_rate"), ([], ""), (None, ""), ("x", ""),
+    ([1], "")])
+def test_a_winner_on_the_edge_of_its_space_is_said(tmp_path, edges, words):
+    sweep = made_sweep(tmp_path, [0.98, 0.98], chosen={"learning_rate": 10.0})
+    (tmp_path / "result.json").write_text(json.dumps({**sweep.result, "edges": edges}))
+    group = group_in(tmp_path)
+    assert cells_of(group)["runs searched"] == (f"20, winner at the {words}" if words else "20")
+    assert numbers_of(group)["edges"] == (words or None)
 
 
 def test_no_group_is_blank():

@@ -83,7 +83,7 @@ def code(command: str) -> str:
 # --------------------------------------------------------------------------------------------- numbers over seeds
 
 NUMBER_COLUMNS = ("n", "diverged", "mean_percent", "deviation_points", "lowest_percent", "highest_percent",
-                  "interval_low_percent", "interval_high_percent", "words", "trials", "selected_on", "data_note")
+                  "interval_low_percent", "interval_high_percent", "words", "trials", "selected_on", "edges", "data_note")
 CELLS = ("mean", "95% interval", "spread", "seeds", "runs searched", "chosen on")
 
 
@@ -92,7 +92,7 @@ def numbers_of(group: Group | None) -> dict:
     if group is None:
         return {}
     found = {"n": group.n, "diverged": group.diverged, "words": group.words or None, "trials": group.trials,
-             "selected_on": group.select_on or None, "data_note": group.note or None}
+             "selected_on": group.select_on or None, "edges": "; ".join(group.edges) or None, "data_note": group.note or None}
     mean = group.accuracy
     if mean is None:
         return found
@@ -109,8 +109,10 @@ def cells_of(group: Group | None) -> dict:
     words = f"{group.words}: {group.diverged} of {group.n} diverged" if group.diverged else group.words
     number = percent(group.accuracy.mean) + (ON_TEST if group.select_on == "test" else "") if group.accuracy else ""
     note = f"({group.note})" if group.note else ""
+    edge = f", winner at the {' and '.join(group.edges)}" if group.edges else ""
+    searched = "" if group.trials is None else f"{group.trials}{edge}"
     return {"mean": " ".join(filter(None, [number, words, note])), "95% interval": interval(group.accuracy),
-            "spread": spread(group.accuracy), "seeds": group.n, "runs searched": group.trials, "chosen on": group.select_on}
+            "spread": spread(group.accuracy), "seeds": group.n, "runs searched": searched, "chosen on": group.select_on}
 
 
 def percent(share: float) -> str:

@@ -157,6 +157,13 @@ class Group:
         return trials_done(self.sweep) if self.sweep else None
 
     @property
+    def edges(self) -> tuple[str, ...]:
+        """Ends of the space that the chosen setting lies on, such as 'highest peak_learning_rate': better may lie beyond."""
+        found = self.sweep.result.get("edges") if self.sweep else None
+        found = found if isinstance(found, list) else ()
+        return tuple(f"{edge.get('end')} {edge.get('flag')}" for edge in found if isinstance(edge, dict))
+
+    @property
     def select_on(self) -> str:
         """The split that the setting was chosen on; '' when nothing was chosen."""
         return selected_on(self.sweep) if self.sweep else ""
