@@ -214,7 +214,7 @@ def test_heat_maps_share_a_scale_mark_the_best_hatch_the_diverged_and_leave_the_
                   for patch in panel.patches if not patch.get_fill()}
         assert hatched == [(1.5, -0.5)] and framed == {(1.0, 1.0)}
         assert [tick.get_text() for tick in panel.get_xticklabels()] == ["2", "4", "8"]
-    assert "LARS: best 94.50% on validation at rate 4, warm-up 5 epochs; 4 of 6 cells done, 1 diverged" in found.caption
+    assert "LARS, lenet5: best 94.50% on validation at rate 4, warm-up 5 epochs; 4 of 6 cells done, 1 diverged" in found.caption
     untried = [list(row.values()) for row in found.rows if row["status"] == ""]
     assert untried == [[name, 8.0, 5.0, "", "", "validation", False, "", ""] for name in ("momentum SGD", "LARS")]
 
@@ -290,8 +290,24 @@ def test_training_longer_goes_through_the_means_and_names_its_best(tmp_path):
     [panel] = found.figure.axes
     np.testing.assert_allclose(lines(panel)["batch 32,768"], [[30, 97.5], [1000, 99.1]])
     assert "at best 99.10% (n = 2, 99.00 to 99.20) in 1,000 epochs, lenet5" in found.caption
+    assert "Also run and not drawn: lenet." in found.caption
     assert "labels of 3 images are wrong" in found.caption and drawing.SELECTED_ON_TEST not in found.caption
     assert [blank.command for blank in found.blanks if "--epochs=100 " in blank.command]
+
+
+def test_runs_on_a_part_of_a_data_set_are_no_runs_of_the_paper(tmp_path):
+    made.write_run(tmp_path / "a", "imagenet2012", batch_size=256, epochs=90, accuracy=0.9, dataset_size="512,64")
+    made.write_run(tmp_path / "b", "imagenet2012", batch_size=published.LADDER_BATCH, epochs=90, accuracy=0.2)
+    runs, _ = loaded(tmp_path)
+    assert [fits(run.settings, {"dataset": "imagenet2012"}) for run in runs] == [False, True]
+
+
+def test_a_map_holds_one_network(tmp_path):
+    for model, rates in (("lenet5", [2, 4]), ("lenet", [8])):
+        made.write_grid(tmp_path / model, "mnist", rates=rates, warmups=[0, 5], batch_size="full", epochs=30, optimizer="lars",
+                        model=model, accuracy=lambda rate, warmup: 0.9)
+    found = catalogue.draw(16, *loaded(tmp_path))
+    assert {row["peak_learning_rate"] for row in found.rows} == {2.0, 4.0} and "LARS, lenet5: best" in found.caption
 
 
 def test_choosing_among_settings_by_test_is_marked(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
-from .sources import final_percent, fitting, in_words, noted, one_network, settings_of
+from .sources import final_percent, fitting, in_words, noted, one_network, other_networks, settings_of
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
 
@@ -16,7 +16,8 @@ def draw(figure, runs, sweeps):
     Of several settings that fit the one that a sweep tuned is drawn, of its seeds the lowest; the caption counts them.
     """
     [source] = figure.sources
-    settings = settings_of(one_network(fitting(runs, source.wanted)))
+    found = fitting(runs, source.wanted)
+    settings = settings_of(one_network(found))
     # Section 3.1 keeps 5,000 images back: of settings equally good those that show a validation error come first.
     settings.sort(key=lambda setting: not setting.first.settings.get("validation_examples"))
     drawable = [(setting, run) for setting in settings for run in setting.runs if run.train_rows]
@@ -41,7 +42,7 @@ def draw(figure, runs, sweeps):
         remarks.append(f"{len(settings) - 1} other settings fit and are not drawn.")
     if run.status.get("status") == "diverged":
         remarks.append(f"It diverged: {run.status.get('reason')}.")
-    return picture, rows, remarks + noted(setting.runs), []
+    return picture, rows, [*remarks, *other_networks(found, [run]), *noted(setting.runs)], []
 
 
 def _details(run):

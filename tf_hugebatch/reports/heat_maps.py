@@ -6,7 +6,7 @@ import numpy as np
 
 from .drawing import GREY, SELECTED_ON_TEST, headline, panels, style
 from .figures import DARK, MIDDLE
-from .sources import final_percent, fits, notes, peak_rate
+from .sources import final_percent, fits, notes, one_network, peak_rate
 
 RATES, WARMUPS = ("peak_learning_rate", "learning_rate"), "warmup_epochs"
 # Light to dark: accuracy can be read in grey. Text turns white where a cell is dark.
@@ -49,7 +49,8 @@ def grid(sweeps, wanted):
     A cell that several trials share shows the last; cells of listed values without a trial stay untried.
     """
     trials = {sweep: [run for run in sweep.trials if fits(run.settings, wanted)] for sweep in sweeps if is_grid(sweep)}
-    trials = {sweep: runs for sweep, runs in trials.items() if runs}
+    of_one = set(one_network([run for runs in trials.values() for run in runs]))
+    trials = {sweep: kept for sweep, runs in trials.items() if (kept := [run for run in runs if run in of_one])}
     if not trials:
         return None
     cells = {}
@@ -181,5 +182,6 @@ def _in_words(source, found):
         return f"{source.label}: {counted}."
     row, column = found.best
     mark = SELECTED_ON_TEST if found.on_test else ""
-    return (f"{source.label}: best {found.accuracy[found.best]:.2f}%{mark} on {found.split} at rate "
+    model = found.runs[found.best].settings.get("model")
+    return (f"{source.label}, {model}: best {found.accuracy[found.best]:.2f}%{mark} on {found.split} at rate "
             f"{found.rates[column]:g}, warm-up {found.warmups[row]:g} epochs; {counted}.")

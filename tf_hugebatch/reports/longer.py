@@ -7,7 +7,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, SELECTED_ON_TEST, apart, headline, panels, style
 from .figures import column, thinned
-from .sources import FULL, fitting, in_words, noted, one_network, settings_of
+from .sources import FULL, fitting, in_words, noted, one_network, other_networks, settings_of
 
 _BEST_ON_TEST = f"best on test{SELECTED_ON_TEST}"
 
@@ -19,7 +19,8 @@ def draw(figure, runs, sweeps):
     point of each duration; where there are several, the caption says that this chose on test.
     """
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
-    runs = one_network([run for run in runs if any(fitting([run], of_batch) for of_batch in wanted.values())])
+    fed = [run for run in runs if any(fitting([run], of_batch) for of_batch in wanted.values())]
+    runs = one_network(fed)
     points = {batch: _points(fitting(runs, of_batch)) for batch, of_batch in wanted.items()}
     missing = [source for source in figure.sources
                if not any(row["epochs"] == source.wanted["epochs"] and (row["n"] or row["diverged"])
@@ -48,7 +49,7 @@ def draw(figure, runs, sweeps):
     if any(row["chosen"] == _BEST_ON_TEST for row in rows):
         remarks.append("Where several settings ran at one duration the line goes through the highest on "
                        f"test{SELECTED_ON_TEST}.")
-    return picture, rows, remarks + _diverged(rows), missing
+    return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, runs)], missing
 
 
 def _points(runs):

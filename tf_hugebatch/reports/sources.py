@@ -71,7 +71,10 @@ def full_batch(settings):
 
 
 def fits(settings, wanted):
-    """Whether a run's settings are what a source wants."""
+    """Whether a run's settings are what a source wants; runs on a part of a data set never are."""
+    size, whole = settings.get("dataset_size"), published.BASELINES.get(settings.get("dataset"))
+    if size and whole and list(size)[:1] != [whole.train_examples]:
+        return False
     for name, value in wanted.items():
         if name == "warmup":
             found = bool(settings.get("warmup_epochs") or settings.get("warmup_steps"))
@@ -92,16 +95,27 @@ def fitting(runs, wanted):
 
 def one_network(runs):
     """Of runs of several networks those of the one with most runs, the paper's own where they tie: numbers of two networks
-    are not one curve."""
-    by_model = {}
+    are not one curve. A network at another size of image is another network."""
+    by_network = {}
     for run in runs:
-        by_model.setdefault(run.settings.get("model"), []).append(run)
+        by_network.setdefault(_network(run), []).append(run)
 
-    def weight(model):
-        row = registry.DATASETS.get(by_model[model][0].settings.get("dataset"))
-        return len(by_model[model]), bool(row) and row.settings.get("model") == model
+    def weight(network):
+        row = registry.DATASETS.get(by_network[network][0].settings.get("dataset"))
+        return len(by_network[network]), bool(row) and row.settings.get("model") == network[0]
 
-    return by_model[max(by_model, key=weight)] if by_model else []
+    return by_network[max(by_network, key=weight)] if by_network else []
+
+
+def _network(run):
+    return str(run.settings.get("model")), str(run.settings.get("image_size") or "")
+
+
+def other_networks(runs, drawn):
+    """A sentence for the caption about networks of `runs` that `drawn` has none of; empty where there are none."""
+    others = sorted({_network(run) for run in runs} - {_network(run) for run in drawn})
+    names = ", ".join(" at ".join(filter(None, network)) for network in others)
+    return [f"Also run and not drawn: {names}."] if others else []
 
 
 @dataclasses.dataclass(frozen=True)
