@@ -304,3 +304,12 @@ def test_sweeps_of_blanks_are_command_lines_of_runs_with_spaces_that_exist(tmp_p
         [space] = [word.partition("=")[2] for word in words if word.startswith("--space=")]
         assert json.loads((root / space).read_text())
     assert "--batch_size=full" in blanks[-1].command and "images through lenet" in blanks[-1].cost
+
+
+def test_a_subset_is_a_family_of_its_own_and_costs_what_it_holds(tmp_path):
+    made_seeds(tmp_path, [0.9] * 2, dataset="synthetic", dataset_size=(1000, 100), model="resnet18", image_size=32,
+               batch_size=256, optimizer="sgd", warmup_epochs=0, epochs=2)
+    one = regimes_of(tmp_path, "synthetic")
+    table = regime_tables.regimes_table([one])
+    assert "### synthetic, 1,000 training images, resnet18" in table.markdown and one.full == 1000
+    assert "--dataset_size=1000,100" in table.blanks[0].command and table.blanks[0].cost.startswith("6,000 images")

@@ -67,14 +67,13 @@ def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
                      f"--method=random --trials={TRIALS} --final_seeds={SEEDS} --sweep_dir={shlex.quote(folder)}"])
 
 
-def train_cost(dataset: str, model: str, epochs: float, seeds: int) -> str:
-    """What `seeds` runs on all training images cost."""
-    return cost_in_words(model, seeds * epochs * registry.DATASETS[dataset].facts["train_examples"])
+def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:
+    """What `seeds` runs on `examples` training images cost."""
+    return cost_in_words(model, seeds * epochs * examples)
 
 
-def sweep_cost(dataset: str, model: str, epochs: float) -> str:
+def sweep_cost(model: str, examples: int, epochs: float) -> str:
     """What a search and its final runs cost."""
-    examples = registry.DATASETS[dataset].facts["train_examples"]
     held_out = min(HELD_OUT, examples // 10)  # as sweep_main does
     return cost_in_words(model, epochs * (TRIALS * (examples - held_out) + SEEDS * examples))
 

@@ -233,7 +233,8 @@ def _searches_missing(one: Regimes, batch: int) -> list[Blank]:
                  f"--batch_size={'full' if batch == one.full else batch}", f"--epochs={one.epochs:g}"]
         command = commands.sweep(words, family.dataset, f"{_folder(one)}/{optimizer}_{batch}",
                                  f"flags/sweeps/regimes_{optimizer}.json")
-        blanks.append(Blank(f"{what}, {optimizer}", command, commands.sweep_cost(family.dataset, family.model, one.epochs)))
+        cost = commands.sweep_cost(family.model, family.train_size, one.epochs)
+        blanks.append(Blank(f"{what}, {optimizer}", command, cost))
     return blanks
 
 
@@ -247,8 +248,9 @@ def _more_seeds(one: Regimes, what: str, group: Group) -> Blank:
 
 
 def _seeds(one: Regimes, what: str, words, folder: str, seeds, epochs: float) -> Blank:
-    dataset, model = one.family.dataset, one.family.model
-    return Blank(what, commands.train(words, dataset, folder, seeds), commands.train_cost(dataset, model, epochs, len(seeds)))
+    family = one.family
+    return Blank(what, commands.train(words, family.dataset, folder, seeds),
+                 commands.train_cost(family.model, family.train_size, epochs, len(seeds)))
 
 
 def _folder(one: Regimes) -> str:

@@ -53,8 +53,9 @@ class Family:
         return published.BASELINES.get(self.dataset)
 
     def __str__(self):
+        subset = f", {self.dataset_size[0]:,} training images" if self.dataset_size else ""
         held_out = f", {self.validation_examples:,} held out" if self.validation_examples else ""
-        return f"{self.dataset}, {self.model}{held_out}" + (f" ({self.note})" if self.note else "")
+        return f"{self.dataset}{subset}, {self.model}{held_out}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclasses.dataclass(frozen=True)

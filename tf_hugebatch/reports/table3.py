@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 
 from tf_hugebatch import durations, published, registry
@@ -211,22 +210,23 @@ def _others_table(others: list[Group]) -> str:
 
 def _blank(place: Place, finder: Finder) -> Blank:
     what = f"Table 3, {place.network}, {place.optimizer} at {place.batch:,}, {place.way}"
-    sweep_cost = functools.partial(commands.sweep_cost, DATASET, place.network, published.TABLE_3_EPOCHS)
+    examples, epochs = published.BASELINES[DATASET].train_examples, published.TABLE_3_EPOCHS
+    sweep_cost = commands.sweep_cost(place.network, examples, epochs)
     if place.way != RULE:
-        return Blank(what, _sweep(place.network, place.optimizer, place.batch), sweep_cost())
+        return Blank(what, _sweep(place.network, place.optimizer, place.batch), sweep_cost)
     baseline_batch = published.BASELINES[DATASET].batch
     tuned = finder.tuned_rate(place)
     seeds = range(1, commands.SEEDS + 1)
     words = [f"--flagfile={flagfile(place.optimizer, place.batch)}", f"--model={place.network}"]
     folder = _folder(place.network, place.optimizer, place.batch, "rule")
-    cost = commands.train_cost(DATASET, place.network, published.TABLE_3_EPOCHS, commands.SEEDS)
+    cost = commands.train_cost(place.network, examples, epochs, commands.SEEDS)
     if tuned is not None:
         rate = tuned.values["peak_learning_rate"] or tuned.values["learning_rate"]
         return Blank(what, commands.train([*words, f"--learning_rate={rate!r}"], DATASET, folder, seeds), cost)
     search = _sweep(place.network, place.optimizer, baseline_batch)
     rate = commands.chosen_value(_folder(place.network, place.optimizer, baseline_batch), "learning_rate")
     train = commands.train(words, DATASET, folder, seeds, variable="--learning_rate=$rate")
-    return Blank(what, f"{search} && rate={rate} && {train}", f"{sweep_cost()}, the search; then {cost}")
+    return Blank(what, f"{search} && rate={rate} && {train}", f"{sweep_cost}, the search; then {cost}")
 
 
 def _sweep(network: str, optimizer: str, batch: int) -> str:

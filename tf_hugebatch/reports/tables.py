@@ -116,6 +116,7 @@ _TABLE_4 = ("batch", "peak_rate", "warmup_epochs", "momentum", "tpu_chips", "pap
 
 def _table_4(groups, sweeps):
     rows, lines, blanks, used = [], [], [], []
+    full = published.BASELINES[IMAGENET]
     for row in published.TABLE_4:
         group = max((group for group in groups if _is_row_of_table_4(group, row)), key=lambda group: group.n, default=None)
         used.append(group)
@@ -127,7 +128,7 @@ def _table_4(groups, sweeps):
             name = f"lr{row.learning_rate:g}_chips{row.tpu_chips}"
             blanks.append(Blank(f"Table 4, rate {row.learning_rate:g}, momentum {row.momentum}",
                                 _imagenet(f"flags/table4/{name}.flags", f"table4/{name}"),
-                                commands.train_cost(IMAGENET, "resnet50", published.BASELINES[IMAGENET].epochs, 1)))
+                                commands.train_cost("resnet50", full.train_examples, full.epochs, 1)))
     text = markdown_table(("rate", "warm-up", "momentum", "TPU chips (the paper)", "the paper", *CELLS), lines) + notes_of(used)
     return Table(f"Table 4: ImageNet / ResNet-50, LARS, batch {published.TABLE_4_BATCH:,}", _TABLE_4, rows, text, blanks)
 
