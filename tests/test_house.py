@@ -14,7 +14,7 @@ FLOORS = {
     1: ("logical_devices", "replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
     3: ("training",),
     5: ("reports",),
-    6: ("mnist_main", "cifar10_main", "imagenet_main", "one_run"),
+    6: ("mnist_main", "cifar10_main", "imagenet_main", "report_main", "one_run"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorboard", "tensorflow_datasets"}

@@ -229,6 +229,12 @@ RESULTS = (
     Result("imagenet2012", 1_281_167, 15_000, 71.1, "best found", "section 4.1"),
 )
 
+# {figure: {batch: epochs}} that text or caption name; the baseline's stand beside a longest.
+TRAINED_LONGER = {
+    8: {32_768: (90,), 819_200: (90, 1_200, 3_000, 10_000), 1_281_167: (90, 15_000)}, 9: {262_144: (90, 500)},
+    18: {32_768: (30, 1_000)}, 19: {60_000: (30, 1_000)}, 20: {50_000: (200, 5_000)},
+    21: {16_384: (30, 200)}, 22: {25_000: (200, 1_000)}}
+
 # Epochs that batch 256 needs for what the full batch reaches at best on MNIST (figure 19).
 MNIST_BASELINE_EPOCHS_TO_FULL_BATCH_BEST = 10
 

@@ -10,6 +10,7 @@ import functools
 import glob
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 
 
@@ -18,18 +19,39 @@ def read_object(path: str | os.PathLike) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # brackets nested by the thousand
         return None
     return value if isinstance(value, dict) else None
 
 
+#: What is a number, or null, in every row that has it.
+_NUMBERS = ("step", "epoch", "loss", "accuracy", "top5", "learning_rate", "grad_norm", "weight_norm", "update_norm")
+
+
 def read_row(line: str) -> dict | None:
-    """A line of metrics.jsonl; None for one that is torn (no end of line) or no row (no step)."""
+    """A line of metrics.jsonl; None for one that is torn (no end of line) or no row (no step, or text for a number)."""
     try:
         row = json.loads(line) if line.endswith("\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and all(_is_number(row.get(name)) for name in _NUMBERS)
+    return row if is_row else None
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, int):  # JSON's have no end, a float does
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return value is None or isinstance(value, float)
+
+
+@functools.lru_cache(maxsize=4)  # a run at batch 256 takes megabytes, and a report reads hundreds of runs
+def _read_lines(path: str, *state: int) -> tuple[dict | None, ...]:
+    """Rows of a metrics.jsonl; state: what changes when the file does."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return tuple(map(read_row, file))
+    except OSError:
+        return ()
 
 
 class Run:
@@ -43,21 +65,22 @@ class Run:
     def __repr__(self):
         return f"Run({self.path!r})"
 
-    @functools.cached_property
-    def _lines(self) -> list[dict | None]:
+    @property
+    def _lines(self) -> tuple[dict | None, ...]:
         """The rows of metrics.jsonl in order, None for each line that is no row."""
+        path = os.path.join(self.path, "metrics.jsonl")
         try:
-            with open(os.path.join(self.path, "metrics.jsonl"), encoding="utf-8", errors="replace") as file:
-                return [read_row(line) for line in file]
-        except FileNotFoundError:
-            return []
+            state = os.stat(path)
+        except OSError:
+            return ()
+        return _read_lines(path, state.st_mtime_ns, state.st_size)
 
     @property
     def metrics(self) -> list[dict]:
         """Every row of metrics.jsonl, in the order written."""
         return [row for row in self._lines if row is not None]
 
-    @property
+    @functools.cached_property
     def damaged(self) -> int:
         """Lines of metrics.jsonl that are torn or no rows."""
         return self._lines.count(None)
@@ -71,7 +94,6 @@ class Run:
         """Rows of evaluations, of one split ('train', 'validation', 'test') or of all."""
         return [row for row in self.metrics
                 if row.get("kind") == "eval" and (split is None or row.get("split") == split)]
-
 
     @functools.cached_property
     def sweep(self) -> Sweep | None:

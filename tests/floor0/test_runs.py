@@ -51,7 +51,9 @@ def test_rows_by_kind_and_split(runs):
 
 
 @pytest.mark.parametrize("torn", [
-    '{"kind": "train", "step": 3', "17", '{"kind": "train", "step": 3}', "\xff\x00\n"])
+    '{"kind": "train", "step": 3', "17", '{"kind": "train", "step": 3}', "\xff\x00\n",
+    '{"kind": "train", "step": 3, "loss": "2.1"}\n', '{"kind": "train", "step": true}\n',
+    '{"step": 3, "loss": 1' + 400 * "0" + "}\n"])
 def test_damaged_lines_are_skipped_and_counted(runs, torn):
     # The third has lost only its end of line: more of the row may have been to come.
     with open(runs / "a" / "metrics.jsonl", "a", encoding="latin-1") as file:
@@ -65,6 +67,28 @@ def test_what_is_missing_is_empty_not_zero(runs):
     (runs / "a" / "status.json").unlink()
     [run] = load_runs(runs / "a")
     assert (run.metrics, run.train_rows, run.status, run.damaged) == ([], [], {}, 0)
+
+
+def test_rows_of_many_runs_are_not_kept(tmp_path):
+    import tracemalloc
+
+    for name in range(40):
+        RunFolder(tmp_path / str(name)).create(Settings(dataset="mnist5k"))
+        RunFolder(tmp_path / str(name)).append_metrics({"kind": "train", "step": step, "loss": 0.5} for step in range(500))
+    found = load_runs(tmp_path)
+    tracemalloc.start()
+    try:
+        assert sum(len(run.metrics) for run in found) == 20_000 and not any(run.damaged for run in found)
+        assert tracemalloc.get_traced_memory()[0] < 3e6  # all of them would take 10 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_run_that_goes_on_is_read_on(runs):
+    [run] = load_runs(runs / "a")
+    assert len(run.metrics) == 4
+    RunFolder(runs / "a").append_metrics([{"kind": "train", "step": 3, "loss": 1.0}])
+    assert len(run.metrics) == 5
 
 
 def test_unreadable_status_is_empty(runs):

@@ -58,7 +58,7 @@ def training_curves(run):
         ValueError: the run has no training rows.
         ModuleNotFoundError: matplotlib isn't installed.
     """
-    matplotlib = _matplotlib()
+    matplotlib = load_matplotlib()
     rows = run.train_rows
     if not rows:
         raise ValueError(f"{run.path} has no training rows in metrics.jsonl: there is nothing to draw. Train "
@@ -66,17 +66,17 @@ def training_curves(run):
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=(7.0, 7.0), layout="constrained")
         panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-        steps = _column(rows, "step")
-        _draw_loss(panels[0], steps, _column(rows, "loss"))
+        steps = column(rows, "step")
+        _draw_loss(panels[0], steps, column(rows, "loss"))
         _draw_accuracy(panels[1], run)
-        _draw_series(panels[2], steps, _column(rows, "learning_rate"), color=DARK)
+        _draw_series(panels[2], steps, column(rows, "learning_rate"), color=DARK)
         panels[2].set(ylabel="learning rate", xlabel="updates", xlim=(0, max(1.0, 1.02 * _last_step(run))))
         panels[2].set_ylim(bottom=0)
         panels[2].xaxis.get_major_locator().set_params(integer=True)
         panels[2].xaxis.set_major_formatter("{x:,.0f}")
         panels[2].yaxis.set_major_formatter("{x:g}")
         _draw_epochs(panels[0], rows)
-        _mark_divergence(panels, run, steps, _column(rows, "loss"))
+        _mark_divergence(panels, run, steps, column(rows, "loss"))
         figure.align_ylabels(panels)
         headline, details = _title(run)
         headline = figure.suptitle(textwrap.fill(headline, 72), ha="left", fontsize=12, fontweight="bold",
@@ -93,7 +93,8 @@ def save_training_curves(run, path):
     training_curves(run).savefig(path, dpi=STYLE["figure.dpi"])
 
 
-def _matplotlib():
+def load_matplotlib():
+    """The package, with what draws to files; ModuleNotFoundError says how to install it."""
     try:
         import matplotlib
         import matplotlib.figure
@@ -103,28 +104,39 @@ def _matplotlib():
     return matplotlib
 
 
-def _column(rows, name):
+def column(rows, name):
     """float64 [rows]; NaN where the value is missing, null or not finite."""
     values = np.array([math.nan if row.get(name) is None else row[name] for row in rows], float)
     return np.where(np.isfinite(values), values, math.nan)
 
 
 def _last_step(run):
-    steps = _column([*run.train_rows, *run.eval_rows()], "step")
+    steps = column([*run.train_rows, *run.eval_rows()], "step")
     planned = run.status.get("total_steps")
     return planned if isinstance(planned, int) else float(np.nanmax(steps))
 
 
+def thinned(steps, values):
+    """Of more than MOST_POINTS points, equal stretches with anything finite in them: middle, mean, lowest, highest.
+
+    Returns:
+        steps, mean, low, high: float64 of one length; mean, low and high are `values` where there are few points.
+    """
+    if len(steps) <= MOST_POINTS:
+        return steps, values, values, values
+    stretches = np.array_split(np.arange(len(steps)), MOST_POINTS)
+    full = [stretch for stretch in stretches if np.isfinite(values[stretch]).any()]
+    mean, low, high = (np.array([f(values[stretch]) for stretch in full]) for f in (np.nanmean, np.nanmin, np.nanmax))
+    return np.array([steps[stretch].mean() for stretch in full]), mean, low, high
+
+
 def _draw_series(panel, steps, values, *, color):
     """A line; with its range shaded where there are too many points, with dots where there are few."""
-    if len(steps) > MOST_POINTS:
-        stretches = np.array_split(np.arange(len(steps)), MOST_POINTS)
-        full = [stretch for stretch in stretches if np.isfinite(values[stretch]).any()]
-        low, high = (np.array([f(values[stretch]) for stretch in full]) for f in (np.nanmin, np.nanmax))
-        steps = np.array([steps[stretch].mean() for stretch in full])
-        values = np.array([np.nanmean(values[stretch]) for stretch in full])
+    few = len(steps) <= 40
+    steps, mean, low, high = thinned(steps, values)
+    if mean is not values:
         panel.fill_between(steps, low, high, color=LIGHT, alpha=0.6, linewidth=0, label="range")
-    panel.plot(steps, values, color=color, marker="o" if len(steps) <= 40 else None)
+    panel.plot(steps, mean, color=color, marker="o" if few else None)
 
 
 def _draw_loss(panel, steps, loss):
@@ -144,11 +156,11 @@ def _draw_accuracy(panel, run):
     best = 0.0
     for split, line in SPLIT_LINES.items():
         rows = run.eval_rows(split)
-        accuracy = 100 * _column(rows, "accuracy")
+        accuracy = 100 * column(rows, "accuracy")
         known = accuracy[np.isfinite(accuracy)]
         if known.size:
             style = line if len(rows) <= 60 else {**line, "marker": None}
-            panel.plot(_column(rows, "step"), accuracy, label=f"{split}, last {known[-1]:.2f}%", **style)
+            panel.plot(column(rows, "step"), accuracy, label=f"{split}, last {known[-1]:.2f}%", **style)
             best = max(best, known.max())
     if best == 0.0:
         panel.text(0.5, 0.5, "no evaluation yet", transform=panel.transAxes, ha="center", color="#888888")
@@ -208,7 +220,7 @@ def _title(run):
         parts.append(f"test accuracy {100 * accuracy:.2f}%{f' ({note})' if note else ''}")
     if ending and ending != "done":
         parts.append(ending)
-    rates = _column(rows, "learning_rate")
+    rates = column(rows, "learning_rate")
     warmup = _amount(settings.get("warmup_epochs"), "warm-up {:g} epochs") or \
         _amount(settings.get("warmup_steps"), "warm-up {:,} updates")
     updates = "{:,} update" if status.get("total_steps") == 1 else "{:,} updates"

@@ -1,0 +1,173 @@
+"""Made run folders, sweeps and ladders that feed every figure: written as the package writes them, with made numbers."""
+
+import json
+import math
+import pathlib
+
+from tf_hugebatch import command_line, published
+from tf_hugebatch.runs import load_runs, load_sweeps
+
+FULL = {name: row.full for name, row in published.BASELINES.items()}
+_MODEL = {"mnist": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
+
+
+def settings_of(dataset, **values):
+    """A run's settings, resolved by the package itself."""
+    values = {"model": _MODEL[dataset], **values}
+    words = [f"--{name}={value}" for name, value in {"dataset": dataset, **values}.items() if value is not None]
+    command = command_line.parse(words, program="", description="", dataset=dataset)
+    assert command.problems == [], command.problems
+    return command.settings
+
+
+def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20, note=None, distance=None, losses=None,
+              schedule_file=True, **values):
+    """A run folder whose loss falls and whose accuracy rises to `accuracy`; `rows` train rows, evaluations at a fifth of
+    them. accuracy None: nothing was evaluated. distance: a function of the update. losses: instead of the made ones."""
+    settings = settings_of(dataset, **values)
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    total = settings.total_updates
+    rows = len(losses) if losses else min(rows, total)
+    split = "validation" if settings.validation_examples else "test"
+    lines = []
+    for number in range(1, rows + 1):
+        step = round(number * total / rows)
+        epoch = step * settings.batch_size / settings.train_examples
+        row = {"kind": "train", "step": step, "epoch": epoch,
+               "loss": losses[number - 1] if losses else 2.3 * math.exp(-4 * number / rows),
+               "accuracy": 1 - 0.9 * math.exp(-5 * number / rows), "learning_rate": settings.peak_rate * (1 - number / rows)}
+        lines.append({**row, **({"distance_from_start": distance(step)} if distance else {})})
+        if accuracy is not None and (number % 5 == 0 or number == rows):
+            lines.append({"kind": "eval", "split": split, "step": step, "epoch": epoch, "loss": 0.1, "top5": 0.999,
+                          "accuracy": accuracy * (1 - 0.5 * math.exp(-6 * number / rows)) if number < rows else accuracy})
+    final = {} if accuracy is None else {"train_loss": 0.02, "test_accuracy": accuracy, "test_loss": 0.1,
+                                         "test_top5": min(1.0, accuracy + 0.2)}
+    if settings.validation_examples and final:
+        final["validation_accuracy"] = accuracy
+    status = {"status": status, "step": total, "total_steps": total, "reason": "loss not finite at update 3"
+              if status == "diverged" else None, "final": final, "images_per_second": 1000.0,
+              **({"data_note": note} if note else {})}
+    (folder / "settings.json").write_text(json.dumps({"schema_version": 1, **settings.as_dict()}))
+    (folder / "status.json").write_text(json.dumps(status))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "versions.json").write_text(json.dumps(
+        {"command_line": ["mnist_main", f"--dataset={dataset}", f"--run_dir={folder.name}"], "git_commit": "0" * 40}))
+    if schedule_file:
+        points = "".join(f"{step},{step / 100},{settings.peak_rate * (1 - step / 50)}\n" for step in range(50))
+        (folder / "schedule.csv").write_text("update,epoch,learning_rate\n" + points)
+    return folder
+
+
+def write_plan(folder, dataset, *, space, method="grid", trials=4, select_on="validation", **values):
+    """A sweep folder without runs."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_text(json.dumps(
+        {"schema_version": 1, "program": "mnist_main", "method": method, "trials": trials, "final_seeds": 2,
+         "select_on": select_on, "space": space, "settings": settings_of(dataset, **values).as_dict(), "command_line": []}))
+    (folder / "result.json").write_text(json.dumps({"status": "done", "chosen": None, "edges": []}))
+    return folder
+
+
+def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverged=(), select_on="validation", note=None,
+               **values):
+    """A grid sweep over rates x warm-ups; accuracy(rate, warmup); missing, diverged: (rate, warm-up) of cells."""
+    write_plan(folder, dataset, space={"peak_learning_rate": rates, "warmup_epochs": warmups}, select_on=select_on,
+               trials=len(rates) * len(warmups), **values)
+    held_out = {"validation_examples": 5000} if select_on == "validation" else {}
+    for number, (rate, warmup) in enumerate((rate, warmup) for rate in rates for warmup in warmups):
+        if (rate, warmup) not in missing:
+            lost = (rate, warmup) in diverged
+            write_run(pathlib.Path(folder) / "trials" / f"{number:04d}", dataset, peak_learning_rate=rate, warmup_epochs=warmup,
+                      accuracy=None if lost else accuracy(rate, warmup), status="diverged" if lost else "done", rows=5,
+                      note=note, **held_out, **values)
+    return folder
+
+
+def write_ladder(folder, dataset, batch, accuracies, *, leave_out=True, epochs=None):
+    """A ladder whose rungs have these accuracies (a list for seeds, 'diverged', None for not run, a string for n/a)."""
+    folder = pathlib.Path(folder)
+    epochs = epochs or published.BASELINES[dataset].epochs
+    adds = [rung.adds for rung in published.LADDER]
+    rungs = []
+    for number, (name, found) in enumerate(accuracies.items()):
+        n_a = found if isinstance(found, str) and found != "diverged" else None
+        kind = "baseline_rate" if name == "baseline rate" else "leave_one_out" if "without" in name \
+            else "rule" if name in "01" else "tuned"
+        rungs.append({"name": name, "adds": adds[int(name)] if name.isdigit() else name.replace("4 without", "all but"),
+                      "kind": kind, "n_a": n_a, "folder": f"rung{number}"})
+        if n_a:
+            continue
+        sweep = write_plan(folder / f"rung{number}", dataset, space={}, method="random", trials=0 if kind == "rule" else 20,
+                           batch_size=batch, epochs=epochs)
+        for seed, accuracy in enumerate([None] if found == "diverged" else found or [], start=1):
+            write_run(sweep / "final" / f"seed{seed}", dataset, accuracy=accuracy, seed=seed, batch_size=batch, epochs=epochs,
+                      status="diverged" if accuracy is None else "done", rows=5)
+    (folder / "ladder.json").write_text(json.dumps(
+        {"schema_version": 1, "settings": settings_of(dataset, batch_size=batch, epochs=epochs).as_dict(), "rungs": rungs}))
+    return folder
+
+
+_LARS = {"optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5, "peak_learning_rate": 16}
+_SCHEDULES = (("cosine_regular", 0, "linear"), ("polynomial", 5, "linear"), ("cosine_fine", 5, "linear"),
+              ("cosine_regular", 5, "linear"), ("cosine_coarse", 5, "linear"), ("cosine", 5, "linear"), ("cosine", 5, "cosine"))
+
+
+def write_everything(folder):
+    """Runs for all of the catalogue. Returns (runs, sweeps)."""
+    folder = pathlib.Path(folder)
+    huge, large = (published.REGIME_BATCHES["mnist"][name] for name in ("huge", "large"))
+    for name, batch, accuracy, more in (
+            ("fig03", large, 0.991, _LARS), ("fig04", huge, 0.958, _LARS),
+            ("fig05", huge, 0.985, {**_LARS, "optimizer": "lamb"}),
+            ("fig32", huge, 0.87, {**_LARS, "schedule": "cyclical", "cycles": 4, "warmup_epochs": 0}),
+            ("fig33", huge, 0.96, {**_LARS, "schedule": "cyclical", "cycles": 1, "warmup_epochs": 0})):
+        for seed in (1, 2, 3):
+            write_run(folder / name / f"seed{seed}", accuracy=accuracy + 0.001 * seed, rows=60, seed=seed, batch_size=batch,
+                      epochs=30, validation_examples=5000, **more)
+    of_figure = {8: "imagenet2012", 9: "imagenet2012", 18: "mnist", 19: "mnist", 20: "cifar10", 22: "cifar10"}
+    more = {published.REGIME_BATCHES["cifar10"]["large"]: (500,), FULL["cifar10"]: (500, 1000)}
+    stated = [(dataset, published.TRAINED_LONGER[number]) for number, dataset in of_figure.items()]
+    for dataset, durations in [("cifar10", more), *stated]:
+        for batch, epochs in durations.items():
+            for number in epochs:
+                best = published.BASELINES[dataset].top1 / 100 - 0.02 * math.log10(batch / 1000)
+                write_run(folder / "longer" / f"{dataset}_{batch}_{number}", dataset, batch_size=batch, epochs=number,
+                          accuracy=best - 0.4 / number ** 0.5, rows=40, schedule_file=False)
+    for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, FULL["mnist"]):
+        for epochs in (10, 30, 60, 100, 200):
+            write_run(folder / "fig21" / f"b{batch}_e{epochs}", batch_size=batch, epochs=epochs, optimizer="lamb",
+                      learning_rate=0.005, accuracy=0.9925 - 0.03 * math.log2(batch / 256) / epochs, rows=60)
+    for name in ("300", "100"):
+        for batch in (huge, "full"):
+            write_run(folder / "between" / f"{batch}_{name}", batch_size=batch, epochs=int(name), optimizer="lamb",
+                      learning_rate=0.005, accuracy=0.982 + 0.002 * int(name) / 100, rows=20)
+    for batch in (published.REGIME_BATCHES["imagenet2012"]["large"], "full"):
+        write_run(folder / "fig10" / f"{batch}", "imagenet2012", batch_size=batch, train_steps=3519, warmup_steps=100,
+                  accuracy=0.76 if batch != "full" else 0.70, rows=300)
+    for dataset, batches in (("mnist", (256, 2048, large)), ("cifar10", (128, 2048))):
+        for batch in batches:
+            write_run(folder / "distance" / f"{dataset}_{batch}", dataset, batch_size=batch, regime_adaptation="true", rows=200,
+                      accuracy=0.98, distance=lambda step, batch=batch: 2 + (3 + batch / 4096) * math.log(step))
+    for number, (schedule, warmup, shape) in enumerate(_SCHEDULES, start=23):
+        write_run(folder / "schedules" / f"fig{number}", epochs=30, batch_size=256, schedule=schedule, warmup_epochs=warmup,
+                  warmup_shape=shape, dry_run="true", peak_learning_rate=1, accuracy=None, status="done")
+    grid = {"rates": [2, 4, 8, 16, 32, 64], "warmups": [0, 2, 5, 10, 15]}
+    for dataset, batch in (("imagenet2012", published.LADDER_BATCH), ("imagenet2012", "full"), ("cifar10", "full"),
+                           ("mnist", "full")):
+        top = published.BASELINES[dataset].top1 / 100 if dataset != "imagenet2012" else 0.19
+        for optimizer, share in (("sgd", 0.7), ("lars", 0.98)):
+            write_grid(folder / "grids" / f"{dataset}_{batch}_{optimizer}", dataset, **grid, batch_size=batch,
+                       optimizer=optimizer, epochs=published.BASELINES[dataset].epochs, missing={(64, 15)},
+                       diverged={(64, 0), (32, 0)},
+                       accuracy=lambda rate, warmup, top=top, share=share:
+                       top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
+    rungs = {"0": [0.001, 0.0011], "1": [0.027, 0.029, 0.03], "2": [0.046, 0.05], "3": [0.042, 0.048], "4": [0.18, 0.19],
+             "0 tuned": [0.02, 0.03], "4 without warm-up": [0.12], "4 without label smoothing": [0.17, 0.18],
+             "4 without clipping": "diverged", "4 without ghost batch norm": "the model has none", "baseline rate": [0.7]}
+    write_ladder(folder / "ladder1", "imagenet2012", published.LADDER_BATCH, rungs)
+    write_ladder(folder / "ladder6", "imagenet2012", "full", rungs)
+    write_ladder(folder / "ladder13", "cifar10", published.REGIME_BATCHES["cifar10"]["large"], rungs)
+    write_ladder(folder / "ladder14", "cifar10", "full", rungs)
+    return load_runs(folder), load_sweeps(folder)

@@ -1,0 +1,459 @@
+"""Every figure of the paper has a row, draws what run folders hold, and says by which command the rest is filled."""
+
+import csv
+import itertools
+import json
+import pathlib
+import re
+import shlex
+
+import matplotlib
+import numpy as np
+import pytest
+
+from reference import made_figures as made
+from tf_hugebatch import command_line, published
+from tf_hugebatch.fields import FIELDS
+from tf_hugebatch.reports import catalogue, drawing
+from tf_hugebatch.reports.sources import fits
+from tf_hugebatch.runs import Run, Sweep, load_runs, load_sweeps
+
+ROOT = pathlib.Path(__file__).parents[2]
+ALL = [*catalogue.NUMBERS, catalogue.STEPS_TO_TARGET]
+DATASET = {"mnist_main": "mnist", "cifar10_main": "cifar10", "imagenet_main": "imagenet2012", "sweep_main": "mnist"}
+OF_A_SWEEP = {"space", "method", "trials", "final_seeds", "sweep_dir", "ladder"}
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    return made.write_everything(tmp_path_factory.mktemp("runs"))
+
+
+def loaded(folder):
+    sweeps = load_sweeps(folder) if list(folder.rglob("sweep.json")) else []
+    return load_runs(folder), sweeps
+
+
+def texts(figure):
+    found = [figure.get_suptitle(), *(text.get_text() for legend in figure.legends for text in legend.get_texts())]
+    for panel in figure.axes:
+        found += [panel.get_title(loc="left"), panel.get_xlabel(), panel.get_ylabel()]
+        found += [text.get_text() for text in panel.texts]
+        found += [text.get_text() for text in panel.get_legend().get_texts()] if panel.get_legend() else []
+    return "\n".join(found)
+
+
+def lines(panel):
+    """{label: array [points, 2]} of the lines with a label of their own."""
+    return {line.get_label(): np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+            for line in panel.lines if not line.get_label().startswith("_")}
+
+
+# ------------------------------------------------------------------------------------------------- for every figure
+
+
+def test_every_figure_of_the_paper_has_a_row():
+    assert list(catalogue.FIGURES) == ALL and len(ALL) == 34
+    assert {row.kind for row in catalogue.FIGURES.values()} == set(catalogue.KINDS)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_with_all_its_runs_it_is_drawn_labelled_and_nothing_is_missing(number, everything):
+    found = catalogue.draw(number, *everything)
+    assert found.blanks == [] and found.rows and "Missing" not in found.caption
+    row = catalogue.FIGURES[number]
+    assert found.caption.startswith(row.name) and row.shows in found.figure.get_suptitle()
+    for panel in found.figure.axes:
+        assert panel.get_ylabel() or panel.get_xlabel() or panel.get_subplotspec().get_topmost_subplotspec()
+    assert any(panel.get_xlabel() or panel.patches for panel in found.figure.axes)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_without_runs_it_is_blank_with_commands_that_are_accepted(number, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    found = catalogue.draw(number, [], [])
+    assert found.figure is None and found.rows == [] and len(found.blanks) == len(catalogue.FIGURES[number].sources) > 0
+    for blank in found.blanks:
+        python, module, program, *words = shlex.split(blank.command.replace("=DIR", f"={tmp_path}"))
+        program = program.removeprefix("tf_hugebatch.")
+        of_a_run = [word for word in words if program != "sweep_main" or word[2:].partition("=")[0] not in OF_A_SWEEP]
+        command = command_line.parse(of_a_run, program=program, description="", dataset=DATASET[program])
+        assert command.problems == []
+        assert blank.cost and blank.what.startswith(catalogue.FIGURES[number].name)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_the_command_makes_a_run_that_feeds_the_figure(number, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    for source in catalogue.FIGURES[number].sources:
+        _, _, program, *words = shlex.split(source.command.replace("=DIR", f"={tmp_path}"))
+        program = program.removeprefix("tf_hugebatch.")
+        of_a_run = [word for word in words if program != "sweep_main" or word[2:].partition("=")[0] not in OF_A_SWEEP]
+        command = command_line.parse(of_a_run, program=program, description="", dataset=DATASET[program])
+        assert fits(command.settings.as_dict(), source.wanted)
+
+
+@pytest.mark.parametrize("number", [number for number in ALL if len(catalogue.FIGURES[number].sources) > 1])
+def test_with_some_of_its_runs_it_is_drawn_and_says_what_is_missing(number, everything):
+    runs, sweeps = everything
+    first, *others = catalogue.FIGURES[number].sources
+    gone = {key: value for key, value in first.wanted.items() if value is not None}
+    if catalogue.FIGURES[number].kind == "steps_to_target":
+        del gone["epochs"]
+    runs = [run for run in runs if not fits(run.settings, gone)]
+    if catalogue.FIGURES[number].kind == "longer":  # a run set in updates trains for some number of epochs too
+        runs = [run for run in runs if run.settings["train_steps"] is None]
+    sweeps = [sweep for sweep in sweeps if not fits(sweep.plan["settings"], gone)
+              and not any(fits(run.settings, gone) for run in sweep.trials)]
+    found = catalogue.draw(number, runs, sweeps)
+    assert found.figure is not None and first.label in found.caption.partition("Missing: ")[2]
+    assert first.blank(catalogue.FIGURES[number].name) in found.blanks
+    assert len(found.blanks) < len(catalogue.FIGURES[number].sources)
+
+
+def test_half_written_folders_stop_no_figure(tmp_path):
+    made.write_run(tmp_path / "whole", batch_size=8192, epochs=30, optimizer="lars", schedule="polynomial", warmup_epochs=5)
+    settings = (tmp_path / "whole" / "settings.json").read_text()
+    for number, (kept, status) in enumerate([
+            (settings, None), (settings, "{"), (settings[:200], '{"status": "done"}'),
+            ("{}", '{"status": "done", "final": null}'), ('{"batch_size": "x"}', '{"status": "running"}'),
+            (settings, '{"status": "done", "final": {"test_accuracy": null}}'),
+            (settings.replace('"lars"', "[]"), '{"status": "done", "final": []}')]):
+        folder = tmp_path / f"torn{number}"
+        folder.mkdir()
+        (folder / "settings.json").write_text(kept)
+        (folder / "schedule.csv").write_text("update,epoch,learning_rate\n1,")
+        (folder / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "epoch": 0.1, "lo')
+        if status:
+            (folder / "status.json").write_text(status)
+    (tmp_path / "sweep" / "trials" / "0").mkdir(parents=True)
+    (tmp_path / "sweep" / "sweep.json").write_text('{"space": 3')
+    (tmp_path / "sweep" / "trials" / "0" / "settings.json").write_text(settings)
+    runs, sweeps = loaded(tmp_path)
+    drawn = {number: catalogue.draw(number, runs, sweeps) for number in ALL}
+    assert drawn[3].figure is not None and "whole" in drawn[3].caption
+    assert drawn[4].figure is None
+
+
+# --------------------------------------------------------------------------------------------- the paper's numbers
+
+
+def test_stated_numbers_are_those_of_published_py():
+    table_3 = next(row for row in published.TABLE_3 if row.solver == "lars").original.top1
+    for number, row in catalogue.FIGURES.items():
+        for result in row.paper:
+            known = result in published.RESULTS or result.top1 in [rung.top1 for rung in published.LADDER] and number == 1 \
+                or result.top1 == table_3 and number in (3, 30)
+            assert known, (number, result)
+    stated = {number: [result.top1 for result in row.paper] for number, row in catalogue.FIGURES.items() if row.paper}
+    assert stated == {1: [0.0977, 2.712, 4.563, 4.226, 18.95], 3: [99.4], 4: [95.8, 92.0], 5: [98.7],
+                      8: [76.7, 19.0, 70.0, 71.8], 9: [65.0], 18: [99.16], 19: [98.30], 20: [92.58],
+                      30: [99.4], 31: [95.8, 92.0], 32: [87.3], 33: [96.2]}
+
+
+@pytest.mark.parametrize("number", [8, 9, 18, 19, 20])
+def test_they_are_drawn_where_they_belong(number, everything):
+    [panel] = catalogue.draw(number, *everything).figure.axes
+    markers = [(line.get_xdata()[0], line.get_ydata()[0]) for line in panel.lines if line.get_marker() == "D"
+               and len(line.get_xdata()) == 1 and line.get_markerfacecolor() == "none"]
+    assert sorted(markers) == sorted((result.epochs, result.top1) for result in catalogue.FIGURES[number].paper)
+    baseline = published.BASELINES[catalogue.FIGURES[number].dataset]
+    levels = [line.get_ydata()[0] for line in panel.lines if list(line.get_xdata()) == [0, 1]]
+    assert levels == [baseline.top1, baseline.target]
+
+
+# -------------------------------------------------------------------------------------------------- what is drawn
+
+
+def test_a_ladder_has_a_bar_for_each_rung_and_the_papers_beside_it(tmp_path):
+    made.write_ladder(tmp_path, "imagenet2012", published.LADDER_BATCH,
+                      {"baseline rate": [0.7], "0": [0.001], "0 tuned": [0.01], "1": "diverged", "2": [0.04, 0.06], "3": None,
+                       "4": [0.19], "4 without ghost batch norm": "it has no batch norm"})
+    found = catalogue.draw(1, *loaded(tmp_path))
+    [panel] = found.figure.axes
+    ours = [bar.get_height() for bar in panel.patches if not bar.get_hatch()]
+    theirs = [bar.get_height() for bar in panel.patches if bar.get_hatch()]
+    np.testing.assert_allclose(ours, [0.1, 5.0, 19.0, 1.0])  # the baseline's rate is searched at another batch: no bar
+    assert theirs == [rung.top1 for rung in published.LADDER]
+    said = texts(found.figure)
+    assert "diverged" in said and "not run" in said and "n/a" in said
+    assert "it has no batch norm" in found.caption and len(found.blanks) == 1  # rung 3 has no runs yet
+    row = found.rows[2]
+    assert (row["n"], row["mean"], row["lowest"], row["highest"], row["trials"]) == (2, 5.0, 4.0, 6.0, 20)
+
+
+def test_the_second_panel_of_figure_14_is_cifar_and_the_first_is_top_5(tmp_path):
+    made.write_ladder(tmp_path / "a", "imagenet2012", "full", {"0": [0.3]})
+    made.write_ladder(tmp_path / "b", "cifar10", "full", {"0": [0.5]})
+    first, second = catalogue.draw(14, *loaded(tmp_path)).figure.axes
+    assert first.patches[0].get_height() == pytest.approx(50.0) and "top-5" in first.get_ylabel()  # made top-5 is 20 more
+    assert second.patches[0].get_height() == pytest.approx(50.0) and "top-1" in second.get_ylabel()
+
+
+def meshes(figure):
+    return [panel.collections[0] for panel in figure.axes[:2]]
+
+
+def write_maps(folder, select_on="validation"):
+    for optimizer, share in (("sgd", 0.5), ("lars", 0.9)):
+        made.write_grid(folder / optimizer, "mnist", rates=[2, 4, 8], warmups=[0, 5], batch_size="full", epochs=30,
+                        optimizer=optimizer, missing={(8, 5)}, diverged={(8, 0)}, select_on=select_on,
+                        accuracy=lambda rate, warmup, share=share: share + 0.01 * rate + 0.001 * warmup)
+    return loaded(folder)
+
+
+def test_heat_maps_share_a_scale_mark_the_best_hatch_the_diverged_and_leave_the_untried_blank(tmp_path):
+    found = catalogue.draw(16, *write_maps(tmp_path))
+    sgd, lars = meshes(found.figure)
+    np.testing.assert_allclose(sgd.get_array().filled(np.nan).reshape(2, 3), [[52, 54, np.nan], [52.5, 54.5, np.nan]])
+    np.testing.assert_allclose(lars.get_array().filled(np.nan).reshape(2, 3), [[92, 94, np.nan], [92.5, 94.5, np.nan]])
+    assert sgd.get_clim() == lars.get_clim() == pytest.approx((52, 94.5))
+    for panel in found.figure.axes[:2]:
+        hatched = [patch.get_xy() for patch in panel.patches if patch.get_hatch()]
+        framed = {tuple(np.round(np.array(patch.get_xy()) + patch.get_width() / 2))
+                  for patch in panel.patches if not patch.get_fill()}
+        assert hatched == [(1.5, -0.5)] and framed == {(1.0, 1.0)}
+        assert [tick.get_text() for tick in panel.get_xticklabels()] == ["2", "4", "8"]
+    assert "LARS, lenet5: best 94.50% on validation at rate 4, warm-up 5 epochs; 4 of 6 cells done, 1 diverged" in found.caption
+    untried = [list(row.values()) for row in found.rows if row["status"] == ""]
+    assert untried == [[name, 8.0, 5.0, "", "", "validation", False, "", ""] for name in ("momentum SGD", "LARS")]
+
+
+def test_a_map_that_was_selected_on_test_says_so(tmp_path):
+    found = catalogue.draw(16, *write_maps(tmp_path, select_on="test"))
+    assert drawing.SELECTED_ON_TEST in texts(found.figure) and "chosen on the test split" in found.caption
+    assert all(row["selected_on_test"] for row in found.rows)
+
+
+def test_what_runs_say_about_their_data_stands_in_the_caption(tmp_path):
+    values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
+    made.write_run(tmp_path / "own", note="4 images are missing", **values)
+    made.write_grid(tmp_path / "grid", "mnist", rates=[2, 4], warmups=[0, 5], batch_size="full", epochs=30, optimizer="lars",
+                    accuracy=lambda rate, warmup: 0.9, note="4 images are missing")
+    made.write_run(tmp_path / "far", batch_size=256, regime_adaptation="true", note="4 images are missing", distance=np.log1p)
+    for number in (3, 11, 16, 21, "steps_to_target"):
+        assert "Note on the data: 4 images are missing." in catalogue.draw(number, *loaded(tmp_path)).caption
+
+
+def test_light_to_dark_in_grey(tmp_path):
+    found = catalogue.draw(16, *write_maps(tmp_path))
+    [mesh, _] = meshes(found.figure)
+    grey = mesh.cmap(np.linspace(0, 1, 64))[:, :3] @ [0.299, 0.587, 0.114]
+    assert (np.diff(grey) < 0).all() and grey[0] - grey[-1] > 0.6
+
+
+def test_curves_show_loss_errors_and_the_papers_error(tmp_path):
+    losses = [2.3, 2.0, 2.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    made.write_run(tmp_path / "a", batch_size=32768, epochs=30, optimizer="lars", schedule="polynomial", warmup_epochs=5,
+                   losses=losses, validation_examples=5000, accuracy=0.95)
+    found = catalogue.draw(4, *loaded(tmp_path))
+    loss, error = found.figure.axes
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), losses)
+    drawn = lines(error)
+    validation = next(data for label, data in drawn.items() if label.startswith("validation"))
+    assert validation[-1, 1] == pytest.approx(5.0) and len(validation) == 2
+    assert any(label.startswith("test, read once: 5.00%") for label in drawn)
+    train = next(data for label, data in drawn.items() if label.startswith("train"))
+    np.testing.assert_allclose(train[:, 1], 90 * np.exp(-5 * np.arange(1, 11) / 10))
+    [theirs] = [data for label, data in drawn.items() if "polynomial decay: 4.2%" in label]
+    np.testing.assert_allclose(theirs, [[30, 4.2]])
+    assert next(data for label, data in drawn.items() if "batch 256: 0.8%" in label)[0, 1] == pytest.approx(0.8)
+
+
+def test_curves_of_a_diverged_run_end_where_it_did(tmp_path):
+    made.write_run(tmp_path / "a", batch_size=8192, epochs=30, optimizer="lars", schedule="polynomial", warmup_epochs=5,
+                   losses=[2.3, 3.0, None, None], accuracy=None, status="diverged")
+    found = catalogue.draw(3, *loaded(tmp_path))
+    assert "loss not finite" in texts(found.figure) and "diverged: loss not finite at update 3" in found.caption
+    assert np.isnan(np.asarray(found.figure.axes[0].lines[0].get_ydata()[2:], float)).all()
+
+
+def test_of_several_settings_the_tuned_one_is_drawn_and_its_seeds_counted(tmp_path):
+    values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
+    sweep = made.write_plan(tmp_path / "sweep", "mnist", space={}, method="random", trials=20, **values)
+    for seed in (1, 2):
+        made.write_run(sweep / "final" / f"seed{seed}", accuracy=0.99 + seed / 1000, seed=seed, peak_learning_rate=10, **values)
+    made.write_run(sweep / "trials" / "0000", accuracy=0.999, peak_learning_rate=11, **values)
+    made.write_run(tmp_path / "own", accuracy=0.97, **values)
+    found = catalogue.draw(3, *loaded(tmp_path))
+    assert "final/seed1, seed 1, is drawn, of 2 seeds" in found.caption.replace("\\", "/")
+    assert "99.15% (n = 2, 99.10 to 99.20)" in found.caption and "1 other settings" in found.caption
+
+
+def test_training_longer_goes_through_the_means_and_names_its_best(tmp_path):
+    for epochs, accuracies in ((30, (0.97, 0.98)), (1000, (0.99, 0.992))):
+        for seed, accuracy in enumerate(accuracies):
+            made.write_run(tmp_path / f"{epochs}_{seed}", batch_size=32768, epochs=epochs, accuracy=accuracy, seed=seed,
+                           note="labels of 3 images are wrong")
+    made.write_run(tmp_path / "lenet", batch_size=32768, epochs=1000, accuracy=0.999, model="lenet")
+    found = catalogue.draw(18, *loaded(tmp_path))
+    [panel] = found.figure.axes
+    np.testing.assert_allclose(lines(panel)["batch 32,768"], [[30, 97.5], [1000, 99.1]])
+    assert "at best 99.10% (n = 2, 99.00 to 99.20) in 1,000 epochs, lenet5" in found.caption
+    assert "Also run and not drawn: lenet." in found.caption
+    assert "labels of 3 images are wrong" in found.caption and drawing.SELECTED_ON_TEST not in found.caption
+    assert [blank.command for blank in found.blanks if "--epochs=100 " in blank.command]
+
+
+def test_runs_on_a_part_of_a_data_set_are_no_runs_of_the_paper(tmp_path):
+    made.write_run(tmp_path / "a", "imagenet2012", batch_size=256, epochs=90, accuracy=0.9, dataset_size="512,64")
+    made.write_run(tmp_path / "b", "imagenet2012", batch_size=published.LADDER_BATCH, epochs=90, accuracy=0.2)
+    runs, _ = loaded(tmp_path)
+    assert [fits(run.settings, {"dataset": "imagenet2012"}) for run in runs] == [False, True]
+
+
+def test_a_map_holds_one_network(tmp_path):
+    for model, rates in (("lenet5", [2, 4]), ("lenet", [8])):
+        made.write_grid(tmp_path / model, "mnist", rates=rates, warmups=[0, 5], batch_size="full", epochs=30, optimizer="lars",
+                        model=model, accuracy=lambda rate, warmup: 0.9)
+    found = catalogue.draw(16, *loaded(tmp_path))
+    assert {row["peak_learning_rate"] for row in found.rows} == {2.0, 4.0} and "LARS, lenet5: best" in found.caption
+
+
+def test_choosing_among_settings_by_test_is_marked(tmp_path):
+    for rate, accuracy in ((0.01, 0.97), (0.02, 0.98)):
+        made.write_run(tmp_path / f"{rate}", batch_size=32768, epochs=30, accuracy=accuracy, optimizer="lamb",
+                       learning_rate=rate)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 98]])
+    assert f"the highest on test{drawing.SELECTED_ON_TEST}" in found.caption
+    assert [row["chosen"] for row in found.rows if row["chosen"]] == [f"best on test{drawing.SELECTED_ON_TEST}"]
+
+
+def test_a_diverged_duration_is_a_finding_and_no_point(tmp_path):
+    made.write_run(tmp_path / "a", batch_size="full", epochs=1000, accuracy=None, status="diverged")
+    found = catalogue.draw(19, *loaded(tmp_path))
+    assert found.figure is None and "Diverged: batch 60,000 at 1,000 epochs" in found.caption
+    assert not any("--epochs=1000 " in blank.command for blank in found.blanks)
+
+
+def test_equal_updates_are_cut_where_the_shorter_run_ends(tmp_path):
+    for batch, steps in ((32768, 40), ("full", 30), ("full", 400)):
+        made.write_run(tmp_path / f"{batch}_{steps}", "imagenet2012", batch_size=batch, train_steps=steps, warmup_steps=0,
+                       rows=400, accuracy=0.5)
+    found = catalogue.draw(10, *loaded(tmp_path))
+    loss, accuracy = found.figure.axes
+    assert {label: data[-1, 0] for label, data in lines(loss).items()} == {"batch 32,768": 30, "batch 1,281,167 (full)": 30}
+    assert "full_30" in found.caption and "full_400" not in found.caption
+    assert lines(accuracy)["batch 1,281,167 (full)"][-1].tolist() == [30, 50]
+
+
+def test_distance_is_fitted_to_rows_that_hold_it_and_to_no_others(tmp_path):
+    made.write_run(tmp_path / "a", batch_size=2048, regime_adaptation="true", rows=100,
+                   distance=lambda step: 3 + 2 * np.log(step))
+    made.write_run(tmp_path / "b", batch_size=256, regime_adaptation="true", rows=100)
+    found = catalogue.draw(11, *loaded(tmp_path))
+    [panel] = found.figure.axes
+    [fit] = [data for label, data in lines(panel).items() if label.startswith("fit")]
+    np.testing.assert_allclose(fit[:, 1], 3 + 2 * np.log(fit[:, 0]))
+    assert panel.get_xscale() == "log" and set(lines(panel)) >= {"batch 2,048"} and "batch 256" not in lines(panel)
+    assert {blank.what for blank in found.blanks} == {"Figure 11: batch 256", "Figure 11: batch 8,192"}
+
+
+@pytest.mark.parametrize("number", range(23, 30))
+def test_schedules_are_read_from_schedule_csv(number, tmp_path):
+    schedule, warmup, shape = made._SCHEDULES[number - 23]
+    folder = made.write_run(tmp_path / "a", epochs=30, schedule=schedule, warmup_epochs=warmup, warmup_shape=shape,
+                            accuracy=None)
+    (folder / "schedule.csv").write_text("update,epoch,learning_rate\n0,0.0,0.5\n1,0.1,1.0\n2,0.2,0.25\n3,0.3")
+    found = catalogue.draw(number, *loaded(tmp_path))
+    np.testing.assert_allclose(found.figure.axes[0].lines[0].get_ydata(), [0.5, 1.0, 0.25])
+    others = [other for other in range(23, 30) if other != number and catalogue.draw(other, *loaded(tmp_path)).figure]
+    assert others == []
+
+
+def test_steps_to_target_are_the_fewest_of_a_batch_beside_perfect_scaling(tmp_path):
+    for batch, accuracy in ((256, 0.995), (1024, 0.995), (4096, 0.5)):
+        made.write_run(tmp_path / f"b{batch}", batch_size=batch, epochs=30, accuracy=accuracy, rows=10)
+    made.write_run(tmp_path / "b1024_late", batch_size=1024, epochs=60, accuracy=0.995, rows=10)
+    found = catalogue.draw("steps_to_target", *loaded(tmp_path))
+    [panel] = found.figure.axes
+    drawn = lines(panel)
+    np.testing.assert_allclose(drawn["fewest updates"], [[256, 7032], [1024, 1758]])  # the made accuracies jump at the end
+    np.testing.assert_allclose(drawn["perfect scaling from 256"], [[256, 7032], [4096, 7032 / 16]])
+    np.testing.assert_allclose(drawn["not reached by this update"], [[4096, 440]])
+    assert {row["batch"]: row["selected_on_test"] for row in found.rows} == {256: False, 1024: True, 4096: False}
+
+
+# ------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("number", [1, 4, 10, 11, 16, 18, 24, "steps_to_target"])
+def test_files_are_the_same_bytes_each_time_and_an_svg_has_text_and_no_date(number, everything, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for name in "ab":
+        written = drawing.save(catalogue.draw(number, *everything), tmp_path / name / "figure")
+    assert [pathlib.Path(path).name for path in written] == ["figure.png", "figure.svg", "figure.csv"]
+    for suffix in ("png", "svg", "csv"):
+        first, second = ((tmp_path / name / f"figure.{suffix}").read_bytes() for name in "ab")
+        assert first == second and len(first) > 50
+    svg = (tmp_path / "a" / "figure.svg").read_text()
+    assert "<text" in svg and "dc:date" not in svg and re.search(r"<text[^>]*>[^<]*Steps|<text[^>]*>[^<]*Figure", svg)
+
+
+def test_rows_beside_a_picture_are_its_numbers(everything, tmp_path):
+    found = catalogue.draw(18, *everything)
+    drawing.save(found, tmp_path / "figure18")
+    with open(tmp_path / "figure18.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["batch"], row["epochs"], row["mean"]) for row in rows] == \
+        [(str(row["batch"]), str(row["epochs"]), str(row["mean"])) for row in found.rows]
+
+
+def test_a_blank_figure_leaves_no_picture(tmp_path):
+    drawing.save(catalogue.draw(1, [], []), tmp_path / "figure1")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure1.csv"]
+
+
+def test_drawing_leaves_the_users_style_alone(everything):
+    before = dict(matplotlib.rcParams)
+    for number in (1, 4, 16, 18):
+        catalogue.draw(number, *everything)
+    assert dict(matplotlib.rcParams) == before
+
+
+# --------------------------------------------------------------------------------------------- flagfiles and spaces
+
+
+FLAGFILES = sorted((ROOT / "flags" / "figures").glob("*.flags"))
+SPACES = sorted(path for path in (ROOT / "flags" / "sweeps").glob("*.json") if path.stem.startswith(("fig", "steps")))
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_flagfiles_parse_and_say_source_expectation_cost_and_command(path):
+    command = command_line.parse([f"--flagfile={path}"], program="", description="", dataset="mnist")
+    assert command.problems == []
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert [line.split(":")[0] for line in head[1:]] == ["# source", "# expected", "# cost", "# command"]
+
+
+def test_every_flagfile_and_space_is_named_by_the_catalogue():
+    commands = " ".join(source.command for row in catalogue.FIGURES.values() for source in row.sources)
+    nested = {name for path in FLAGFILES for name in re.findall(r"^--flagfile=(.*)$", path.read_text(), re.MULTILINE)}
+    assert {path.name for path in FLAGFILES if f"figures/{path.name}" not in commands and path.name not in nested} == set()
+    assert {path.name for path in SPACES if path.name not in commands} == set()
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_the_corners_of_a_space_are_settings_that_a_run_can_have(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    space = json.loads(path.read_text())
+    words = next(shlex.split(source.command) for row in catalogue.FIGURES.values() for source in row.sources
+                 if f"/{path.name}" in source.command)
+    base = [word for word in words[3:] if word[2:].partition("=")[0] not in {*OF_A_SWEEP, "data_dir"}]
+    ends = [[f"--{name}={value}" for value in ((values["low"], values["high"]) if isinstance(values, dict) else values)]
+            for name, values in space.items()]
+    assert set(space) <= set(FIELDS)
+    for corner in itertools.product(*ends):
+        assert command_line.parse([*base, *corner], program="", description="", dataset="mnist").problems == []
+
+
+def test_both_optimizers_of_a_map_search_equally_many_cells_over_as_wide_a_range():
+    for number in (2, 7, 15, 16):
+        sgd, lars = (json.loads((ROOT / "flags" / "sweeps" / f"fig{number:02}_{name}.json").read_text())
+                     for name in ("sgd", "lars"))
+        assert sgd["warmup_epochs"] == lars["warmup_epochs"]
+        assert len(sgd["peak_learning_rate"]) == len(lars["peak_learning_rate"])
+        width = [max(space["peak_learning_rate"]) / min(space["peak_learning_rate"]) for space in (sgd, lars)]
+        assert width[0] == pytest.approx(width[1])

@@ -1,0 +1,315 @@
+"""B_L and B_H of made runs with known answers: decided, undecided, missing, not monotone; what is missing is said."""
+
+import json
+import shlex
+
+import pytest
+
+from reference.made_runs import RULE, made_run, made_seeds, made_sweep
+from tf_hugebatch import command_line, published
+from tf_hugebatch.reports import regime_tables
+from tf_hugebatch.reports.outcomes import read_outcomes
+from tf_hugebatch.reports.regimes import find
+from tf_hugebatch.reports.stats import group_runs
+from tf_hugebatch.runs import load_runs, load_sweeps
+
+GOOD, CLOSE, BAD = [0.9918, 0.9920, 0.9922], [0.9868, 0.9870, 0.9874], [0.950, 0.951, 0.952]
+BASELINE = [0.9918, 0.9919, 0.9920, 0.9921, 0.9922]  # A = 99.2%, target 98.704%
+
+
+def linear(folder, batch, accuracies, losses=0.030, **settings):
+    return made_seeds(folder / f"linear_{batch}", accuracies, losses,
+                      **{"dataset": "mnist", "batch_size": batch, **RULE, **settings})
+
+
+def lars(folder, batch, accuracies, **more):
+    return made_sweep(folder / f"lars_{batch}", accuracies,
+                      **{"dataset": "mnist", "batch_size": batch, "optimizer": "lars", "schedule": "polynomial",
+                         "chosen": {"peak_learning_rate": 20.0, "warmup_epochs": 5.0},
+                         "space": {"peak_learning_rate": {"low": 0.5, "high": 500.0, "log": True}, "warmup_epochs": [0, 5]},
+                         **more})
+
+
+def evidence(folder):
+    try:
+        sweeps = load_sweeps(folder)
+    except FileNotFoundError:
+        sweeps = []
+    return group_runs(read_outcomes(load_runs(folder))[0])[0], sweeps
+
+
+def regimes_of(folder, dataset="mnist"):
+    """The regimes of a data set's only family with a baseline, or its only family."""
+    found = [one for one in find(*evidence(folder)) if one.family.dataset == dataset]
+    [one] = [one for one in found if one.baseline] or found
+    return one
+
+
+@pytest.fixture
+def known(tmp_path):
+    """B_L in (1,024, 2,048], B_H in [8,192, 16,384)."""
+    linear(tmp_path, 256, BASELINE)
+    for batch, accuracies in ((512, GOOD), (1024, GOOD), (2048, BAD), (4096, [None] * 3)):
+        linear(tmp_path, batch, accuracies)
+    for batch, accuracies in ((2048, GOOD), (4096, GOOD), (8192, GOOD), (16384, BAD)):
+        lars(tmp_path, batch, accuracies)
+    return tmp_path
+
+
+def test_the_baseline_gives_the_target(known):
+    one = regimes_of(known)
+    assert one.baseline.n == 5 and one.target == pytest.approx(0.995 * 0.992) and one.loss_limit == pytest.approx(1.2 * 0.03)
+    assert one.epochs == 30 and one.full == 60_000 and one.family.published is published.BASELINES["mnist"]
+
+
+def test_known_boundaries(known):
+    one = regimes_of(known)
+    assert (one.large.holds_at, one.large.fails_at, one.large.value, one.large.decided) == (1024, 2048, 2048, True)
+    assert (one.huge.holds_at, one.huge.fails_at, one.huge.value, one.huge.decided) == (8192, 16384, 8192, True)
+    assert [verdict.word for verdict in one.large.verdicts] == ["holds", "holds", "fails", "fails"]
+    assert "diverges with all 3 seeds" in one.large.verdicts[-1].reason
+    assert one.large.again == one.huge.again == ()
+
+
+def test_the_report_says_brackets_search_space_and_trials(known):
+    table = regime_tables.regimes_table(find(*evidence(known)))
+    for words in ("1,024 < B_L <= 2,048", "8,192 <= B_H < 16,384", "| B_F | 60,000: the training examples", "A = 99.20%",
+                  "the paper has A = 99.2%",
+                  "batch 16,384: 20 trials of lars over peak_learning_rate 0.5 to 500.0 (log); warmup_epochs 0, 5, chosen on "
+                  "validation", "2,048 (LeNet)", "8,192 (LeNet)", "60,000 (LeNet)"):
+        assert words in table.markdown
+    rows = {row["boundary"]: row for row in table.rows if row["dataset"] == "mnist"}
+    assert [rows["B_L"][name] for name in ("value", "holds_at", "fails_at", "paper")] == [2048, 1024, 2048, 2048]
+    assert (rows["B_H"]["value"], rows["B_H"]["fails_at"], rows["B_H"]["trials"]) == (8192, 16384, 80)
+    assert not [blank for blank in table.blanks if "mnist" in blank.what]
+
+
+@pytest.mark.parametrize("accuracies, losses, word", [
+    (GOOD, 0.030, "holds"), (BAD, 0.030, "fails"), (GOOD, 0.060, "fails"), (CLOSE, 0.030, "undecided"),
+    (GOOD, [0.030, 0.036, 0.042], "undecided"), (GOOD, [0.030, None, 0.030], "undecided"), ([0.9920], 0.030, "undecided"),
+    ([0.1], 0.030, "undecided"), ([None], 0.030, "undecided"), ([None, None], 0.030, "fails"),
+    ([None, *GOOD], 0.030, "undecided"),
+    ([None, *BAD], 0.030, "fails")])
+def test_one_batch_by_definition_2_1(tmp_path, accuracies, losses, word):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, accuracies, losses)
+    [verdict] = regimes_of(tmp_path).large.verdicts
+    assert verdict.word == word and verdict.reason
+
+
+def test_a_seed_less_boundary_is_undecided_and_more_seeds_are_asked_for(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, CLOSE)
+    linear(tmp_path, 1024, BAD)
+    one = regimes_of(tmp_path)
+    assert (one.large.holds_at, one.large.fails_at, one.large.value, one.large.decided) == (256, 1024, None, False)
+    assert one.large.open_batches == [512]
+    said = regime_tables.words_of(one, one.large)
+    assert said.startswith("undecided: ") and "undecided at 512" in said
+    [blank] = [blank for blank in regime_tables.blanks_of(one) if "B_L" in blank.what]
+    assert "for seed in 4 5;" in blank.command and f"{tmp_path}/linear_512/seed$seed" in blank.command
+
+
+def test_not_monotone_is_said(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    for batch, accuracies in ((512, GOOD), (1024, BAD), (2048, GOOD)):
+        linear(tmp_path, batch, accuracies)
+    one = regimes_of(tmp_path)
+    assert (one.large.value, one.large.again) == (1024, (2048,))
+    assert "not monotone: holds again at 2,048" in regime_tables.words_of(one, one.large)
+
+
+def test_a_boundary_that_was_not_reached(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, GOOD)
+    one = regimes_of(tmp_path)
+    assert (one.large.holds_at, one.large.fails_at, one.large.decided) == (512, None, False)
+    missing = [blank.what.rpartition(" ")[2] for blank in regime_tables.blanks_of(one) if "B_L" in blank.what]
+    assert missing == ["1,024", "2,048", "4,096", "8,192", "16,384", "32,768", "60,000"]
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.1}, {"warmup_epochs": 1}, {"lr_scaling": "sqrt"}, {"momentum": 0.8},
+                                    {"epochs": 60},
+                                    {"model": "lenet5"}, {"label_smoothing": 0.1}, {"validation_examples": 5000}])
+def test_linear_scaling_changes_the_batch_alone(tmp_path, change):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, BAD, **change)
+    assert regimes_of(tmp_path).large.verdicts == ()
+
+
+def test_layout_and_reporting_may_differ(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, BAD, micro_batch_size=64, eval_every_epochs=5)
+    assert regimes_of(tmp_path).large.fails_at == 512
+
+
+def test_a_baseline_that_a_sweep_tuned_scales_too(tmp_path):
+    made_sweep(tmp_path / "tuned", BASELINE, dataset="mnist", **{**RULE, "chosen": {"peak_learning_rate": 0.08}})
+    linear(tmp_path, 512, BAD, learning_rate=0.08)
+    linear(tmp_path, 1024, BAD)
+    assert [verdict.batch for verdict in regimes_of(tmp_path).large.verdicts] == [512]
+
+
+def test_the_baseline_is_not_chosen_by_its_accuracy(tmp_path):
+    linear(tmp_path / "a", 256, [0.999] * 5, learning_rate=0.2)
+    linear(tmp_path / "b", 256, [0.990] * 3)
+    linear(tmp_path / "b", 512, BAD)
+    one = regimes_of(tmp_path)
+    assert one.baseline.n == 3 and len(one.other_baselines) == 1
+
+
+def test_few_seeds_of_the_baseline_are_said_and_asked_for(tmp_path):
+    linear(tmp_path, 256, BASELINE[:2])
+    one = regimes_of(tmp_path)
+    table = regime_tables.regimes_table([one])
+    assert "2 seeds, fewer than the 5" in table.markdown
+    assert "for seed in 3 4 5;" in table.blanks[0].command and "3 more seeds" in table.blanks[0].what
+
+
+def test_without_a_baseline_nothing_is_decided(tmp_path):
+    linear(tmp_path, 512, GOOD)
+    lars(tmp_path, 8192, BAD)
+    one = regimes_of(tmp_path)
+    table = regime_tables.regimes_table([one])
+    assert one.baseline is None and "there is no baseline" in table.markdown
+    assert [row.get("value") for row in table.rows] == [None, None, 60_000]
+    [blank] = table.blanks
+    assert "baseline" in blank.what and "--regime=baseline" in blank.command
+
+
+def test_no_runs_at_all_are_three_data_sets_of_blanks(tmp_path):
+    table = regime_tables.regimes_table(find([], []))
+    assert [row["dataset"] for row in table.rows][::3] == ["mnist", "cifar10", "imagenet2012"]
+    assert len(table.blanks) == 3
+
+
+# Huge.
+
+
+def test_a_miss_takes_a_search(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, BAD)
+    one = regimes_of(tmp_path)
+    assert one.large.decided and not one.huge.decided
+    assert one.huge.verdicts[0].holds is None and "nothing was searched" in one.huge.verdicts[0].reason
+
+
+def test_any_setting_may_reach_it(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, BAD)
+    made_seeds(tmp_path / "adam", GOOD, dataset="mnist", batch_size=4096, optimizer="adam")
+    [verdict] = regimes_of(tmp_path).huge.verdicts
+    assert verdict.holds and verdict.group.values["optimizer"] == "adam"
+    assert "best of 2 settings by test accuracy" in verdict.reason
+
+
+@pytest.mark.parametrize("accuracies, word", [(BAD, "fails"), (CLOSE, "undecided"), (GOOD, "holds"), ([0.95], "undecided"),
+                                              ([0.95, None], "undecided"), ([None, None], "fails")])
+def test_one_batch_by_definition_2_2(tmp_path, accuracies, word):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, accuracies)
+    [verdict] = regimes_of(tmp_path).huge.verdicts
+    assert verdict.word == word
+
+
+def test_a_search_in_which_everything_diverged_is_a_miss(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, [], chosen=None, diverged=20)
+    one = regimes_of(tmp_path)
+    assert (one.huge.holds_at, one.huge.fails_at, one.huge.decided) == (256, 4096, True)
+    assert "none of them trained" in regime_tables.regimes_table([one]).markdown
+
+
+@pytest.mark.parametrize("longer", [{"epochs": 1000}, {"train_steps": 10_000}])
+def test_training_longer_is_no_answer(tmp_path, longer):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, GOOD, **longer)
+    assert regimes_of(tmp_path).huge.verdicts == ()
+
+
+def test_training_shorter_is(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, GOOD, epochs=20)
+    assert regimes_of(tmp_path).huge.holds_at == 4096
+
+
+def test_choosing_on_test_is_marked(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, BAD, select_on="test")
+    text = regime_tables.regimes_table([regimes_of(tmp_path)]).markdown
+    assert "95.10%†" in text and "† The setting was chosen on the test split" in text and "chosen on test" in text
+
+
+def test_words_on_the_data_keep_families_apart_and_stand_beside_numbers(tmp_path):
+    linear(tmp_path / "a", 256, BASELINE)
+    linear(tmp_path / "b", 256, [0.9] * 5, note="JPEG-recompressed")
+    linear(tmp_path / "b", 512, BAD, note="JPEG-recompressed")
+    found = [one for one in find(*evidence(tmp_path)) if one.family.dataset == "mnist"]
+    assert [len(one.large.verdicts) for one in found] == [0, 1]
+    assert "A = 90.00% (JPEG-recompressed)" in regime_tables.regimes_table(found).markdown
+
+
+def test_a_small_data_set_of_no_paper(tmp_path):
+    made_seeds(tmp_path / "linear_256", [0.97] * 5, dataset="mnist5k", batch_size=256, **RULE)
+    made_seeds(tmp_path / "linear_4000", [0.80, 0.81], dataset="mnist5k", batch_size="full", **RULE)
+    one = regimes_of(tmp_path, "mnist5k")
+    assert (one.large.fails_at, one.full, one.family.published) == (4000, 4000, None)
+    table = regime_tables.regimes_table([one])
+    assert "the paper has no such data set" in table.markdown and "not in the paper" in table.markdown
+    assert [blank.what.rpartition(" ")[2] for blank in table.blanks if "B_L" in blank.what] == ["512", "1,024", "2,048"]
+
+
+def test_what_rests_on_what_is_in_the_second_table(known):
+    table = regime_tables.batches_table(find(*evidence(known)))
+    rows = [row for row in table.rows if row["boundary"] == "B_H" and row["batch"] == 16384]
+    assert [(row["optimizer"], row["n"], row["trials"], row["verdict"]) for row in rows] == [("lars", 3, 20, "fails")]
+    assert rows[0]["mean_percent"] == pytest.approx(95.1) and rows[0]["target_percent"] == pytest.approx(98.704)
+
+
+# The commands that fill blanks.
+
+
+def train_words(command):
+    """The words of the run in a command of one loop."""
+    line = command.partition("; do ")[2].rpartition("; done")[0] or command
+    words = shlex.split(line.replace("$seed", "9"))
+    assert words[:2] == ["python", "-m"]
+    return [word for word in words[3:] if word != "--data_dir=DIR"]
+
+
+def test_the_command_of_a_blank_is_the_run_that_counts(tmp_path):
+    linear(tmp_path / "runs", 256, BASELINE, learning_rate=0.07, momentum=0.8)
+    one = regimes_of(tmp_path)
+    [blank] = [blank for blank in regime_tables.blanks_of(one) if blank.what.endswith("linear scaling at 512")]
+    command = command_line.parse(train_words(blank.command), program="mnist_main", description="", dataset="mnist")
+    assert command.problems == [] and command.settings.run_dir.endswith("seed9")
+    values = command.settings.replace(run_dir=None).as_dict()
+    made_seeds(tmp_path / "more", BAD, **{name: values[name] for name in values if name not in ("seed", "run_dir")})
+    assert regimes_of(tmp_path).large.fails_at == 512
+
+
+def test_sweeps_of_blanks_are_command_lines_of_runs_with_spaces_that_exist(tmp_path):
+    import pathlib
+
+    linear(tmp_path, 256, BASELINE)
+    blanks = [blank for blank in regime_tables.blanks_of(regimes_of(tmp_path)) if "B_H" in blank.what]
+    assert len(blanks) == 2 * 8
+    own = ("--space=", "--method=", "--trials=", "--final_seeds=", "--sweep_dir=")
+    root = pathlib.Path(__file__).parents[2]
+    for blank in blanks:
+        words = train_words(blank.command)
+        command = command_line.parse([word for word in words if not word.startswith(own)], program="sweep_main", description="",
+                                     dataset="mnist")
+        assert command.problems == [] and command.settings.epochs == 30
+        [space] = [word.partition("=")[2] for word in words if word.startswith("--space=")]
+        assert json.loads((root / space).read_text())
+    assert "--batch_size=full" in blanks[-1].command and "images through lenet" in blanks[-1].cost
+
+
+def test_a_subset_is_a_family_of_its_own_and_costs_what_it_holds(tmp_path):
+    made_seeds(tmp_path, [0.9] * 2, dataset="synthetic", dataset_size=(1000, 100), model="resnet18", image_size=32,
+               batch_size=256, optimizer="sgd", warmup_epochs=0, epochs=2)
+    one = regimes_of(tmp_path, "synthetic")
+    table = regime_tables.regimes_table([one])
+    assert "### synthetic, 1,000 training images, resnet18" in table.markdown and one.full == 1000
+    assert "--dataset_size=1000,100" in table.blanks[0].command and table.blanks[0].cost.startswith("6,000 images")

@@ -1,0 +1,90 @@
+"""The exact commands that fill what a report leaves blank, written so that a shell takes them as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from tf_hugebatch import published, registry
+from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.reports.blanks import cost_in_words
+from tf_hugebatch.settings import resolve
+
+#: Seeds of a setting that a number is made of.
+SEEDS = 5
+#: Trials of a search, and the most examples that it holds out to choose on.
+TRIALS, HELD_OUT = 20, published.MNIST_VALIDATION_EXAMPLES
+#: Where the commands put their runs.
+FOLDER = "runs"
+
+_PROGRAMS = {"mnist": "mnist_main", "mnist5k": "mnist_main", "cifar10": "cifar10_main"}
+_NAMES_FIRST = ("dataset", "model", "batch_size", "optimizer", "schedule")
+_DISPLACED = ("bn_span",)  # by norm=local, which takes its place
+
+
+def program_of(dataset: str) -> str:
+    """The program that trains on a data set."""
+    return _PROGRAMS.get(dataset, "imagenet_main")
+
+
+def words_of(values: Mapping) -> list[str]:
+    """Flags that resolve to the experiment of `values` (the seed apart): names first, then what differs from their rows."""
+    names = {name: values[name] for name in _NAMES_FIRST if values.get(name) is not None}
+    rows, _ = resolve([("names", names)])
+    words = dict(names)
+    for name in FIELDS:
+        value = values.get(name)
+        if name in (*names, "seed") or kind_of(name, values) != "experiment" or value == getattr(rows, name):
+            continue
+        if value is None and (name in _DISPLACED or not FIELDS[name].optional):
+            continue  # displaced by a partner, which is stated
+        if name == "dataset_size" and not registry.DATASETS[values["dataset"]].facts["embedded"]:
+            continue  # counted in data_dir
+        words[name] = value
+    return [f"--{name}={_text(value)}" for name, value in words.items()]
+
+
+def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int], variable: str = "") -> str:
+    """One run a seed, in `folder`/seed<seed>. variable: a flag that the shell is to fill in."""
+    seeds = list(seeds)
+    words = [*map(shlex.quote, words), *([variable] if variable else []), *_data(dataset)]
+    one = " ".join([f"python -m tf_hugebatch.{program_of(dataset)}", *words])
+    if len(seeds) == 1:
+        return f"{one} --seed={seeds[0]} --run_dir={shlex.quote(f'{folder}/seed{seeds[0]}')}"
+    return (f"for seed in {' '.join(map(str, seeds))}; do {one} --seed=$seed "
+            f"--run_dir={shlex.quote(folder)}/seed$seed; done")
+
+
+def chosen_value(sweep_dir: str, name: str) -> str:
+    """A shell word: the value of `name` that a sweep chose."""
+    code = f"import json; print(json.load(open(\"{sweep_dir}/result.json\"))[\"chosen\"][\"values\"][\"{name}\"])"
+    return f"$(python -c '{code}')"
+
+
+def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
+    """A search of `space`, and the chosen setting with fresh seeds, in `folder`."""
+    return " ".join(["python -m tf_hugebatch.sweep_main", *map(shlex.quote, words), *_data(dataset), f"--space={space}",
+                     f"--method=random --trials={TRIALS} --final_seeds={SEEDS} --sweep_dir={shlex.quote(folder)}"])
+
+
+def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:
+    """What `seeds` runs on `examples` training images cost."""
+    return cost_in_words(model, seeds * epochs * examples)
+
+
+def sweep_cost(model: str, examples: int, epochs: float) -> str:
+    """What a search and its final runs cost."""
+    held_out = min(HELD_OUT, examples // 10)  # as sweep_main does
+    return cost_in_words(model, epochs * (TRIALS * (examples - held_out) + SEEDS * examples))
+
+
+def _data(dataset: str) -> list[str]:
+    return [] if registry.DATASETS[dataset].facts["embedded"] else ["--data_dir=DIR"]
+
+
+def _text(value) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,116 @@
+"""The recipe ladder as bars (figures 1, 6, 13, 14): each rung's accuracy, the paper's beside it where it states one."""
+
+import os
+import textwrap
+
+from .. import published
+from ..runs import Sweep, read_object
+from .drawing import GREY, headline, panels, style
+from .figures import DARK, LIGHT, MIDDLE
+from .sources import Setting, fits, in_words
+
+_WIDTH = 0.38
+
+
+def rungs_of(sweeps, wanted):
+    """The rungs of the ladder that fits `wanted`: [(rung of ladder.json, Sweep or None)], empty where there is none.
+
+    Rungs 0-4 come first, then what stands beside them; the search for the baseline's rate is at another batch and left out.
+    A ladder is found by the ladder.json above its rungs' sweep folders. Of several that fit, the one with most final runs.
+    """
+    folders = sorted({os.path.dirname(os.path.abspath(sweep.path)) for sweep in sweeps})
+    best = []
+    for folder in folders:
+        plan = read_object(os.path.join(folder, "ladder.json")) or {}
+        if not isinstance(plan.get("rungs"), list) or not fits(plan.get("settings") or {}, wanted):
+            continue
+        rungs = [(rung, Sweep(os.path.join(folder, str(rung["folder"]))) if rung.get("folder") else None)
+                 for rung in plan["rungs"] if isinstance(rung, dict) and rung.get("kind") != "baseline_rate"]
+        rungs.sort(key=lambda found: not str(found[0].get("name")).isdigit())
+        best = max(best, rungs, key=lambda found: sum(len(sweep.final) for _, sweep in found if sweep))
+    return best
+
+
+def draw(figure, runs, sweeps):
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); a panel a source."""
+    panels_of = {source: [_row(source, rung, sweep) for rung, sweep in rungs_of(sweeps, source.wanted)]
+                 for source in figure.sources}
+    missing = [source for source, rows in panels_of.items() if not _complete(rows)]
+    rows = [row for found in panels_of.values() for row in found]
+    remarks = [f"{row['panel']}, rung {row['rung']}: n/a, {row['n_a']}." for row in rows if row["n_a"]]
+    if not any(row["n"] or row["diverged"] for row in rows):
+        return None, rows, remarks, missing
+    with style() as matplotlib:
+        widest = max(len(published.LADDER), *map(len, panels_of.values()))
+        picture, axes = panels(matplotlib, len(panels_of), 1, (max(6.0, 0.85 * widest + 1.2), 0.6 + 3.3 * len(panels_of)))
+        for panel, (source, found) in zip(axes[:, 0], panels_of.items()):
+            _draw_panel(panel, source, found, _paper_of(figure, source))
+        if bars := [panel for panel in axes[:, 0] if panel.patches]:
+            bars[0].legend(loc="upper left")
+        headline(picture, f"{figure.name}: {figure.shows}")
+    for source, found in panels_of.items():
+        words = [f"{row['rung']} {in_words(row)}" + (f" after {row['trials']} trials" if row["trials"] else "")
+                 for row in found if row["n"] or row["diverged"]]
+        remarks += [f"{source.label}, rungs: {'; '.join(words)}."] if words else []
+    return picture, rows, remarks, missing
+
+
+def _row(source, rung, sweep):
+    setting = Setting(tuple(sweep.final) if sweep else (), False)
+    return {"panel": source.label, "rung": str(rung.get("name", "")), "kind": rung.get("kind", ""),
+            "adds": str(rung.get("adds", "")),
+            "metric": source.metric, "trials": sweep.plan.get("trials", "") if sweep else "", **setting.summary(source.metric),
+            "n_a": rung.get("n_a") or ""}
+
+
+def _complete(rows):
+    return bool(rows) and all(row["n"] or row["diverged"] or row["n_a"] for row in rows)
+
+
+def _paper_of(figure, source):
+    """{rung name: percent} that the paper states for a panel."""
+    stated = source.metric == "test_accuracy" and source.wanted["dataset"] == "imagenet2012" \
+        and source.wanted["batch_size"] == published.LADDER_BATCH
+    return {str(rung.rung): rung.top1 for rung in published.LADDER} if stated and figure.paper else {}
+
+
+def _draw_panel(panel, source, rows, paper):
+    panel.set_title(source.label, loc="left")
+    panel.set_ylabel(f"{'top-5' if source.metric.endswith('5') else 'top-1'} test accuracy (%)")
+    panel.grid(False, axis="x")
+    if not rows:
+        panel.text(0.5, 0.5, "no runs yet", transform=panel.transAxes, ha="center", color=GREY)
+        panel.set(xticks=[])
+        return
+    highest = max([row["highest"] for row in rows if row["n"]] + list(paper.values()) + [1.0])
+    first_ours, first_paper = True, True
+    for place, row in enumerate(rows):
+        stated = paper.get(row["rung"]) if row["kind"] in ("rule", "tuned", "") and row["rung"].isdigit() else None
+        shift = _WIDTH / 2 if stated is not None else 0
+        if row["n"]:
+            main = row["rung"].isdigit()
+            panel.bar(place - shift, row["mean"], _WIDTH, color=DARK if main else LIGHT, edgecolor=DARK,
+                      label="ours, mean of the seeds" if first_ours else None)
+            first_ours = False
+            if row["n"] > 1:
+                panel.vlines(place - shift, row["lowest"], row["highest"], color=MIDDLE, linewidth=2)
+        words = f"{row['mean']:.1f}" if row["n"] else "n/a" if row["n_a"] else "diverged" if row["diverged"] else "not run"
+        upright = {} if row["n"] else {"rotation": 90, "color": GREY}
+        panel.annotate(words, (place - shift, row["highest"] if row["n"] else 0), xytext=(0, 3), textcoords="offset points",
+                       ha="center", va="bottom", fontsize=7.5, **upright)
+        if stated is not None:
+            panel.bar(place + shift, stated, _WIDTH, facecolor="white", edgecolor="#111111", hatch="....", linewidth=1,
+                      label="the paper" if first_paper else None)
+            first_paper = False
+            panel.annotate(f"{stated:g}", (place + shift, stated), xytext=(0, 3), textcoords="offset points", ha="center",
+                           fontsize=7.5, color=GREY)
+    panel.set_ylim(0, 1.18 * highest)
+    panel.set_xlim(-0.6, len(rows) - 0.4)
+    panel.set_xticks(range(len(rows)), [_tick(row) for row in rows], fontsize=6.5)
+    panel.tick_params(axis="x", length=0)
+
+
+def _tick(row):
+    name = f"{row['rung']}\n" if row["rung"].isdigit() else ""
+    return name + textwrap.fill(textwrap.shorten(row["adds"] if name or row["kind"] == "leave_one_out" else row["rung"], 44,
+                                                 placeholder=" …"), 14)

@@ -1,0 +1,202 @@
+"""What each run came to, and which folders say nothing that a report can use, with the reason.
+
+Only a run that has ended counts: done, with a test accuracy, or diverged. Values are checked as those of a command line
+are, so that a string where a number belongs is named, not averaged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Iterable
+
+from tf_hugebatch import durations, records, registry
+from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.runs import Run, Sweep
+
+_NEEDED = ("dataset", "model", "optimizer", "batch_size", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftAside:
+    """A folder, or a part of one, that the report does not use, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A run that has ended.
+
+    values: its settings, checked, defaults filled in. accuracy, loss: on the test split after the last update (accuracies in
+    [0, 1], losses plain cross-entropy in nats: neither smoothing nor decay); None where a diverged run has none.
+    validation_accuracy, validation_loss: likewise, None without a validation split.
+    """
+
+    run: Run
+    values: dict
+    diverged: bool
+    accuracy: float | None
+    loss: float | None
+    validation_accuracy: float | None
+    validation_loss: float | None
+    note: str
+
+    @property
+    def seed(self) -> int:
+        return self.values["seed"]
+
+    @functools.cached_property
+    def sweep(self) -> Sweep | None:
+        """The sweep whose chosen setting this is; None for a trial, a run of its own, and a sweep that tried nothing."""
+        sweep = self.run.sweep
+        return sweep if self.run.part == "final" and trials_planned(sweep) else None
+
+    @property
+    def is_trial(self) -> bool:
+        """A run that searched: it says which setting to choose, never how good that setting is."""
+        return self.run.part == "trials"
+
+    @property
+    def watched_loss(self) -> float | None:
+        """The loss of definition 2.1: on validation, on test where there is no validation split."""
+        return self.validation_loss if self.values["validation_examples"] else self.loss
+
+
+def trials_planned(sweep: Sweep | None) -> int:
+    """Trials that a sweep was asked for; 0 for none, and for a plan that doesn't say."""
+    asked = sweep.plan.get("trials") if sweep else None
+    return asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else 0
+
+
+def read_outcomes(runs: Iterable[Run]) -> tuple[list[Outcome], list[LeftAside]]:
+    """The runs that count, in order, and what does not."""
+    outcomes, aside = [], []
+    for run in runs:
+        try:
+            outcomes.append(_outcome(run))
+        except ValueError as error:
+            aside.append(LeftAside(run.path, str(error)))
+            continue
+        if run.damaged:
+            aside.append(LeftAside(f"{run.path}/metrics.jsonl",
+                                   f"{run.damaged} of {run.damaged + len(run.metrics)} lines torn or no rows; the rest counts"))
+    return outcomes, aside
+
+
+def checked_settings(run: Run) -> dict:
+    """Every setting of a run, parsed as flags are; None where the run has none. Raises ValueError with the reason."""
+    given = run.settings
+    if not given:
+        raise ValueError("settings.json is empty or no JSON object: cut off, or not a run's")
+    version = given.get("schema_version", records.SCHEMA_VERSION)
+    if version != records.SCHEMA_VERSION:
+        raise ValueError(f"settings.json has schema version {version} and this release reads {records.SCHEMA_VERSION}")
+    missing = [name for name in _NEEDED if given.get(name) is None]
+    if missing:
+        raise ValueError(f"settings.json has no {', '.join(missing)}")
+    values = {}
+    for name, field in FIELDS.items():
+        # A setting that the folder doesn't know is younger than the run, which had its default.
+        value = given.get(name, field.default)
+        try:
+            values[name] = None if value is None else field.parse(value)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"settings.json says {name}={_short(value)}: {error}") from None
+    for name in ("batch_size", "validation_examples", "epochs", "train_steps"):
+        if isinstance(values[name], str):
+            raise ValueError(f"settings.json says {name}={values[name]}: a run writes the number")
+    if train_size(values) < values["batch_size"]:
+        raise ValueError(f"settings.json says batch_size={values['batch_size']:,} of {train_size(values):,} training examples")
+    return values
+
+
+def train_size(values: dict) -> int:
+    """N: training examples of a run after its validation split."""
+    return _sizes(values)[0] - values["validation_examples"]
+
+
+def test_size(values: dict) -> int:
+    """M: examples of the test split."""
+    return _sizes(values)[1]
+
+
+def updates(values: dict) -> int | None:
+    """Updates that a run makes in all; None where its settings don't say."""
+    if values["train_steps"] is not None:
+        return values["train_steps"]
+    facts, examples = registry.DATASETS[values["dataset"]].facts, train_size(values)
+    if values["regime_adaptation"]:
+        return durations.updates_for_epochs(facts["baseline_epochs"], examples, facts["baseline_batch"])
+    if values["epochs"] is None:
+        return None
+    return durations.updates_for_epochs(values["epochs"], examples, values["batch_size"])
+
+
+def setting_of(values: dict, *without: str) -> str:
+    """What makes runs seeds of one setting: the experiment's values, without the seed and `without`."""
+    kept = {name: value for name, value in values.items()
+            if value is not None and name not in ("seed", *without) and kind_of(name, values) == "experiment"}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _sizes(values):
+    facts = registry.DATASETS[values["dataset"]].facts
+    return values["dataset_size"] or (facts["train_examples"], facts["test_examples"])
+
+
+def _outcome(run: Run) -> Outcome:
+    values = checked_settings(run)
+    if run.part == "final" and not run.sweep.plan:
+        raise ValueError("its sweep's sweep.json can't be read: how its setting was chosen is unknown")
+    status = run.status.get("status")
+    if status not in ("done", "diverged"):
+        raise ValueError(_not_ended(run, values, status))
+    final = run.status.get("final")
+    final = final if isinstance(final, dict) else {}
+    found = {name: _number(final, name, 1.0 if name.endswith("accuracy") else sys.float_info.max, strict=status == "done")
+             for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")}
+    if status == "done" and found["test_accuracy"] is None:
+        if run.part != "trials" or found["validation_accuracy"] is None:
+            raise ValueError("done, but status.json has no test_accuracy")
+    note = run.status.get("data_note") or ""
+    return Outcome(run, values, status == "diverged", found["test_accuracy"], found["test_loss"],
+                   found["validation_accuracy"], found["validation_loss"], one_line(note))
+
+
+def _not_ended(run, values, status):
+    if status is None and values["dry_run"]:
+        return "a dry run: it trained nothing"
+    if status is None:
+        return "no status.json that can be read: not started, or cut off"
+    if status == "running":
+        return (f"still running, or killed: at update {_short(run.status.get('step'))} of "
+                f"{_short(run.status.get('total_steps'))}, last heard of {_short(run.status.get('updated'))}")
+    if status in records.STATUSES:
+        reason = run.status.get("reason")
+        return f"{status}{f' ({_short(reason)})' if reason else ''}"
+    return f"status.json says status={_short(status)}, which no run writes"
+
+
+def _number(final, name, most, strict):
+    value = final.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        if strict:
+            raise ValueError(f"done, but status.json says {name}={_short(value)}")
+        return None
+    return float(value)
+
+
+def one_line(value: object) -> str:
+    """Text on one line, whatever stands in a folder: what can't be printed (escape codes too) is a blank."""
+    return " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
+
+
+def _short(value) -> str:
+    text = one_line(value) or "nothing"
+    return text if len(text) <= 120 else text[:117] + "..."

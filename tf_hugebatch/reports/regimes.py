@@ -1,0 +1,285 @@
+"""Where large and huge begin: definitions 2.1 and 2.2 of the paper, applied to run folders.
+
+Baseline: momentum SGD at B0 with rate eta for rho epochs gives accuracy A and loss xi (means over seeds, last epoch). Both
+definitions ask for 99.5% of A within rho epochs.
+
+    large, B >= B_L    below B_L the baseline's own setting with rate B eta / B0 reaches it, at a loss of at most 1.2 xi
+    huge,  B > B_H     no technique reaches it
+    full,  B_F         every training example in every update
+
+A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from tf_hugebatch import durations, published, registry
+from tf_hugebatch.reports.outcomes import setting_of, train_size, updates
+from tf_hugebatch.reports.stats import Group, trials_done
+from tf_hugebatch.runs import Sweep
+
+_RATES = ("learning_rate", "lr_scaling", "peak_learning_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Runs that can be compared: one data set and split, one network, the same words on the data."""
+
+    dataset: str
+    dataset_size: tuple[int, int] | None
+    model: str
+    validation_examples: int
+    note: str
+
+    @classmethod
+    def of(cls, group: Group) -> Family:
+        values = group.values
+        return cls(values["dataset"], values["dataset_size"], values["model"], values["validation_examples"], group.note)
+
+    @property
+    def baseline_batch(self) -> int:
+        return registry.DATASETS[self.dataset].facts["baseline_batch"]
+
+    @property
+    def train_size(self) -> int:
+        facts = registry.DATASETS[self.dataset].facts
+        return (self.dataset_size or (facts["train_examples"],))[0] - self.validation_examples
+
+    @property
+    def published(self) -> published.Baseline | None:
+        """The paper's row for the data set, with its own network; None for another data set."""
+        return published.BASELINES.get(self.dataset)
+
+    def __str__(self):
+        subset = f", {self.dataset_size[0]:,} training images" if self.dataset_size else ""
+        held_out = f", {self.validation_examples:,} held out" if self.validation_examples else ""
+        return f"{self.dataset}{subset}, {self.model}{held_out}" + (f" ({self.note})" if self.note else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What happened at one batch. holds: True, False, or None for undecided. group: the setting that it rests on."""
+
+    batch: int
+    holds: bool | None
+    group: Group | None
+    reason: str
+
+    @property
+    def word(self) -> str:
+        return {True: "holds", False: "fails", None: "undecided"}[self.holds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundary:
+    """Between holds_at, up to which every batch tried holds, and fails_at, the smallest tried that fails.
+
+    decided: nothing in between was tried without an answer. again: batches above fails_at that hold.
+    """
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    holds_at: int | None
+    fails_at: int | None
+    decided: bool
+    again: tuple[int, ...]
+
+    @property
+    def value(self) -> int | None:
+        """B_L: the smallest batch tried that is large. B_H: the largest tried that isn't huge. None while undecided."""
+        if not self.decided:
+            return None
+        return self.fails_at if self.name == "B_L" else self.holds_at
+
+    @property
+    def open_batches(self) -> list[int]:
+        """Batches tried without an answer that the boundary hangs on."""
+        return [verdict.batch for verdict in self.verdicts
+                if verdict.holds is None and (self.fails_at is None or verdict.batch < self.fails_at)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Regimes:
+    """Of one family. baseline: None where there is none, or none that trained. other_baselines: SGD settings at B0 not taken.
+    target: 0.995 A; loss_limit: 1.2 xi; epochs: rho."""
+
+    family: Family
+    baseline: Group | None
+    other_baselines: tuple[Group, ...] = ()
+    target: float | None = None
+    loss_limit: float | None = None
+    epochs: float | None = None
+    large: Boundary = Boundary("B_L", (), None, None, False, ())
+    huge: Boundary = Boundary("B_H", (), None, None, False, ())
+    searches: tuple[tuple[int, Sweep], ...] = ()
+
+    @property
+    def full(self) -> int:
+        """B_F."""
+        return self.family.train_size
+
+
+def find(groups: Iterable[Group], sweeps: Iterable[Sweep] = ()) -> list[Regimes]:
+    """The regimes of every family that has runs, and of each data set of the paper that has none."""
+    families: dict[Family, list[Group]] = {}
+    for group in groups:
+        families.setdefault(Family.of(group), []).append(group)
+    for name in published.BASELINES:
+        if not any(family.dataset == name for family in families):
+            families[Family(name, None, registry.DATASETS[name].settings["model"], 0, "")] = []
+    sweeps = list(sweeps)
+    return [_regimes(family, families[family], sweeps) for family in sorted(families, key=_place)]
+
+
+def _place(family):
+    return list(registry.DATASETS).index(family.dataset), family.model, family.validation_examples, family.note
+
+
+def _regimes(family: Family, groups: list[Group], sweeps: list[Sweep]) -> Regimes:
+    candidates = [group for group in groups if group.values["batch_size"] == family.baseline_batch
+                  and group.values["optimizer"] == "sgd" and group.accuracy and _epochs(group.values)]
+    if not candidates:
+        return Regimes(family, None)
+    # The baseline is what other batches scale from; how accurate it is on test plays no part in the choice.
+    baseline = max(candidates, key=lambda group: (len(_linear(group, groups)), group.n, group.trials or 0))
+    others = tuple(group for group in candidates if group is not baseline)
+    target = published.TARGET_SHARE * baseline.accuracy.mean
+    loss_limit = published.LOSS_FACTOR * baseline.loss.mean if baseline.loss else None
+    epochs = _epochs(baseline.values)
+    large = [linear_verdict(group, target, loss_limit) for group in _linear(baseline, groups)]
+    in_time = [group for group in groups if _in_time(group, epochs) and group.values["batch_size"] > family.baseline_batch]
+    searches = _searches(family, in_time, sweeps, epochs)
+    batches = sorted({group.values["batch_size"] for group in in_time} | {batch for batch, _ in searches})
+    huge = [best_verdict(batch, [group for group in in_time if group.values["batch_size"] == batch], target,
+                         any(at == batch for at, _ in searches)) for batch in batches if batch > family.baseline_batch]
+    return Regimes(family, baseline, others, target, loss_limit, epochs, boundary("B_L", family.baseline_batch, large),
+                   boundary("B_H", family.baseline_batch, huge), searches)
+
+
+def _epochs(values):
+    if values["epochs"] is not None:
+        return values["epochs"]
+    made = updates(values)
+    return made and made * values["batch_size"] / train_size(values)
+
+
+def _in_time(group, epochs):
+    values, made = group.values, updates(group.values)
+    return made is not None and made <= durations.updates_for_epochs(epochs, train_size(values), values["batch_size"])
+
+
+def baseline_rate(values: dict, at_baseline: bool = False) -> float | None:
+    """eta of a run whose rate is eta B / B0; None for any other. At B0 every rule says the same."""
+    if values["peak_learning_rate"] is not None:
+        return values["peak_learning_rate"] if at_baseline else None
+    return values["learning_rate"] if at_baseline or values["lr_scaling"] == "linear" else None
+
+
+def is_linear_scaling_of(group: Group, baseline: Group) -> bool:
+    """Whether a group is `baseline` at another batch, its rate scaled linearly and nothing else changed."""
+    if Family.of(group) != Family.of(baseline):
+        return False
+    same = [setting_of(one.values, "batch_size", *_RATES) for one in (group, baseline)]
+    rate = baseline_rate(group.values)
+    return same[0] == same[1] and rate is not None and rate == baseline_rate(baseline.values, at_baseline=True)
+
+
+def _linear(baseline: Group, groups: list[Group]) -> list[Group]:
+    """The baseline's setting at larger batches, smallest first; of two groups at one batch the one with more seeds."""
+    found: dict[int, Group] = {}
+    for group in groups:
+        batch = group.values["batch_size"]
+        if batch > baseline.values["batch_size"] and is_linear_scaling_of(group, baseline):
+            if batch not in found or group.n > found[batch].n:
+                found[batch] = group
+    return [found[batch] for batch in sorted(found)]
+
+
+# ------------------------------------------------------------------------------------------------------ verdicts
+
+
+def _clear(mean, target):
+    """True: the mean's interval lies above the target; False: below; None: neither, or one seed."""
+    if mean is None or mean.low is None:
+        return None
+    return True if mean.low > target else False if mean.high < target else None
+
+
+def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Verdict:
+    """Definition 2.1 at one batch: accuracy and loss of the same runs, both in time since the epochs are the baseline's."""
+    batch, n = group.values["batch_size"], group.n
+    if n == 1:
+        return Verdict(batch, None, group, "one seed: how far seeds differ is unknown")
+    if group.diverged == n:
+        return Verdict(batch, False, group, f"diverges with all {n} seeds")
+    accurate = _clear(group.accuracy, target)
+    above = _clear(group.loss, loss_limit) if loss_limit is not None else None
+    if accurate is False:
+        return Verdict(batch, False, group, "accuracy below 0.995 A")
+    if above:
+        return Verdict(batch, False, group, "loss above 1.2 xi")
+    if group.diverged:
+        return Verdict(batch, None, group, f"{group.diverged} of {n} seeds diverge, the others don't clearly miss")
+    if accurate and above is False:
+        return Verdict(batch, True, group, "accuracy and loss within")
+    unclear = [words for words, clear in (("0.995 A lies in the interval of the accuracy", accurate),
+                                          ("1.2 xi lies in the interval of the loss, or a loss is missing", above))
+               if clear is None]
+    return Verdict(batch, None, group, "; ".join(unclear))
+
+
+def best_verdict(batch: int, groups: list[Group], target: float, searched: bool) -> Verdict:
+    """Definition 2.2 at one batch: any setting may reach the target; that none does takes a search.
+
+    groups: every setting at this batch within rho epochs. searched: whether any was chosen by a search, or a search found
+    none that trains.
+    """
+    alive = [group for group in groups if group.accuracy]
+    best = max(alive, key=lambda group: group.accuracy.mean, default=None)
+    reached = [group for group in alive if not group.diverged and _clear(group.accuracy, target)]
+    if reached:
+        best = max(reached, key=lambda group: group.accuracy.mean)
+        return Verdict(batch, True, best, f"reached; best of {_settings(groups)} by test accuracy")
+    if not searched:
+        return Verdict(batch, None, best, f"not reached by {_settings(groups)}, and nothing was searched at this batch")
+    if best is not None and best.n == 1:
+        return Verdict(batch, None, best, "the best setting has one seed: how far seeds differ is unknown")
+    if any(group.n > 1 and _clear(group.accuracy, target) is not False for group in alive):
+        return Verdict(batch, None, best, "0.995 A lies in an interval, or some seeds diverge")
+    return Verdict(batch, False, best, f"missed; best of {_settings(groups)} by test accuracy" if best else "nothing trained")
+
+
+def _settings(groups):
+    return "1 setting" if len(groups) == 1 else f"{len(groups)} settings"
+
+
+def boundary(name: str, baseline_batch: int, verdicts: Iterable[Verdict]) -> Boundary:
+    """Where verdicts, smallest batch first, go from holding to failing. At the baseline's batch it holds by definition."""
+    verdicts = tuple(verdicts)
+    fails_at = next((verdict.batch for verdict in verdicts if verdict.holds is False), None)
+    holds_at, decided = baseline_batch, fails_at is not None
+    for verdict in verdicts:
+        if verdict.holds:
+            holds_at = verdict.batch
+        else:
+            decided = decided and verdict.batch == fails_at
+            break
+    again = tuple(verdict.batch for verdict in verdicts if fails_at and verdict.batch > fails_at and verdict.holds)
+    return Boundary(name, verdicts, holds_at, fails_at, decided, again)
+
+
+def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
+    """(batch, sweep) of every search that chose the setting of one of `groups`, or found none that trains."""
+    found = {group.sweep.path: (group.values["batch_size"], group.sweep) for group in groups if group.sweep}
+    for sweep in sweeps:
+        settings = sweep.plan.get("settings")
+        settings = settings if isinstance(settings, dict) else {}
+        batch, longest = settings.get("batch_size"), settings.get("epochs")
+        if (settings.get("dataset"), settings.get("model")) != (family.dataset, family.model) or not isinstance(batch, int):
+            continue
+        fits = isinstance(longest, (int, float)) and longest <= epochs
+        if fits and sweep.result.get("status") == "done" and not sweep.result.get("chosen") and trials_done(sweep):
+            found.setdefault(sweep.path, (batch, sweep))
+    return tuple(sorted(found.values(), key=lambda pair: (pair[0], pair[1].path)))
