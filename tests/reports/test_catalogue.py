@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import math
 import pathlib
 import re
 import shlex
@@ -16,7 +17,7 @@ from tf_hugebatch import command_line, published
 from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.reports import catalogue, drawing
 from tf_hugebatch.reports.sources import fits
-from tf_hugebatch.runs import Run, Sweep, load_runs, load_sweeps
+from tf_hugebatch.runs import load_runs, load_sweeps
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALL = [*catalogue.NUMBERS, catalogue.STEPS_TO_TARGET]
@@ -447,6 +448,14 @@ def test_the_corners_of_a_space_are_settings_that_a_run_can_have(path, monkeypat
     assert set(space) <= set(FIELDS)
     for corner in itertools.product(*ends):
         assert command_line.parse([*base, *corner], program="", description="", dataset="mnist").problems == []
+
+
+@pytest.mark.parametrize("number", [number for number, row in catalogue.FIGURES.items() if row.kind == "heat map"])
+def test_a_map_costs_a_run_a_cell(number):
+    for source in catalogue.FIGURES[number].sources:
+        space = json.loads((ROOT / re.search(r"--space=(\S+)", source.command).group(1)).read_text())
+        baseline = published.BASELINES[source.wanted["dataset"]]
+        assert source.images == math.prod(map(len, space.values())) * baseline.epochs * baseline.train_examples
 
 
 def test_both_optimizers_of_a_map_search_equally_many_cells_over_as_wide_a_range():
