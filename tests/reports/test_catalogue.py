@@ -281,6 +281,14 @@ def test_of_several_settings_the_tuned_one_is_drawn_and_its_seeds_counted(tmp_pa
     assert "99.15% (n = 2, 99.10 to 99.20)" in found.caption and "1 other settings" in found.caption
 
 
+def test_a_curve_of_a_setting_that_was_selected_on_test_says_so(tmp_path):
+    values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
+    sweep = made.write_plan(tmp_path / "sweep", "mnist", space={}, method="random", trials=20, select_on="test", **values)
+    made.write_run(sweep / "final" / "seed1", accuracy=0.99, seed=1, **values)
+    caption = catalogue.draw(3, *loaded(tmp_path)).caption
+    assert f"99.00%{drawing.SELECTED_ON_TEST} (n = 1)" in caption and "chosen on the test split" in caption
+
+
 def test_training_longer_goes_through_the_means_and_names_its_best(tmp_path):
     for epochs, accuracies in ((30, (0.97, 0.98)), (1000, (0.99, 0.992))):
         for seed, accuracy in enumerate(accuracies):
