@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import math
 import pathlib
 import re
 import shlex
@@ -16,7 +17,7 @@ from tf_hugebatch import command_line, published
 from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.reports import catalogue, drawing
 from tf_hugebatch.reports.sources import fits
-from tf_hugebatch.runs import Run, Sweep, load_runs, load_sweeps
+from tf_hugebatch.runs import load_runs, load_sweeps
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALL = [*catalogue.NUMBERS, catalogue.STEPS_TO_TARGET]
@@ -280,6 +281,14 @@ def test_of_several_settings_the_tuned_one_is_drawn_and_its_seeds_counted(tmp_pa
     assert "99.15% (n = 2, 99.10 to 99.20)" in found.caption and "1 other settings" in found.caption
 
 
+def test_a_curve_of_a_setting_that_was_selected_on_test_says_so(tmp_path):
+    values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
+    sweep = made.write_plan(tmp_path / "sweep", "mnist", space={}, method="random", trials=20, select_on="test", **values)
+    made.write_run(sweep / "final" / "seed1", accuracy=0.99, seed=1, **values)
+    caption = catalogue.draw(3, *loaded(tmp_path)).caption
+    assert f"99.00%{drawing.SELECTED_ON_TEST} (n = 1)" in caption and "chosen on the test split" in caption
+
+
 def test_training_longer_goes_through_the_means_and_names_its_best(tmp_path):
     for epochs, accuracies in ((30, (0.97, 0.98)), (1000, (0.99, 0.992))):
         for seed, accuracy in enumerate(accuracies):
@@ -447,6 +456,14 @@ def test_the_corners_of_a_space_are_settings_that_a_run_can_have(path, monkeypat
     assert set(space) <= set(FIELDS)
     for corner in itertools.product(*ends):
         assert command_line.parse([*base, *corner], program="", description="", dataset="mnist").problems == []
+
+
+@pytest.mark.parametrize("number", [number for number, row in catalogue.FIGURES.items() if row.kind == "heat map"])
+def test_a_map_costs_a_run_a_cell(number):
+    for source in catalogue.FIGURES[number].sources:
+        space = json.loads((ROOT / re.search(r"--space=(\S+)", source.command).group(1)).read_text())
+        baseline = published.BASELINES[source.wanted["dataset"]]
+        assert source.images == math.prod(map(len, space.values())) * baseline.epochs * baseline.train_examples
 
 
 def test_both_optimizers_of_a_map_search_equally_many_cells_over_as_wide_a_range():

@@ -45,18 +45,19 @@ _LARS_8K = next(row for row in published.TABLE_3 if row.solver == "lars").origin
 _LARS_8K = published.Result("mnist", published.TABLE_3_BATCH, published.TABLE_3_EPOCHS, _LARS_8K.top1, "LARS", "Table 3")
 
 
-def _ladder(number, shows, *panels, note=""):
-    """panels: (row of Table 2, batch, base flags, metric)."""
+_RUNGS_STATED = tuple(published.Result("imagenet2012", published.LADDER_BATCH, published.LADDER_EPOCHS, rung.top1, rung.adds,
+                                       "figure 1") for rung in published.LADDER)
+
+
+def _ladder(number, shows, *panels, paper=()):
+    """panels: (row of Table 2, batch, base flagfile, metric)."""
     sources = tuple(
         _source(f"{row.dataset}, batch {_size(row, batch)}", row, batch, row.epochs,
                 f"--ladder --flagfile={base} --batch_size={batch} --sweep_dir=runs/figures/ladder_{row.dataset}_{batch}",
-                runs=LADDER_RUNS, metric=metric,
-                program="sweep_main")
+                runs=LADDER_RUNS, metric=metric, program="sweep_main")
         for row, batch, base, metric in panels)
     return Figure(number, shows, "ladder", panels[0][0].dataset, tuple(batch for _, batch, _, _ in panels),
-                  tuple(row.epochs for row, _, _, _ in panels), sources,
-                  tuple(published.Result("imagenet2012", published.LADDER_BATCH, published.LADDER_EPOCHS, rung.top1, rung.adds,
-                                         "figure 1") for rung in published.LADDER) if number == 1 else (), note)
+                  tuple(row.epochs for row, _, _, _ in panels), sources, paper)
 
 
 def _heat_map(number, row, batch, cells, flagfiles, note=""):
@@ -66,9 +67,8 @@ def _heat_map(number, row, batch, cells, flagfiles, note=""):
                 f"--space=flags/sweeps/{space}.json --method=grid --final_seeds=0 --flagfile={flagfile} "
                 f"--sweep_dir=runs/figures/{space}", runs=cells, program="sweep_main", optimizer=optimizer)
         for (optimizer, name), (space, flagfile) in zip((("sgd", "momentum SGD"), ("lars", "LARS")), flagfiles))
-    size = f"{row.full:,} (full)" if batch == FULL else f"{batch:,}"
-    return Figure(number, f"accuracy over learning rate and warm-up, {row.dataset}, batch {size}", "heat map", row.dataset,
-                  (batch,), (row.epochs,), sources, (), note)
+    return Figure(number, f"accuracy over learning rate and warm-up, {row.dataset}, batch {_size(row, batch)}", "heat map",
+                  row.dataset, (batch,), (row.epochs,), sources, (), note)
 
 
 def _own_maps(number):
@@ -156,7 +156,8 @@ _RUNGS = "flags/ladder/{}_rung{}.flags"
 _IMAGENET_FULL_MAPS = (("fig07_sgd", _RUNGS.format("bfull", 3)), ("fig07_lars", _RUNGS.format("bfull", 4)))
 
 _ROWS = (
-    _ladder(1, "the recipe ladder, ImageNet, top-1", (IMAGENET, published.LADDER_BATCH, "flags/ladder/b819200.flags", _TOP1)),
+    _ladder(1, "the recipe ladder, ImageNet, top-1", (IMAGENET, published.LADDER_BATCH, "flags/ladder/b819200.flags", _TOP1),
+            paper=_RUNGS_STATED),
     _heat_map(2, IMAGENET, published.LADDER_BATCH, 30,
               (("fig02_sgd", _RUNGS.format("b819200", 3)), ("fig02_lars", _RUNGS.format("b819200", 4)))),
     _curves(3, "LARS at 8K, warm-up and polynomial decay, MNIST", _LARGE["mnist"], paper=(_LARS_8K,), **_WARM),

@@ -70,7 +70,8 @@ def _counts(runs, sweeps):
         status = str(run.status.get("status") or "no status")
         found[status] = found.get(status, 0) + 1
     words = ", ".join(f"{count:,} {text(status)}" for status, count in sorted(found.items()))
-    return f"{len(runs):,} runs ({words}) in {len(sweeps):,} sweeps and by themselves." if runs else "No runs."
+    of_sweeps = f", {len(sweeps):,} sweep{'s' * (len(sweeps) != 1)}" if sweeps else ""
+    return f"{len(runs):,} runs: {words}{of_sweeps}." if runs else "No runs."
 
 
 def _controls():
