@@ -161,10 +161,16 @@ def layout(merged: Merged) -> Iterator[Found]:
 
 
 def reporting(merged: Merged) -> Iterator[Found]:
-    """What an MLPerf log needs."""
+    """What is evaluated, and what an MLPerf log needs."""
     values = merged.values
+    if not values["evaluate_test"] and not values["validation_examples"]:
+        yield "evaluate_test", ("validation_examples",), (
+            "--evaluate_test=false without --validation_examples: nothing would be evaluated; hold some out, or drop it")
     if not values["mllog"]:
         return
+    if not values["evaluate_test"]:
+        yield "evaluate_test", ("mllog",), (
+            "--evaluate_test=false with --mllog=true: MLPerf's log holds the test accuracy; drop one of the two")
     if not registry.DATASETS[values["dataset"]].facts.get("mlperf"):
         yield "mllog", ("dataset",), (
             f"--mllog=true: MLPerf has no benchmark on {values['dataset']}; drop it")

@@ -94,6 +94,9 @@ def problems(**given):
     ({"shuffle": "shards"}, ["--shuffle=shards", "mnist does not come in shards"]),
     ({"dataset": "imagenet2012", "shuffle": "shards", "validation_examples": 9}, ["--validation_examples=9", "shards"]),
     # what needs another
+    ({"evaluate_test": False}, ["--evaluate_test=false", "hold some out"]),
+    ({"dataset": "synthetic", "evaluate_test": False, "validation_examples": 9, "mllog": True},
+     ["--evaluate_test=false", "--mllog=true", "drop one"]),
     ({"num_replicas": 2, "strategy": "one"}, ["--num_replicas=2", "strategy one", "--strategy=mirrored"]),
     ({"tpu": "pod", "strategy": "one"}, ["--tpu=pod", "--strategy=one", "drop one"]),
     ({"tpu": "pod", "num_replicas": 2}, ["--num_replicas=2", "TPU"]),

@@ -361,6 +361,13 @@ def test_with_a_validation_split_the_test_split_is_read_once(tmp_path):
     assert result.final["validation_accuracy"] == evaluations[2]["accuracy"]
 
 
+def test_the_test_split_need_not_be_read_at_all(tmp_path):
+    result = train(tmp_path / "run", validation_examples=50, evaluate_test=False)
+    _, evaluations = rows_of(tmp_path / "run")
+    assert [(row["split"], row["step"]) for row in evaluations] == [("validation", 2), ("validation", 4), ("validation", 6)]
+    assert {name.partition("_")[0] for name in result.final} == {"train", "validation"}
+
+
 def test_a_dry_run_trains_nothing_and_the_run_can_follow(tmp_path, capsys):
     run_dir = tmp_path / "run"
     # Two and a half updates between evaluations, three between rows, seven in all.

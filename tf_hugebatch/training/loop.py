@@ -1,5 +1,6 @@
 """The loop: the only composer of data, step, evaluation, checkpoints and run folder."""
 
+import dataclasses
 import math
 import resource
 import signal
@@ -120,7 +121,8 @@ class _Training:
         self.trend = LossTrend(settings.batch_size, self.total, notes.get("losses"))
         self.splits, self.stream = splits, Stream(settings.seed, settings.train_examples, settings.shuffle)
         self.evaluations = Evaluations(
-            assembly.strategy, assembly.model, splits, assembly.eval_batch_size, notes,
+            assembly.strategy, assembly.model, splits if settings.evaluate_test else dataclasses.replace(splits, test=None),
+            assembly.eval_batch_size, notes,
             self._recalibrated if settings.recalibrate_bn_batches else None,
         )
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
