@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterable
 
 
 def read_object(path: str | os.PathLike) -> dict | None:
-    """The JSON object in a file; None when there is no such file or it holds no object."""
+    """The JSON object in a file; None when there is no such file or it holds no object.
+
+    An integer beyond every float, which nothing of ours writes, is read as infinite.
+    """
     try:
         with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+            value = json.load(file, parse_int=lambda text: int(text) if len(text) <= 300 else float(text))
     except (OSError, ValueError, RecursionError):  # brackets nested by the thousand
         return None
     return value if isinstance(value, dict) else None

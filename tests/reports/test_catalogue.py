@@ -136,6 +136,17 @@ def test_half_written_folders_stop_no_figure(tmp_path):
     assert drawn[4].figure is None
 
 
+def test_a_last_row_without_its_epoch_draws_the_test_error_nowhere(tmp_path):
+    made.write_run(tmp_path / "run", batch_size=8192, epochs=30, optimizer="lars", schedule="polynomial", warmup_epochs=5,
+                   validation_examples=5000)
+    path = tmp_path / "run" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row for row in rows if row.get("split") != "test"]
+    del [row for row in rows if row["kind"] == "train"][-1]["epoch"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert catalogue.draw(3, *loaded(tmp_path)).figure is not None
+
+
 # --------------------------------------------------------------------------------------------- the paper's numbers
 
 

@@ -98,6 +98,16 @@ def test_what_was_left_aside_is_named_with_the_reason(tmp_path):
     assert below.count("<li>") == 3
 
 
+def test_values_of_another_kind_are_left_blank(tmp_path):
+    runs, _ = some_runs(tmp_path / "runs")
+    status = tmp_path / "runs" / "good" / "status.json"
+    status.write_text(status.read_text().replace("0.9931", "1" + 400 * "0"))  # an integer beyond every float
+    (tmp_path / "runs" / "sweep" / "result.json").write_text('{"status": "done", "edges": 5, "trials": [], "chosen": "x"}')
+    page = page_of(tmp_path / "report", load_runs(tmp_path / "runs"), load_sweeps(tmp_path / "runs"))
+    rows = {row["name"]: row for row in page.rows}
+    assert rows["good"]["test_accuracy"] == "" and len(rows) == len(runs)
+
+
 def test_links_lead_to_files_that_are_there_and_to_rows(tmp_path):
     page = page_of(tmp_path / "report", *some_runs(tmp_path / "runs with spaces #1"))
     links = page.links()

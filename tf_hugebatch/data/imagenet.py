@@ -2,7 +2,7 @@
 
 | layout | files | image | label |
 |---|---|---|---|
-| classic TPU | train-00000-of-01024, validation-..., here or in train/ and validation/ | image/encoded | image/class/label, from 1 |
+| classic TPU | train-00000-of-01024 ..., perhaps in train/ and validation/ | image/encoded | image/class/label, from 1 |
 | TFDS | imagenet2012-train.tfrecord-00000-of-01024, here or in imagenet2012/<version>/ | image | label, from 0 |
 | class folders | train/<synset>/*.JPEG, val/ or validation/ likewise | the file | number of the synset, sorted |
 """

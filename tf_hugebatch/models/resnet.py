@@ -22,9 +22,9 @@ def resnet(*, depth, image_shape=(224, 224, 3), classes=1000, seed=0, normalizat
     """A ResNet of 18, 34, 50, 101 or 152 layers; ResNet-50 has 25,557,032 trainable parameters with 1,000 classes.
 
     Stem 7x7/2 to 64 channels, max-pooling 3x3/2 (or, for small images, 3x3 to 64 channels and no pooling), four stages of
-    blocks (64, 128, 256, 512 channels; four times that at the end of a bottleneck), global average, dense. Convolutions have no bias and pad explicitly and symmetrically
-    ((k - 1) / 2 zeros on each side, also at stride 2, where "same" would pad one side only). A block whose shape
-    changes has a 1x1 convolution with norm as its shortcut.
+    blocks (64, 128, 256, 512 channels; four times that at the end of a bottleneck), global average, dense. Convolutions have
+    no bias and pad explicitly and symmetrically ((k - 1) / 2 zeros on each side, also at stride 2, where "same" would pad one
+    side only). A block whose shape changes has a 1x1 convolution with norm as its shortcut.
 
     Initial weights: convolutions He et al. 2015b with fan-out, N(0, 2 / (k^2 channels)), truncated as Keras does; dense
     N(0, 0.01), as MLPerf's reference; gamma 1, or 0 in the last norm of each block (Goyal et al. 2017, section 5.1),

@@ -88,7 +88,7 @@ def _draw_errors(panel, run):
         rows += [{"curve": f"{split} error (%)", "epoch": epoch, "value": value} for epoch, value in _finite(epochs, error)]
     at_end = final_percent(run)
     if at_end is not None and not run.eval_rows("test"):  # with a validation split the test split is read once
-        epoch = run.train_rows[-1].get("epoch")
+        epoch = column(run.train_rows, "epoch")[-1]
         panel.plot(epoch, 100 - at_end, label=f"test, read once: {100 - at_end:.2f}%",
                    **{**_SPLITS["test"], "linestyle": "none"})
         rows.append({"curve": "test error (%)", "epoch": epoch, "value": 100 - at_end})

@@ -117,7 +117,8 @@ def _chosen(sweep):
 
 
 def _edges(sweep):
-    edges = [edge for edge in sweep.result.get("edges") or [] if isinstance(edge, dict)]
+    found = sweep.result.get("edges")
+    edges = [edge for edge in found if isinstance(edge, dict)] if isinstance(found, list) else []
     words = ", ".join(f"{edge.get('flag')} {edge.get('value')} is the {edge.get('end')}" for edge in edges)
     return f'<span class="bad">{text(words)}</span>' if words else ""
 
