@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import os
 import signal
 import sys
 
@@ -33,7 +32,7 @@ OWN = (
          "grid: every point; random: quasi-random (scrambled Sobol); tpe: the auto-tuner (Parzen estimator)", points.METHODS),
     _own("trials", "whole number", parsers.integer(low=1), None,
          f"points to try; not set: {_TRIALS}, or the whole grid; of a ladder: for each tuned rung"),
-    _own("jobs", "whole number", parsers.integer(low=1), 1, "runs at a time, each with its share of the cores"),
+    _own("jobs", "whole number", parsers.integer(low=1), 1, "runs at a time, each a process of its own"),
     _own("final_seeds", "whole number", parsers.integer(low=0), 5, "runs of the chosen setting, each with a fresh seed"),
     _own("sweep_dir", "path", parsers.path, None, "not set: runs/sweep-<dataset>-<8 characters of the sweep's hash>"),
     _own("select_on_test", "true|false", parsers.boolean, False,
@@ -61,11 +60,9 @@ def main(argv=None):
     print(command.settings.text(), *work.text(), sep="\n", flush=True)
     if command.settings.dry_run:
         return 0
-    jobs = command.own["jobs"]
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs) if jobs > 1 else None
     try:
         with Screen() as screen:
-            return work.run(jobs=jobs, threads=threads, screen=screen)
+            return work.run(jobs=command.own["jobs"], screen=screen)
     except Refusal as refusal:
         print(command.refusal(refusal.problems), file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Runs as child processes: started, limited to their share of the processor, never orphaned, and what became of each.
+"""Runs as child processes: started, stopped, never orphaned, and what became of each.
 
 A run is a process of its own, so whatever it dies of, the sweep goes on. Every child holds a lock on the folder of its
 sweep's runs, inherited from the sweep and free again when the last of them is gone; where the system can (Linux) a child
@@ -100,19 +100,14 @@ class Child:
         command: its words.
         log: file that gets what it says, appended to.
         lock: file descriptor that it inherits (see `held`).
-        threads: that it may use at once; None for as many as there are cores.
     """
 
-    def __init__(self, command: Sequence[str], log: str, lock: int, threads: int | None):
-        environment = dict(os.environ)
-        if threads:
-            # Of TensorFlow and of the libraries that NumPy may call.
-            environment.update({"TF_NUM_INTRAOP_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)})
+    def __init__(self, command: Sequence[str], log: str, lock: int):
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with open(log, "ab") as file:
             # A group of its own: Ctrl-C is for the sweep, which hands it on once.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=(lock,),
-                                             process_group=0, env=environment, preexec_fn=_stop_with(os.getpid()))
+                                             process_group=0, preexec_fn=_stop_with(os.getpid()))
         self._started = time.monotonic()
 
     @property

@@ -183,14 +183,14 @@ class Ladder:
             for flag, values in content.items():
                 yield f"  {solver:<24} {flag}: {json.dumps(values)}"
 
-    def run(self, *, jobs: int, threads: int | None, screen) -> int:
+    def run(self, *, jobs: int, screen) -> int:
         """Makes what is left of the rungs; returns the exit code: 1 where a final run failed, 130 or 143 interrupted."""
 
         def at_work():
             raise Refusal(f"--sweep_dir={self.folder}: a ladder is at work in it; wait for its end, or name another folder")
 
         with held(self.folder, at_work):
-            return self._run(dict(jobs=jobs, threads=threads, screen=screen), screen.say)
+            return self._run(dict(jobs=jobs, screen=screen), screen.say)
 
     def _run(self, how, say):
         rate, codes = None, []

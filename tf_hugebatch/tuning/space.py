@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 #: A chosen value of a range counts as on its edge within this share of the range's (logarithmic) length.
 EDGE_SHARE = 0.05
+_RESOLUTION = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,11 @@ class Dimension:
         return tuple(dict.fromkeys(self.rounded(self._at(share)) for share in shares))
 
     def rounded(self, number: float) -> float | int:
-        """The value of a range nearest to `number` that is fit to be read: four digits, or a whole number."""
-        value = round(number) if self.whole else float(f"{number:.4g}")
+        """A value of the range near `number` that is fit to be read: whole, or of four digits, more in a narrow range."""
+        if self.whole:
+            return min(max(round(number), self.low), self.high)
+        near = (float(f"{number:.{digits}g}") for digits in range(4, 18))
+        value = next((value for value in near if abs(value - number) <= _RESOLUTION * (self.high - self.low)), number)
         return min(max(value, self.low), self.high)
 
     def _at(self, share: float) -> float:

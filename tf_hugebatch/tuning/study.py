@@ -111,4 +111,6 @@ def _open(path):
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
     storage = JournalStorage(JournalFileBackend(path))
-    return storage, optuna.create_study(storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True)
+    if optuna.get_all_study_names(storage):
+        return storage, optuna.load_study(storage=storage, study_name=_NAME)
+    return storage, optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")

@@ -37,13 +37,12 @@ class _Task:
     split: str
 
 
-def run(plan: Plan, *, jobs: int = 1, threads: int | None = None, screen: Screen) -> int:
+def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
     """Makes a sweep, or what is left of it.
 
     Args:
         plan: what to do.
         jobs: runs at a time.
-        threads: for each of them; None for as many as there are cores.
         screen: where to show it.
 
     Returns:
@@ -62,14 +61,14 @@ def run(plan: Plan, *, jobs: int = 1, threads: int | None = None, screen: Screen
     if problems := plan.problems():
         raise Refusal(problems)
     with held(plan.folder, at_work), held(os.path.join(plan.folder, "trials"), left_behind) as lock, StopSignal() as stop:
-        return _Sweep(plan, jobs, threads, lock, stop, screen).go()
+        return _Sweep(plan, jobs, lock, stop, screen).go()
 
 
 class _Sweep:
     """One process's part of a sweep. lock: that every child inherits. stop: the StopSignal to look at."""
 
-    def __init__(self, plan, jobs, threads, lock, stop, screen):
-        self.plan, self.jobs, self.threads, self.lock, self.stop, self.screen = plan, jobs, threads, lock, stop, screen
+    def __init__(self, plan, jobs, lock, stop, screen):
+        self.plan, self.jobs, self.lock, self.stop, self.screen = plan, jobs, lock, stop, screen
         self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
         self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
         self.chosen, self.durations = None, []
@@ -110,7 +109,7 @@ class _Sweep:
         stopped = None
         while True:
             while not stopped and len(running) < self.jobs and (task := next_task(running)):
-                running[task.key] = task, Child(task.command, self._log(task), self.lock, self.threads)
+                running[task.key] = task, Child(task.command, self._log(task), self.lock)
             if not running:
                 return 128 + stopped if stopped else 0
             time.sleep(_SECONDS_BETWEEN_LOOKS)
