@@ -74,15 +74,16 @@ def main(argv=None):
 def _problems(command):
     """What a sweep can't use, whatever it searches."""
     if importlib.util.find_spec("optuna") is None or importlib.util.find_spec("scipy") is None:
-        yield "a sweep asks the packages optuna and scipy for its points, and one isn't installed; pip install 'tf_hugebatch[sweep]'"
+        yield ("a sweep asks the packages optuna and scipy for its points, and one isn't installed; "
+               "pip install 'tf_hugebatch[sweep]'")
     for name, instead in (("run_dir", "the sweep names its runs' folders; give --sweep_dir"),
                           ("resume", "a sweep always goes on where it was; drop it")):
         if command.settings.sources.get(name) == "command line":
             yield f"--{name}={getattr(command.settings, name)}: {instead}"
     own, held_out = command.own, command.settings.sources["validation_examples"] != "default"
     if own["select_on_test"] and held_out:
-        yield (f"--validation_examples={command.settings.validation_examples} with --select_on_test=true: the test split selects "
-               "then, and nothing is held out; drop one of the two")
+        yield (f"--validation_examples={command.settings.validation_examples} with --select_on_test=true: the test split "
+               "selects then, and nothing is held out; drop one of the two")
     elif held_out and not command.settings.validation_examples:
         yield ("--validation_examples=0: a sweep selects on held-out examples; give some, or --select_on_test to select on "
                "the test split")

@@ -1,7 +1,7 @@
 """A run without TensorFlow: takes a run's words, writes what a run folder holds, resumes, stops on SIGTERM, exits as a run.
 
-Its accuracy is best, 0.99, at learning_rate 0.1, one step at a time. What goes wrong is decided by the rate too: it diverges
-above 0.9, fails between 0.6 and 0.9, and is refused below 0.002. `starts` in its folder counts its processes, and a second
+Its accuracy is best, 0.99, at (peak_)learning_rate 0.1, after five steps. What goes wrong is decided by the rate too: it
+diverges above 0.9, fails between 0.6 and 0.9, and is refused below 0.002. `starts` in its folder counts its processes, and a second
 process beside the first leaves the file `twice`.
 """
 
@@ -18,10 +18,10 @@ STEPS = 5
 
 def main(words):
     given = dict(word.lstrip("-").split("=", 1) for word in words)
-    rate, folder = float(given["learning_rate"]), pathlib.Path(given["run_dir"])
+    rate, folder = float(given.get("peak_learning_rate") or given["learning_rate"]), pathlib.Path(given["run_dir"])
     print("running", folder)
     if rate < 0.002:
-        print("Refused: 2 problems. Nothing was started.\n  * one thing\n  * another\n--help lists every flag.", file=sys.stderr)
+        print("Refused: 2 problems.\n  * one thing\n  * another\n--help lists every flag.", file=sys.stderr)
         return 2
     folder.mkdir(parents=True, exist_ok=True)
     pid = folder / "pid"

@@ -26,7 +26,8 @@ def groups_in(folder):
     provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
     context = backend_context.Context(base_plugin.TBContext(logdir=str(folder), data_provider=provider))
     metadata = context.hparams_metadata(asking, "")
-    experiment = context.experiment_from_metadata(asking, "", True, metadata, context.hparams_from_data_provider(asking, "", 100))
+    hparams = context.hparams_from_data_provider(asking, "", 100)
+    experiment = context.experiment_from_metadata(asking, "", True, metadata, hparams)
     request = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=10, allowed_statuses=[
         api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING])
     for metric in experiment.metric_infos:

@@ -66,7 +66,8 @@ def test_lists_are_sampled_evenly_and_no_point_comes_twice():
     space = make({"schedule": ["cosine", "constant", "polynomial"], "warmup_epochs": [0, 1, 2, 3]})
     found = points.first(space, "random", 0, 100)
     assert len(found) == 12 and sorted(map(str, found)) == sorted(map(str, space.grid()))
-    schedules = [point["schedule"] for point in points.first(make({**PLANE, "schedule": ["cosine", "constant"]}), "random", 0, 32)]
+    space = make({**PLANE, "schedule": ["cosine", "constant"]})
+    schedules = [point["schedule"] for point in points.first(space, "random", 0, 32)]
     assert abs(schedules.count("cosine") - 16) <= 3
 
 
@@ -127,7 +128,8 @@ def test_the_auto_tuner_ends_with_every_point_of_a_small_space(tmp_path):
 def test_the_study_outlives_its_process(tmp_path):
     plan = make_plan(tmp_path / "s", PLANE, words=WORDS)
     (tmp_path / "s").mkdir()
-    study, outcomes = Study(plan), [Outcome("done", 0.5, None, 2.0), Outcome("diverged", None, "nan"), Outcome("failed", None, "x")]
+    study = Study(plan)
+    outcomes = [Outcome("done", 0.5, None, 2.0), Outcome("diverged", None, "nan"), Outcome("failed", None, "x")]
     for outcome in outcomes:
         study.end(study.add(study.next_values(1)), outcome)
     study.add(study.next_values(1))

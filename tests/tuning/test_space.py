@@ -119,7 +119,8 @@ def test_edges_have_known_answers():
                   "weight_decay": {"low": 0.0, "high": 1.0}, "schedule": ["cosine", "constant"]})
 
     def edges(**values):
-        point = {"learning_rate": 0.1, "warmup_epochs": 1, "momentum": 0.9, "weight_decay": 0.5, "schedule": "constant", **values}
+        point = {"learning_rate": 0.1, "warmup_epochs": 1, "momentum": 0.9, "weight_decay": 0.5, "schedule": "constant",
+                 **values}
         return [(edge["flag"], edge["value"], edge["end"]) for edge in space.edges(point)]
 
     assert edges() == []

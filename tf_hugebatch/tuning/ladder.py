@@ -30,6 +30,7 @@ RULE_WARMUP_EPOCHS, RULE_WARMUP_SHARE = 5.0, 1 / 6
 #: What the ladder decides, so that the base may not.
 _DECIDED = ("optimizer", "optimizer_preset", "learning_rate", "lr_scaling", "peak_learning_rate", "warmup_epochs",
             "warmup_steps", "label_smoothing")
+_WRITTEN = ("name", "adds", "folder", "kind", "n_a")
 _SMOOTHING = [0.05, published.TABLE_4_LABEL_SMOOTHING, 0.2]
 
 
@@ -73,7 +74,9 @@ def rungs(settings: Settings) -> list[Rung]:
     if not has_norm:
         # A bias that takes the bare rate of LARS, a thousand times SGD's, has no batch norm to absorb it.
         lars += ("--exclude_from_adaptation=none",)
+    no_norm = None if has_norm else f"{settings.model} has no batch norm"
     adds = [rung.adds for rung in published.LADDER]
+    adds[0] += f" (n/a: {no_norm})" if no_norm else ""
     warmup = min(RULE_WARMUP_EPOCHS, settings.epochs * RULE_WARMUP_SHARE)
 
     def without(what, *words, tunes=(_RATE, _WARMUP, _LABELS), n_a=None):
@@ -93,7 +96,7 @@ def rungs(settings: Settings) -> list[Rung]:
         without("label smoothing", tunes=(_RATE, _WARMUP)),
         without("clipping", "--clip_global_norm=none",
                 n_a=None if settings.clip_global_norm else "the base clips nothing"),
-        without("ghost batch norm", "--bn_span=full", n_a=None if has_norm else f"{settings.model} has no batch norm"),
+        without("ghost batch norm", "--bn_span=full", n_a=no_norm),
         without("decay", "--schedule=constant", n_a="the base decays nothing" if settings.schedule == "constant" else None),
     ]
 
@@ -136,7 +139,8 @@ class Ladder:
             problems.append("--ladder: its rungs train for equally many epochs, the baseline's batch too; give --epochs")
         if problems:
             raise Refusal(problems)
-        self.base, self.trials, self.runner = base.with_words(*shared_words(given)), trials, runner
+        self.shared = shared_words(given)
+        self.base, self.trials, self.runner = base.with_words(*self.shared), trials, runner
         self.settings = self.base.settings
         self.spaces = {**default_spaces(given.epochs), **spaces}
         problems = list(_problems_of_spaces(where, spaces, self.spaces))
@@ -174,11 +178,11 @@ class Ladder:
     def text(self) -> Iterator[str]:
         """What will be done, line by line."""
         yield from ("ladder", f"  {'folder':<24} {self.folder}",
-                    f"  {'shared':<24} {' '.join(shared_words(self.base.settings)) or 'as the settings above'}")
+                    f"  {'shared':<24} {' '.join(self.shared) or 'nothing beside the settings above'}")
         for rung in self.rungs:
             how = f"n/a: {rung.n_a}" if rung.n_a else "by the rule" if rung.kind == "rule" else \
                 f"{self._plan(rung).trials} trials over {', '.join(rung.tunes)}"
-            yield f"  {rung.name:<24} {rung.adds} ({how})"
+            yield f"  {rung.name:<28} {rung.adds} ({how})"
         for solver, content in self.spaces.items():
             for flag, values in content.items():
                 yield f"  {solver:<24} {flag}: {json.dumps(values)}"
@@ -223,7 +227,7 @@ class Ladder:
     def _write(self):
         write_json(os.path.join(self.folder, "ladder.json"), {
             "schema_version": SCHEMA_VERSION, "settings": self.settings.as_dict(),
-            "rungs": [{name: getattr(rung, name) for name in ("name", "adds", "folder", "kind", "n_a")} for rung in self.rungs]})
+            "rungs": [{name: getattr(rung, name) for name in _WRITTEN} for rung in self.rungs]})
 
     def _table(self):
         mark = "" if self.base.validation_examples else "; selected on test"
@@ -234,8 +238,8 @@ class Ladder:
             found = [seed.accuracy for seed in seeds if seed and seed.status == "done"]
             cell = f"{percent(statistics.mean(found))} ({percent(min(found))} to {percent(max(found))})" if found else "-"
             diverged = sum(bool(seed) and seed.status == "diverged" for seed in seeds)
-            note = f"n/a: {rung.n_a}" if rung.n_a else f"{cell}  n={len(found)}" + (f", {diverged} diverged" if diverged else "")
-            yield f"  {rung.name:<24} {note}"
+            note = f"{cell}  n={len(found)}{f', {diverged} diverged' if diverged else ''}"
+            yield f"  {rung.name:<28} {f'n/a: {rung.n_a}' if rung.n_a else note}"
 
 
 def _problems_of_spaces(where, given, spaces):
