@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import rich.console
 import rich.live
 import rich.table
+import rich.text
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -44,15 +45,15 @@ class Screen:
         """Whether it is time for the table to be shown again."""
         return self._live is not None and time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS
 
-    def show(self, title: str, running: Sequence[tuple[str, str, str]], caption: str) -> None:
-        """The table: (run, how far it is, its values) of every run that is at work."""
+    def show(self, running: Sequence[tuple[str, str, str]], standing: str) -> None:
+        """The table: (run, how far it is, its values) of every run that is at work; below it how the sweep stands."""
         self._looked = time.monotonic()
-        table = rich.table.Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+        table = rich.table.Table()
         for column in ("running", "update", "values"):
             table.add_column(column)
         for row in running:
             table.add_row(*row)
-        self._live.update(table, refresh=True)
+        self._live.update(rich.console.Group(table, rich.text.Text(standing)), refresh=True)
 
 
 def in_words(values: Mapping) -> str:

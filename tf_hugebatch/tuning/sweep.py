@@ -165,7 +165,7 @@ class _Sweep:
 
     def _standing(self):
         """Best so far, how many have ended, and the time left."""
-        best, left = self.study.best(), self.asked - self._done() + self.plan.final_seeds
+        best, left = self.study.best(), self.asked - self._done() + len(self._finals_left())
         best = f"best {percent(best.outcome.accuracy)} (trial {best.number})" if best else "no best so far"
         # Side by side, so each takes a share; what is left of the running ones is not known.
         time_left = f", about {duration(statistics.mean(self.durations) * left / self.jobs)} left" if self.durations else ""
@@ -193,13 +193,18 @@ class _Sweep:
             os.rename(final, aside)
             self.final_failed = {}
 
+    def _finals_left(self):
+        """Seeds of final runs that have not ended."""
+        return [seed for seed in self.plan.fresh_seeds
+                if seed not in self.final_failed and outcome(self.plan.final_folder(seed), "test") is None]
+
     def _next_final(self, running):
-        for seed in self.plan.fresh_seeds:
-            folder = self.plan.final_folder(seed)
-            if seed not in running and seed not in self.final_failed and outcome(folder, "test") is None:
-                values = self.chosen.values if self.chosen else {}
-                return _Task(seed, f"final run, seed {seed}", values, folder, self.plan.final_command(values, seed), "test")
-        return None
+        seed = next((seed for seed in self._finals_left() if seed not in running), None)
+        if seed is None:
+            return None
+        values = self.chosen.values if self.chosen else {}
+        command = self.plan.final_command(values, seed)
+        return _Task(seed, f"final run, seed {seed}", values, self.plan.final_folder(seed), command, "test")
 
     def _final_ended(self, task, result):
         if result.status == "failed":
@@ -246,7 +251,7 @@ class _Sweep:
             status = Run(task.folder).status
             step, total = status.get("step"), status.get("total_steps")
             rows.append((task.name, "starting" if total is None else f"{step:,} of {total:,}", in_words(task.values)))
-        self.screen.show(self.plan.folder, rows, self._standing())
+        self.screen.show(rows, self._standing())
 
 
 def _what(task: _Task, result: Outcome) -> str:
