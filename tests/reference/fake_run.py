@@ -1,8 +1,8 @@
 """A run without TensorFlow: takes a run's words, writes what a run folder holds, resumes, stops on SIGTERM, exits as a run.
 
 Its accuracy is best, 0.99, at (peak_)learning_rate 0.1, after five steps. What goes wrong is decided by the rate too: it
-diverges above 0.9, fails between 0.6 and 0.9, and is refused below 0.002. `starts` in its folder counts its processes, and a second
-process beside the first leaves the file `twice`.
+diverges above 0.9, fails between 0.6 and 0.9, and is refused below 0.002. `starts` in its folder counts its processes, and
+a second process beside the first leaves the file `twice`.
 """
 
 import json
@@ -50,7 +50,8 @@ def main(words):
         return 1
     accuracy = 0.99 - 0.1 * math.log10(rate / 0.1) ** 2 - 1e-4 * int(given["seed"])
     split = "test" if given["validation_examples"] == "0" else "validation"
-    write(folder, status="done", step=STEPS, reason=None, wall_seconds=1.5, final={f"{split}_accuracy": accuracy})
+    note = {"data_note": os.environ["FAKE_NOTE"]} if "FAKE_NOTE" in os.environ else {}
+    write(folder, status="done", step=STEPS, reason=None, wall_seconds=1.5, final={f"{split}_accuracy": accuracy}, **note)
     return 0
 
 

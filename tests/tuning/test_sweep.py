@@ -147,6 +147,17 @@ def test_selecting_on_test_marks_every_number(tmp_path):
     assert "Selected on the test split" in said and "2 of 2 seeds, selected on test" in said
 
 
+def test_a_note_on_the_data_stands_beside_every_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_NOTE", "made images")
+    stream = io.StringIO()
+    run(tmp_path / "s", trials=2, stream=stream)
+    said = [line for line in stream.getvalue().splitlines() if "%" in line]
+    assert said and all("made images" in line for line in said)
+    assert read(tmp_path / "s" / "result.json")["chosen"]["data_note"] == "made images"
+    run(tmp_path / "s", trials=3, stream=stream)
+    assert "made images" in stream.getvalue().splitlines()[-2], "the note outlives the process"
+
+
 def test_more_trials_go_on_and_an_earlier_choice_is_set_aside(tmp_path):
     space = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True}}
     run(tmp_path / "s", content=space, trials=1, final_seeds=1)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tf_hugebatch.runs import Run
+from tf_hugebatch.tuning.screen import percent
 
 #: Exit codes of a run that a signal ended after a checkpoint.
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -30,13 +31,20 @@ class Outcome:
     """What became of a run.
 
     status: 'done', 'diverged' (both are results), or 'failed'. accuracy: at the last epoch, of the split that was asked
-    for; None unless it is done. reason: why it diverged or failed. seconds: that it trained.
+    for; None unless it is done. reason: why it diverged or failed. seconds: that it trained. note: words on the data that
+    stand beside its numbers, or "".
     """
 
     status: str
     accuracy: float | None = None
     reason: str | None = None
     seconds: float | None = None
+    note: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Its accuracy, with the note that belongs to it."""
+        return f"{percent(self.accuracy)}{f' ({self.note})' if self.note else ''}"
 
 
 def outcome(folder: str, split: str) -> Outcome | None:
@@ -47,7 +55,7 @@ def outcome(folder: str, split: str) -> Outcome | None:
         case "done" if final.get(f"{split}_accuracy") is None:
             return Outcome("failed", reason=f"it ended without a {split} accuracy", seconds=seconds)
         case "done":
-            return Outcome("done", final[f"{split}_accuracy"], seconds=seconds)
+            return Outcome("done", final[f"{split}_accuracy"], seconds=seconds, note=status.get("data_note", ""))
         case "diverged" | "failed" as ended:
             return Outcome(ended, reason=reason or "no reason was noted", seconds=seconds)
     return None

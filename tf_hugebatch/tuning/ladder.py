@@ -230,8 +230,8 @@ class Ladder:
             "rungs": [{name: getattr(rung, name) for name in _WRITTEN} for rung in self.rungs]})
 
     def _table(self):
-        mark = "" if self.base.validation_examples else "; selected on test"
-        yield f"Test accuracy, mean (lowest to highest) of the seeds that came to one{mark}:"
+        marks = [] if self.base.validation_examples else ["selected on test"]
+        lines = []
         for rung in self.rungs:
             seeds = [outcome(os.path.join(self.folder, rung.folder, "final", f"seed{seed}"), "test")
                      for seed in self._plan(rung).fresh_seeds] if not rung.n_a else []
@@ -239,7 +239,10 @@ class Ladder:
             cell = f"{percent(statistics.mean(found))} ({percent(min(found))} to {percent(max(found))})" if found else "-"
             diverged = sum(bool(seed) and seed.status == "diverged" for seed in seeds)
             note = f"{cell}  n={len(found)}{f', {diverged} diverged' if diverged else ''}"
-            yield f"  {rung.name:<28} {f'n/a: {rung.n_a}' if rung.n_a else note}"
+            lines.append(f"  {rung.name:<28} {f'n/a: {rung.n_a}' if rung.n_a else note}")
+            marks += [seed.note for seed in seeds if seed and seed.note and seed.note not in marks]
+        yield "; ".join(["Test accuracy, mean (lowest to highest) of the seeds that came to one", *marks]) + ":"
+        yield from lines
 
 
 def _problems_of_spaces(where, given, spaces):

@@ -166,14 +166,14 @@ class _Sweep:
     def _standing(self):
         """Best so far, how many have ended, and the time left."""
         best, left = self.study.best(), self.asked - self._done() + len(self._finals_left())
-        best = f"best {percent(best.outcome.accuracy)} (trial {best.number})" if best else "no best so far"
+        best = f"best {best.outcome.in_words} (trial {best.number})" if best else "no best so far"
         # Side by side, so each takes a share; what is left of the running ones is not known.
         time_left = f", about {duration(statistics.mean(self.durations) * left / self.jobs)} left" if self.durations else ""
         return f"{best}, {self._done()} of {self.asked} trials{time_left}"
 
     def _say_choice(self):
         """The chosen setting, with what qualifies it."""
-        on = f"{percent(self.chosen.outcome.accuracy)} {self.plan.select_on} accuracy"
+        on = f"{self.plan.select_on} accuracy {self.chosen.outcome.in_words}"
         self.screen.say(f"Chosen: trial {self.chosen.number}, {in_words(self.chosen.values)}, {on} ({self._counts_in_words()})")
         if self.plan.select_on == "test":
             self.screen.say("Selected on the test split: no number of this sweep is an estimate of what new images give.")
@@ -215,7 +215,8 @@ class _Sweep:
         ended = [found for seed in self.plan.fresh_seeds if (found := outcome(self.plan.final_folder(seed), "test"))]
         accuracies = [found.accuracy for found in ended if found.status == "done"]
         if accuracies:
-            mark = ", selected on test" if self.plan.select_on == "test" else ""
+            mark = "".join(f", {note}" for note in sorted({found.note for found in ended if found.note}))
+            mark += ", selected on test" if self.plan.select_on == "test" else ""
             spread = f" ({percent(min(accuracies))} to {percent(max(accuracies))})" if len(accuracies) > 1 else ""
             self.screen.say(f"Test accuracy: {percent(statistics.mean(accuracies))}{spread}, {len(accuracies)} of "
                             f"{self.plan.final_seeds} seeds{mark}")
@@ -234,7 +235,8 @@ class _Sweep:
 
     def _write_result(self, status):
         chosen = self.chosen and {"trial": self.chosen.number, "values": dict(self.chosen.values),
-                                  "accuracy": self.chosen.outcome.accuracy, "split": self.plan.select_on}
+                                  "accuracy": self.chosen.outcome.accuracy, "split": self.plan.select_on,
+                                  **({"data_note": self.chosen.outcome.note} if self.chosen.outcome.note else {})}
         before = os.path.join(self.plan.folder, "final_before")
         write_json(os.path.join(self.plan.folder, "result.json"), {
             "status": status, "trials": self._counts(),
@@ -257,7 +259,7 @@ class _Sweep:
 def _what(task: _Task, result: Outcome) -> str:
     """How a run ended, in a line."""
     if result.status == "done":
-        how = f"{percent(result.accuracy)} {task.split} accuracy"
+        how = f"{task.split} accuracy {result.in_words}"
     else:
         how = f"{result.status} ({result.reason})"
     seconds = f", {duration(result.seconds)}" if result.seconds else ""
