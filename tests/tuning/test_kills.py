@@ -1,13 +1,14 @@
 """A sweep that is killed, interrupted, or started twice, at any moment: the same points, each once, the same choice."""
 
 import io
+import json
+import os
 import random
 import signal
 import subprocess
 import time
 
 import pytest
-from reference import small_sweeps
 from reference.small_sweeps import in_a_process, make_plan, read, run, runs_of
 
 from tf_hugebatch.settings import Refusal
@@ -70,7 +71,7 @@ def test_a_signal_is_handed_on_and_the_trial_goes_on_where_it_was(tmp_path, numb
 def test_a_run_that_somebody_else_stops_stops_the_sweep(tmp_path):
     sweep = in_a_process(tmp_path / "s", seconds="3", **SHORT)
     wait_for(lambda: (tmp_path / "s" / "trials" / "0000" / "steps").exists())
-    small_sweeps.os.kill(int((tmp_path / "s" / "trials" / "0000" / "pid").read_text()), signal.SIGTERM)
+    os.kill(int((tmp_path / "s" / "trials" / "0000" / "pid").read_text()), signal.SIGTERM)
     sweep.communicate(timeout=30)
     assert sweep.returncode == 143
     assert read(tmp_path / "s" / "result.json")["failed"] == [], "it was not the run's fault"
@@ -79,7 +80,7 @@ def test_a_run_that_somebody_else_stops_stops_the_sweep(tmp_path):
 def test_a_killed_run_is_a_failure_with_its_reason_and_the_sweep_goes_on(tmp_path):
     sweep = in_a_process(tmp_path / "s", seconds="2", **SHORT)
     wait_for(lambda: (tmp_path / "s" / "trials" / "0000" / "steps").exists())
-    small_sweeps.os.kill(int((tmp_path / "s" / "trials" / "0000" / "pid").read_text()), signal.SIGKILL)
+    os.kill(int((tmp_path / "s" / "trials" / "0000" / "pid").read_text()), signal.SIGKILL)
     sweep.communicate(timeout=60)
     assert sweep.returncode == 0
     assert read(tmp_path / "s" / "result.json")["failed"] == [{"trial": 0, "reason": "killed by SIGKILL (out of memory?)"}]
@@ -124,7 +125,7 @@ def test_a_trial_that_was_noted_and_never_started_is_run_with_its_values(tmp_pat
     study = Study(plan)
     values = study.next_values(1)
     study.add(values)
-    (tmp_path / "s" / "sweep.json").write_text(small_sweeps.json.dumps(plan.as_json()))
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps(plan.as_json()))
     assert run(tmp_path / "s", trials=2) == 0
     rates = [float(settings["learning_rate"]) for settings, _ in runs_of(tmp_path / "s").values()]
     assert rates[0] == values["learning_rate"] and len(rates) == 2

@@ -4,7 +4,7 @@ import io
 
 from reference.small_sweeps import run
 
-from tf_hugebatch.tuning.screen import Screen, duration, in_words, percent
+from tf_hugebatch.tuning.screen import Screen, duration, in_words, mean_and_range, percent
 
 
 class Terminal(io.StringIO):
@@ -35,4 +35,5 @@ def test_a_log_has_no_escapes(capsys):
 def test_numbers_in_words():
     assert in_words({"learning_rate": 0.12345678, "schedule": "cosine", "n": 3}) == "learning_rate=0.1235, schedule=cosine, n=3"
     assert in_words({}) == "-" and percent(None) == "-" and percent(0.98765) == "98.77%"
+    assert [mean_and_range(some) for some in ([], [0.5], [0.5, 0.6])] == ["-", "50.00%", "55.00% (50.00% to 60.00%)"]
     assert [duration(seconds) for seconds in (5, 65, 3665)] == ["0:05", "1:05", "1:01:05"]

@@ -171,6 +171,8 @@ def test_more_trials_go_on_and_an_earlier_choice_is_set_aside(tmp_path):
         assert float(settings["learning_rate"]) == result["chosen"]["values"]["learning_rate"] and starts == 1
     [(settings, _)] = runs_of(tmp_path / "s" / "final_before", "trial0000").values()
     assert float(settings["learning_rate"]) == first["values"]["learning_rate"]
+    run(tmp_path / "s", content=space, trials=3, final_seeds=2)
+    assert read(tmp_path / "s" / "result.json") == result and read(tmp_path / "s" / "sweep.json")["trials"] == 8
 
 
 def test_a_plan_of_no_trials_makes_the_final_runs_only(tmp_path):

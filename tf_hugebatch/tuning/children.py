@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from tf_hugebatch.runs import Run
 from tf_hugebatch.tuning.screen import percent
 
-#: Exit codes of a run that a signal ended after a checkpoint.
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+#: Exit codes of a run that a signal ended, after a checkpoint or before it could make one.
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import os
-import statistics
 from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import published, regimes, registry
@@ -21,7 +20,7 @@ from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning import space_file, sweep
 from tf_hugebatch.tuning.children import held, outcome
 from tf_hugebatch.tuning.plan import Base, Plan, settings_differ
-from tf_hugebatch.tuning.screen import percent
+from tf_hugebatch.tuning.screen import mean_and_range
 from tf_hugebatch.tuning.space import Space
 
 SCHEMA_VERSION = 1
@@ -236,10 +235,11 @@ class Ladder:
             seeds = [outcome(os.path.join(self.folder, rung.folder, "final", f"seed{seed}"), "test")
                      for seed in self._plan(rung).fresh_seeds] if not rung.n_a else []
             found = [seed.accuracy for seed in seeds if seed and seed.status == "done"]
-            cell = f"{percent(statistics.mean(found))} ({percent(min(found))} to {percent(max(found))})" if found else "-"
             diverged = sum(bool(seed) and seed.status == "diverged" for seed in seeds)
-            note = f"{cell}  n={len(found)}{f', {diverged} diverged' if diverged else ''}"
-            lines.append(f"  {rung.name:<28} {f'n/a: {rung.n_a}' if rung.n_a else note}")
+            cell = f"{mean_and_range(found)}  n={len(found)}{f', {diverged} diverged' if diverged else ''}"
+            if not any(seeds):
+                cell = f"n/a: {rung.n_a or 'no trial came to an accuracy'}"
+            lines.append(f"  {rung.name:<28} {cell}")
             marks += [seed.note for seed in seeds if seed and seed.note and seed.note not in marks]
         yield "; ".join(["Test accuracy, mean (lowest to highest) of the seeds that came to one", *marks]) + ":"
         yield from lines

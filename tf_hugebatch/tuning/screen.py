@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,14 @@ def in_words(values: Mapping) -> str:
 def percent(accuracy: float | None) -> str:
     """An accuracy in percent."""
     return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+def mean_and_range(accuracies: Sequence[float]) -> str:
+    """Accuracies of several seeds in percent, with the lowest and the highest where there are two or more."""
+    if not accuracies:
+        return "-"
+    spread = f" ({percent(min(accuracies))} to {percent(max(accuracies))})" if len(accuracies) > 1 else ""
+    return f"{percent(statistics.mean(accuracies))}{spread}"
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.stop_signal import StopSignal
 from tf_hugebatch.tuning.children import INTERRUPTED, Child, Outcome, held, outcome, outcome_of_exit
 from tf_hugebatch.tuning.plan import Plan
-from tf_hugebatch.tuning.screen import Screen, duration, in_words, percent
+from tf_hugebatch.tuning.screen import Screen, duration, in_words, mean_and_range
 from tf_hugebatch.tuning.study import Study, Trial
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -72,9 +72,11 @@ class _Sweep:
         self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
         self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
         self.chosen, self.durations = None, []
-        write_json(os.path.join(plan.folder, "sweep.json"), plan.as_json())
+        self._write_plan(plan.trials)
         self.study = Study(plan)
+        # Where fewer trials are asked for than before, those that there are still count.
         self.asked = max(plan.trials, len(self.study.trials))
+        self._write_plan(self.asked)
 
     def go(self):
         """Trials, then final runs; returns the exit code."""
@@ -120,21 +122,19 @@ class _Sweep:
                 del running[task.key]
                 if code in INTERRUPTED or stopped and code not in (0, 3):
                     # Not by its own doing, so it is still to be made: by the next process.
-                    stopped = self._stop(running, stopped, code)
+                    stopped = stopped or self._stop(running, code)
                 else:
                     self.durations.append(child.seconds)
                     ended(task, outcome_of_exit(code, task.folder, task.split, self._log(task)))
                     self._write_result("running")
             if self.stop.received and not stopped:
-                stopped = self._stop(running, None, self.stop.received)
+                stopped = self._stop(running, self.stop.received)
             if self.screen.wants_more:
                 self._show(running)
 
-    def _stop(self, running, stopped, code):
-        """Tells the children to save and end, once; returns the signal's number."""
-        if stopped:
-            return stopped
-        number = code - 128 if code > 128 else abs(code)
+    def _stop(self, running, code):
+        """Tells the children to save and end; returns the number of the signal that `code`, an exit code or itself, names."""
+        number = abs(code) % 128
         self.screen.say(f"{signal.Signals(number).name}: the runs save a checkpoint and end; the same command goes on.")
         for _, child in running.values():
             child.stop(signal.SIGTERM)
@@ -217,14 +217,16 @@ class _Sweep:
         if accuracies:
             mark = "".join(f", {note}" for note in sorted({found.note for found in ended if found.note}))
             mark += ", selected on test" if self.plan.select_on == "test" else ""
-            spread = f" ({percent(min(accuracies))} to {percent(max(accuracies))})" if len(accuracies) > 1 else ""
-            self.screen.say(f"Test accuracy: {percent(statistics.mean(accuracies))}{spread}, {len(accuracies)} of "
-                            f"{self.plan.final_seeds} seeds{mark}")
+            self.screen.say(f"Test accuracy: {mean_and_range(accuracies)}, {len(accuracies)} of {self.plan.final_seeds} "
+                            f"seeds{mark}")
         failed = len(self.final_failed) + sum(found.status == "failed" for found in ended)
         self.screen.say(f"done: {self.plan.folder}")
         return 1 if failed else 0 if accuracies or not self.plan.final_seeds else 3
 
     # What is written and shown.
+
+    def _write_plan(self, trials):
+        write_json(os.path.join(self.plan.folder, "sweep.json"), {**self.plan.as_json(), "trials": trials})
 
     def _counts(self):
         statuses = [trial.outcome.status for trial in self.study.trials if trial.outcome]
