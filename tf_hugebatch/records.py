@@ -66,7 +66,8 @@ def _replace(path: str, write: Callable[[TextIO], None]) -> None:
         os.close(folder)
 
 
-def _write_json(path: str, value: Mapping) -> None:
+def write_json(path: str, value: Mapping) -> None:
+    """Puts an object in a file, atomically; numbers that aren't finite become null."""
     _replace(path, lambda file: file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"))
 
 
@@ -130,7 +131,7 @@ class RunFolder:
         """Makes the folder where there is none and writes settings.json, on a resume too: layout may
         differ."""
         os.makedirs(self.path, exist_ok=True)
-        _write_json(self._file("settings.json"), {"schema_version": SCHEMA_VERSION, **settings.as_dict()})
+        write_json(self._file("settings.json"), {"schema_version": SCHEMA_VERSION, **settings.as_dict()})
 
     def write_status(self, **fields) -> None:
         """Merges `fields` (status, step, total_steps, reason, final, best ...) into status.json.
@@ -141,7 +142,7 @@ class RunFolder:
             raise ValueError(f"status={fields['status']!r}: unknown; use one of {', '.join(STATUSES)}")
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         writer = {"pid": os.getpid(), "host": socket.gethostname(), "updated": now}
-        _write_json(self._file("status.json"), {**self.read_status(), **fields, **writer})
+        write_json(self._file("status.json"), {**self.read_status(), **fields, **writer})
 
     def append_metrics(self, rows: Iterable[Mapping]) -> None:
         """Appends rows {"kind": "train" or "eval", "step", ...} to metrics.jsonl in one write."""
@@ -176,7 +177,7 @@ class RunFolder:
         """
         before = read_object(self._file("versions.json")) or {}
         earlier = [*before.pop("earlier", []), *([before] if before else [])]
-        _write_json(self._file("versions.json"), {
+        write_json(self._file("versions.json"), {
             "earlier": earlier, "command_line": list(command_line), "devices": list(devices), "git_commit": _git_commit(),
             "python": platform.python_version(), "platform": platform.platform(),
             "packages": {name: _version(name) for name in _PACKAGES}})

@@ -7,6 +7,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from . import hparams
 from .step import METRICS
 
 _SCALARS = ("loss", "accuracy", "learning_rate", "grad_norm", "weight_norm", "update_norm")
@@ -20,18 +21,19 @@ class Journal:
         folder: `records.RunFolder`.
         kept_rows: rows that a resumed run keeps. TensorBoard's scalars are made anew from them, so that no update
             appears twice there either; a profile stays.
-        epochs_per_update: B / N; rows carry epoch = update x B / N.
-        log_every_steps: updates between two train rows; the last row of the run is always written.
+        settings: `Settings` of the run. Every `log_every_steps` updates there is a train row, and at the run's end; rows
+            carry epoch = update x B / N.
     """
 
-    def __init__(self, folder, kept_rows, *, epochs_per_update, log_every_steps):
+    def __init__(self, folder, kept_rows, settings):
         self._folder = folder
-        self._epochs_per_update = epochs_per_update
-        self._every = log_every_steps
+        self._epochs_per_update = 1 / settings.updates_per_epoch
+        self._every = settings.log_every_steps
         for events in (folder.path / "tensorboard").glob("events.out.*"):
             events.unlink()
         self._writer = EventFileWriter(str(folder.path / "tensorboard"))
         self._write_scalars(kept_rows)
+        self._add(hparams.started(settings), step=0)
 
     def train(self, metrics, last=False):
         """Rows of updates: NumPy [n, len(METRICS)]; `last` when the run ends with them."""
@@ -50,8 +52,10 @@ class Journal:
         epoch = step * self._epochs_per_update
         self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result}])
 
-    def close(self):
-        """Flushes and closes the TensorBoard file."""
+    def close(self, status, step, final):
+        """Notes how the run ended after `step` updates (for TensorBoard's HParams) and closes the TensorBoard file."""
+        for summary in hparams.ended(status, final):
+            self._add(summary, step)
         self._writer.close()
 
     def _write(self, rows):
@@ -67,6 +71,8 @@ class Journal:
                 Summary.Value(tag=f"{prefix}/{name}", simple_value=math.nan if value is None else value)
                 for name, value in row.items() if name not in _NOT_SCALARS
             ]
-            event = Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
-            self._writer.add_event(event)
+            self._add(Summary(value=values), row["step"])
         self._writer.flush()
+
+    def _add(self, summary, step):
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))

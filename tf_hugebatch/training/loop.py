@@ -133,10 +133,7 @@ class _Training:
     def go(self, stop):
         """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
         self.stop, settings, layout = stop, self.settings, self.assembly.layout
-        self.journal = Journal(
-            self.folder, self.folder.drop_metrics_after(self.done), epochs_per_update=1 / settings.updates_per_epoch,
-            log_every_steps=settings.log_every_steps,
-        )
+        self.journal = Journal(self.folder, self.folder.drop_metrics_after(self.done), settings)
         self.mllog = None
         if settings.mllog:
             # Here, since its package is not everybody's.
@@ -263,7 +260,7 @@ class _Training:
         name = signal.Signals(self.stop.received).name
         reason = f"{name}; the same command goes on at update {self.done}"
         self._write_status("interrupted", reason=reason)
-        self.journal.close()
+        self.journal.close("interrupted", self.done, {})
         if self.mllog:
             self.mllog.close()
         return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, reason,
@@ -272,7 +269,7 @@ class _Training:
     def _end(self, status, reason):
         final = {"train_loss": self.trend.last, **self.evaluations.final()}
         self._write_status(status, reason=reason, final=final)
-        self.journal.close()
+        self.journal.close(status, self.done, final)
         if self.mllog:
             self.mllog.close("success" if status == "done" else "aborted")
         return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, note=self.splits.note,

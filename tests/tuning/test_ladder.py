@@ -1,0 +1,181 @@
+"""The recipe ladder of fake runs: which runs each rung makes, what it may be given, and that it goes on."""
+
+import io
+
+import pytest
+from reference.small_sweeps import FAKE, read, runs_of
+
+from tf_hugebatch import published
+from tf_hugebatch.settings import Refusal
+from tf_hugebatch.tuning.ladder import Ladder
+from tf_hugebatch.tuning.plan import Base
+from tf_hugebatch.tuning.screen import Screen
+
+MNIST = ("--dataset=mnist5k", "--batch_size=2000", "--epochs=6")
+CIFAR = ("--dataset=cifar10", "--batch_size=5000", "--epochs=90", "--model=resnet20")
+#: Rates at which the fake runs come to something, two decades each.
+SPACES = {"baseline": {"learning_rate": {"low": 0.005, "high": 0.5, "log": True}},
+          **{solver: {"peak_learning_rate": {"low": 0.005, "high": 0.5, "log": True}, "warmup_epochs": [0, 1, 2],
+                      "label_smoothing": [0.05, 0.1]} for solver in ("sgd", "lars")}}
+
+
+def make(folder, words=MNIST, spaces=SPACES, **how):
+    base = Base(words=tuple(words), dataset="mnist", validation_examples=400, final_seeds=2, method="random")
+    return Ladder(base, str(folder), **{"where": "l.json", "spaces": spaces, "trials": 3, "runner": FAKE, **how})
+
+
+def climb(folder, *arguments, **how):
+    stream = io.StringIO()
+    with Screen(stream) as screen:
+        return make(folder, *arguments, **how).run(jobs=2, screen=screen), stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def climbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ladder") / "mnist"
+    return folder, *climb(folder)
+
+
+def finals(folder, rung):
+    [settings, *_] = [settings for settings, _ in runs_of(folder / rung, "final").values()]
+    return settings
+
+
+def test_every_rung_is_a_sweep_with_one_budget(climbed):
+    folder, code, _ = climbed
+    assert code == 0
+    ladder = read(folder / "ladder.json")
+    kinds = {rung["name"]: rung["kind"] for rung in ladder["rungs"]}
+    assert [name for name, kind in kinds.items() if kind == "rule"] == ["0", "1"]
+    assert [name for name, kind in kinds.items() if kind == "tuned"] == ["0 tuned", "2", "3", "4"]
+    assert len([kind for kind in kinds.values() if kind == "leave_one_out"]) == 5
+    assert {rung["adds"] for rung in ladder["rungs"]} >= {rung.adds for rung in published.LADDER[1:]}
+    for rung in ladder["rungs"]:
+        if rung["n_a"]:
+            assert not (folder / rung["folder"]).exists()
+            continue
+        plan = read(folder / rung["folder"] / "sweep.json")
+        assert plan["trials"] == (0 if rung["kind"] == "rule" else 3), rung["name"]
+        assert len(runs_of(folder / rung["folder"], "final")) == 2
+        assert len(list((folder / rung["folder"] / "trials").iterdir())) == plan["trials"]
+
+
+def test_rungs_0_and_1_scale_the_rate_of_the_baseline_batch(climbed):
+    folder, _, _ = climbed
+    trials = runs_of(folder / "baseline_rate")
+    assert {settings["batch_size"] for settings, _ in trials.values()} == {"256"}
+    chosen = read(folder / "baseline_rate" / "result.json")["chosen"]["values"]["learning_rate"]
+    for rung, warmup in (("rung0", "0"), ("rung1", "1")):  # a sixth of six epochs
+        settings = finals(folder, rung)
+        assert float(settings["learning_rate"]) == chosen and settings["lr_scaling"] == "linear"
+        assert (settings["batch_size"], settings["warmup_epochs"], settings["optimizer"]) == ("2000", warmup, "sgd")
+
+
+def test_each_rung_adds_what_the_paper_adds(climbed):
+    folder, _, _ = climbed
+    by_rung = {name: finals(folder, name) for name in ("rung0_tuned", "rung2", "rung3", "rung4", "rung4_without_warm-up",
+               "rung4_without_label_smoothing", "rung4_without_clipping", "rung4_without_decay")}
+    assert by_rung["rung0_tuned"]["warmup_epochs"] == "0" and "label_smoothing" not in by_rung["rung0_tuned"]
+    assert "label_smoothing" not in by_rung["rung2"] and float(by_rung["rung3"]["label_smoothing"]) > 0
+    assert [by_rung[f"rung{n}"]["optimizer"] for n in (2, 3, 4)] == ["sgd", "sgd", "lars"]
+    assert by_rung["rung4"]["exclude_from_adaptation"] == "none", "LeNet has no batch norm to absorb biases' bare rate"
+    for settings in by_rung.values():
+        assert settings["momentum"] == "0.9" and float(settings["weight_decay"]) == 1e-4
+    assert by_rung["rung4_without_warm-up"]["warmup_epochs"] == "0"
+    assert "label_smoothing" not in by_rung["rung4_without_label_smoothing"]
+    assert by_rung["rung4_without_clipping"]["clip_global_norm"] == "none" != by_rung["rung4"]["clip_global_norm"]
+    assert by_rung["rung4_without_decay"]["schedule"] == "constant" and by_rung["rung4"]["schedule"] == "cosine"
+
+
+def test_a_model_without_batch_norm_says_n_a_for_that_part(climbed):
+    folder, _, said = climbed
+    [rung] = [rung for rung in read(folder / "ladder.json")["rungs"] if rung["n_a"]]
+    assert rung["name"] == "4 without ghost batch norm" and "lenet5 has no batch norm" in rung["n_a"]
+    assert "n/a: lenet5 has no batch norm" in said.splitlines()[-2] and "ghost batch norm (n/a: lenet5" in said
+
+
+def test_the_same_command_makes_no_run_again(climbed):
+    folder, _, said = climbed
+    again = climb(folder)
+    assert again[0] == 0 and again[1].splitlines()[-13:] == said.splitlines()[-13:]
+    assert {starts for rung in folder.glob("*/trials") for _, starts in runs_of(rung.parent).values()} == {1}
+
+
+def test_with_batch_norm_the_whole_batch_is_one_group(tmp_path):
+    ladder = make(tmp_path / "l", CIFAR)
+    [rung] = [rung for rung in ladder.rungs if "batch norm" in rung.name]
+    assert rung.n_a is None and "--bn_span=full" in rung.words
+    assert "--bn_span=128" in ladder.shared and "--weight_decay=0.0005" in ladder.shared
+    assert not any("exclude_from_adaptation" in word for rung in ladder.rungs for word in rung.words)
+    [rule] = [rung for rung in ladder.rungs if rung.name == "1"]
+    assert "--warmup_epochs=5" in rule.words
+    text = "\n".join(ladder.text())
+    assert "--clip_global_norm=1.0" in text and "3 trials over peak_learning_rate, warmup_epochs" in text
+    assert not (tmp_path / "l").exists(), "a look writes nothing"
+
+
+def test_the_default_spaces_span_equal_decades_and_hold_the_published_rates(tmp_path):
+    ladder = make(tmp_path / "l", CIFAR, spaces={})
+    rates = [ladder.spaces[solver]["peak_learning_rate"] for solver in ("sgd", "lars")]
+    assert {round(rate["high"] / rate["low"]) for rate in rates} == {1000}
+    assert all(rates[1]["low"] < row.peak_rate < rates[1]["high"] for row in published.MLPERF)
+
+
+def test_what_the_user_gives_stays_and_what_the_rungs_decide_is_refused(tmp_path):
+    ladder = make(tmp_path / "l", (*MNIST, "--momentum=0.8", "--clip_global_norm=none", "--schedule=constant"))
+    assert not any("momentum" in word or "schedule" in word for word in ladder.shared)
+    assert {rung.name: rung.n_a for rung in ladder.rungs if rung.n_a}.keys() == {
+        "4 without clipping", "4 without ghost batch norm", "4 without decay"}
+    with pytest.raises(Refusal) as refused:
+        make(tmp_path / "l", (*MNIST, "--optimizer=lamb", "--warmup_epochs=1"))
+    assert len(refused.value.problems) == 2 and "--optimizer=lamb" in refused.value.problems[0]
+    with pytest.raises(Refusal, match="give --epochs"):
+        make(tmp_path / "l", ("--dataset=mnist5k", "--train_steps=5"))
+
+
+@pytest.mark.parametrize("spaces, said", [
+    ({"sdg": SPACES["sgd"]}, ["sdg: unknown part", "did you mean sgd"]),
+    ({"sgd": {"peak_learning_rate": [1]}}, ["sgd: a ladder searches", "warmup_epochs"]),
+    ({"sgd": SPACES["sgd"]}, ["equally many decades", "sgd 2", "lars 3"]),
+    ({"baseline": {"learning_rate": [-1]}}, ["rung baseline rate: l.json: learning_rate: -1"]),
+    ({**SPACES, "lars": {**SPACES["lars"], "warmup_epochs": [0, 7]}}, ["rung 4", "longer than the run"]),
+])
+def test_a_bad_space_is_named_before_anything_runs(tmp_path, spaces, said):
+    with pytest.raises(Refusal) as refused:
+        make(tmp_path / "l", spaces=spaces)
+    text = "\n".join(refused.value.problems)
+    assert all(part in text for part in said), text
+    assert not (tmp_path / "l").exists()
+
+
+def test_the_folder_of_another_ladder_is_refused(climbed, tmp_path):
+    with pytest.raises(Refusal, match="another ladder.*batch_size is 2000 there and 1000 here"):
+        make(climbed[0], ("--dataset=mnist5k", "--batch_size=1000", "--epochs=6"))
+    with pytest.raises(Refusal, match="another sweep"):
+        make(climbed[0], spaces={**SPACES, "baseline": {"learning_rate": [0.1]}})
+    (tmp_path / "x").touch()
+    with pytest.raises(Refusal, match="holds no ladder"):
+        make(tmp_path)
+
+
+def test_without_a_rate_of_the_baseline_the_rules_rungs_are_n_a(tmp_path):
+    spaces = {**SPACES, "baseline": {"learning_rate": [1.0, 2.0, 3.0]}}
+    code, said = climb(tmp_path / "l", spaces=spaces)
+    assert code == 0 and "no rate of the baseline batch" in said
+    rungs = {rung["name"]: rung["n_a"] for rung in read(tmp_path / "l" / "ladder.json")["rungs"]}
+    assert rungs["0"] and rungs["1"] and rungs["2"] is None
+
+
+def test_a_rung_that_every_run_refuses_is_n_a_with_the_reason(tmp_path):
+    rates = {"low": 0.00001, "high": 0.001, "log": True}
+    spaces = {**SPACES, "lars": {**SPACES["lars"], "peak_learning_rate": rates}}
+    _, said = climb(tmp_path / "l", spaces=spaces)
+    rungs = {rung["name"]: rung["n_a"] for rung in read(tmp_path / "l" / "ladder.json")["rungs"]}
+    assert rungs["4"] == "refused: one thing; another" and rungs["3"] is None
+    assert "n/a: refused: one thing; another" in said
+
+
+def test_a_rung_without_any_accuracy_says_so(tmp_path):
+    spaces = {**SPACES, "lars": {**SPACES["lars"], "peak_learning_rate": {"low": 1.0, "high": 100.0, "log": True}}}
+    code, said = climb(tmp_path / "l", spaces=spaces)
+    assert code == 0 and "n/a: no trial came to an accuracy" in said.splitlines()[-6]

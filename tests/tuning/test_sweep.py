@@ -1,0 +1,202 @@
+"""A sweep of fake runs: what is tried, chosen, tested, written and refused."""
+
+import io
+import math
+import pathlib
+
+import pytest
+from reference.small_sweeps import RATES, WORDS, make_plan, read, run, runs_of
+
+from tf_hugebatch.runs import load_sweeps
+from tf_hugebatch.settings import Refusal
+
+
+def rates_of(folder):
+    return [float(settings["learning_rate"]) for settings, _ in runs_of(folder).values()]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """(folder, exit code, what it said) of an ordinary sweep."""
+    folder, stream = tmp_path_factory.mktemp("swept") / "sweep", io.StringIO()
+    code = run(folder, stream=stream)
+    return folder, code, stream.getvalue()
+
+
+def test_the_best_on_validation_is_trained_on_everything_with_fresh_seeds(swept):
+    folder, code, _ = swept
+    assert code == 0
+    trials, final = runs_of(folder), runs_of(folder, "final")
+    assert list(trials) == [f"{number:04d}" for number in range(6)] and list(final) == ["seed1", "seed2"]
+    assert {(settings["validation_examples"], settings["seed"]) for settings, _ in trials.values()} == {("400", "0")}
+    rates = rates_of(folder)
+    best = min(range(6), key=lambda number: abs(math.log10(rates[number] / 0.1)))
+    for name, (settings, starts) in final.items():
+        assert (settings["validation_examples"], settings["seed"], starts) == ("0", name[-1], 1)
+        assert float(settings["learning_rate"]) == rates[best]
+    assert len(set(rates)) == 6 and all(0.01 <= rate <= 0.5 for rate in rates)
+    result = read(folder / "result.json")
+    assert result["status"] == "done" and result["trials"] == {"done": 6, "diverged": 0, "failed": 0}
+    assert result["chosen"] == {"trial": best, "values": {"learning_rate": rates[best]}, "split": "validation",
+                                "accuracy": pytest.approx(0.99 - 0.1 * math.log10(rates[best] / 0.1) ** 2)}
+    assert result["edges"] == result["failed"] == result["final_failed"] == []
+
+
+def test_the_plan_says_what_was_done_and_reports_find_the_runs(swept):
+    folder, _, _ = swept
+    [found] = load_sweeps(folder)
+    plan = found.plan
+    assert (plan["program"], plan["method"], plan["trials"], plan["final_seeds"]) == ("mnist_main", "random", 6, 2)
+    assert plan["select_on"] == "validation" and plan["schema_version"] == 1
+    assert plan["space"] == RATES and plan["settings"]["batch_size"] == 1000 and plan["settings"]["validation_examples"] == 0
+    assert len(found.trials) == 6 and [run.part for run in found.final] == ["final", "final"]
+
+
+def test_every_run_that_ends_is_a_line_with_best_and_time_left(swept):
+    _, _, said = swept
+    lines = [line for line in said.splitlines() if line.startswith("trial ")]
+    assert len(lines) == 6 and all("best 9" in line and "left" in line and "learning_rate=" in line for line in lines)
+    assert "6 of 6 trials" in lines[-1] and "\x1b" not in said
+    assert "Chosen: trial " in said and "(6 done, 0 diverged, 0 failed)" in said and "2 of 2 seeds" in said
+    assert "On the edge" not in said and "test split" not in said
+
+
+def test_the_same_command_again_does_nothing(swept):
+    folder, _, said = swept
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    stream = io.StringIO()
+    assert run(folder, stream=stream) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert stream.getvalue().splitlines()[-2:] == said.splitlines()[-2:]
+
+
+@pytest.mark.parametrize("changed, said", [
+    ({"content": {"learning_rate": {"low": 0.01, "high": 0.6, "log": True}}}, ["space is", "0.5", "0.6"]),
+    ({"method": "tpe"}, ['method is "random" there and "tpe" here']),
+    ({"words": (*WORDS, "--momentum=0.8", "--label_smoothing=0.1")}, ["momentum is 0.9 there and 0.8 here", "label_smoothing"]),
+    ({"words": (*WORDS, "--seed=5")}, ["seed is 0 there and 5 here"]),
+    ({"validation_examples": 0}, ['select_on is "validation" there and "test" here']),
+    ({"validation_examples": 300}, ["validation_examples is 400 there and 300 here"]),
+])
+def test_the_folder_of_another_sweep_is_refused_with_what_differs(swept, changed, said):
+    folder, _, _ = swept
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(Refusal) as refused:
+        run(folder, **changed)
+    [problem] = refused.value.problems
+    assert all(part in problem for part in [str(folder), "another sweep", *said])
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_layout_may_change_and_other_folders_are_refused(swept, tmp_path):
+    assert make_plan(swept[0], words=(*WORDS, "--micro_batch_size=10")).problems() == []
+    (tmp_path / "notes.txt").touch()
+    [problem] = make_plan(tmp_path).problems()
+    assert "notes.txt" in problem and "no sweep" in problem
+    [problem] = make_plan(tmp_path / "notes.txt").problems()
+    assert "a file" in problem
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "sweep.json").write_text('{"schema')
+    [problem] = make_plan(tmp_path / "torn").problems()
+    assert "sweep.json can't be read" in problem
+
+
+def test_what_goes_wrong_is_reported_and_not_repeated(tmp_path):
+    rates = {"learning_rate": [0.001, 0.1, 0.7, 2.0]}
+    stream = io.StringIO()
+    assert run(tmp_path / "s", content=rates, method="grid", trials=4, stream=stream) == 0
+    result = read(tmp_path / "s" / "result.json")
+    assert result["trials"] == {"done": 1, "diverged": 1, "failed": 2} and result["chosen"]["trial"] == 1
+    reasons = {row["trial"]: row["reason"] for row in result["failed"]}
+    assert reasons == {0: "refused: one thing; another", 2: "exit code 1: ValueError: too steep"}
+    said = stream.getvalue()
+    assert all(reason in said for reason in reasons.values()) and "diverged (the loss was not finite)" in said
+    starts = {name: starts for name, (_, starts) in runs_of(tmp_path / "s").items()}
+    logs = {path.name: path.read_text() for path in (tmp_path / "s" / "logs").iterdir()}
+    assert run(tmp_path / "s", content=rates, method="grid", trials=4) == 0
+    assert {name: starts for name, (_, starts) in runs_of(tmp_path / "s").items()} == starts
+    assert {path.name: path.read_text() for path in (tmp_path / "s" / "logs").iterdir()} == logs, "one was started again"
+    assert {row["trial"]: row["reason"] for row in read(tmp_path / "s" / "result.json")["failed"]} == reasons
+
+
+@pytest.mark.parametrize("rates", [[1.0, 2.0], [0.001, 0.7, 3.0]])
+def test_without_any_accuracy_nothing_is_chosen(tmp_path, rates):
+    stream = io.StringIO()
+    code = run(tmp_path / "s", content={"learning_rate": rates}, method="grid", trials=len(rates), stream=stream)
+    assert code == 3 and not (tmp_path / "s" / "final").exists()
+    result = read(tmp_path / "s" / "result.json")
+    assert result["status"] == "done" and result["chosen"] is None
+    assert "No trial came to an accuracy" in stream.getvalue() and "no final runs" in stream.getvalue()
+
+
+def test_a_winner_on_the_edge_is_said_to_be(tmp_path):
+    stream = io.StringIO()
+    space = {"learning_rate": [0.2, 0.3, 0.4], "momentum": [0.9]}
+    run(tmp_path / "s", content=space, method="grid", trials=3, stream=stream)
+    assert read(tmp_path / "s" / "result.json")["edges"] == [{"flag": "learning_rate", "value": 0.2, "end": "lowest"}]
+    assert "On the edge: learning_rate=0.2 is the lowest that was searched" in stream.getvalue()
+
+
+def test_selecting_on_test_marks_every_number(tmp_path):
+    stream = io.StringIO()
+    run(tmp_path / "s", validation_examples=0, trials=2, stream=stream)
+    assert {settings["validation_examples"] for settings, _ in runs_of(tmp_path / "s").values()} == {"0"}
+    plan, result = read(tmp_path / "s" / "sweep.json"), read(tmp_path / "s" / "result.json")
+    assert plan["select_on"] == result["select_on"] == result["chosen"]["split"] == "test"
+    said = stream.getvalue()
+    assert "Selected on the test split" in said and "2 of 2 seeds, selected on test" in said
+
+
+def test_a_note_on_the_data_stands_beside_every_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_NOTE", "made images")
+    stream = io.StringIO()
+    run(tmp_path / "s", trials=2, stream=stream)
+    said = [line for line in stream.getvalue().splitlines() if "%" in line]
+    assert said and all("made images" in line for line in said)
+    assert read(tmp_path / "s" / "result.json")["chosen"]["data_note"] == "made images"
+    run(tmp_path / "s", trials=3, stream=stream)
+    assert "made images" in stream.getvalue().splitlines()[-2], "the note outlives the process"
+
+
+def test_more_trials_go_on_and_an_earlier_choice_is_set_aside(tmp_path):
+    space = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True}}
+    run(tmp_path / "s", content=space, trials=1, final_seeds=1)
+    first = read(tmp_path / "s" / "result.json")["chosen"]
+    run(tmp_path / "s", content=space, trials=8, final_seeds=2)
+    result = read(tmp_path / "s" / "result.json")
+    assert {name: starts for name, (_, starts) in runs_of(tmp_path / "s").items()} == dict.fromkeys(
+        [f"{number:04d}" for number in range(8)], 1)
+    assert result["chosen"]["trial"] != 0 and result["tested_before"] == ["trial0000"]
+    for settings, starts in runs_of(tmp_path / "s", "final").values():
+        assert float(settings["learning_rate"]) == result["chosen"]["values"]["learning_rate"] and starts == 1
+    [(settings, _)] = runs_of(tmp_path / "s" / "final_before", "trial0000").values()
+    assert float(settings["learning_rate"]) == first["values"]["learning_rate"]
+    run(tmp_path / "s", content=space, trials=3, final_seeds=2)
+    assert read(tmp_path / "s" / "result.json") == result and read(tmp_path / "s" / "sweep.json")["trials"] == 8
+
+
+def test_a_plan_of_no_trials_makes_the_final_runs_only(tmp_path):
+    plan_words = (*WORDS, "--learning_rate=0.1")
+    from tf_hugebatch.tuning import sweep
+    from tf_hugebatch.tuning.screen import Screen
+    from tf_hugebatch.tuning.space import Space
+
+    plan = make_plan(tmp_path / "s", words=WORDS)
+    plan = type(plan)(**{**vars(plan), "space": Space(()), "trials": 0,
+                         "base": type(plan.base)(**{**vars(plan.base), "words": plan_words})})
+    assert sweep.run(plan, screen=Screen(io.StringIO())) == 0
+    assert list(runs_of(tmp_path / "s", "final")) == ["seed1", "seed2"]
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"] is None and result["status"] == "done"
+
+
+def test_a_final_run_that_fails_is_reported_and_not_repeated(tmp_path, monkeypatch):
+    run(tmp_path / "s", trials=2, final_seeds=0)
+    bad = tmp_path / "bad_run.py"
+    bad.write_text("import sys; print('out of paper'); sys.exit(1)")
+    monkeypatch.setattr("reference.small_sweeps.FAKE", (*make_plan(tmp_path / "s").runner[:1], str(bad)))
+    for _ in range(2):
+        assert run(tmp_path / "s", trials=2, final_seeds=1) == 1
+    result = read(tmp_path / "s" / "result.json")
+    assert result["final_failed"] == [{"seed": 1, "reason": "exit code 1: out of paper"}]
+    assert pathlib.Path(tmp_path / "s" / "logs" / "final-seed1.txt").read_text() == "out of paper\n"

@@ -1,0 +1,146 @@
+"""Runs as child processes: started, stopped, never orphaned, and what became of each.
+
+A run is a process of its own, so whatever it dies of, the sweep goes on. Every child holds a lock on the folder of its
+sweep's runs, inherited from the sweep and free again when the last of them is gone; where the system can (Linux) a child
+is told to stop when its sweep dies. So two processes never train in one run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from tf_hugebatch.runs import Run
+from tf_hugebatch.tuning.screen import percent
+
+#: Exit codes of a run that a signal ended, after a checkpoint or before it could make one.
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    status: 'done', 'diverged' (both are results), or 'failed'. accuracy: at the last epoch, of the split that was asked
+    for; None unless it is done. reason: why it diverged or failed. seconds: that it trained. note: words on the data that
+    stand beside its numbers, or "".
+    """
+
+    status: str
+    accuracy: float | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    note: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Its accuracy, with the note that belongs to it."""
+        return f"{percent(self.accuracy)}{f' ({self.note})' if self.note else ''}"
+
+
+def outcome(folder: str, split: str) -> Outcome | None:
+    """What a run folder says became of its run; None for a run that has not ended."""
+    status = Run(folder).status
+    seconds, reason, final = status.get("wall_seconds"), status.get("reason"), status.get("final") or {}
+    match status.get("status"):
+        case "done" if final.get(f"{split}_accuracy") is None:
+            return Outcome("failed", reason=f"it ended without a {split} accuracy", seconds=seconds)
+        case "done":
+            return Outcome("done", final[f"{split}_accuracy"], seconds=seconds, note=status.get("data_note", ""))
+        case "diverged" | "failed" as ended:
+            return Outcome(ended, reason=reason or "no reason was noted", seconds=seconds)
+    return None
+
+
+def outcome_of_exit(code: int, folder: str, split: str, log: str) -> Outcome:
+    """What became of a run whose process ended with `code`; a refusal, a crash and a kill are failures."""
+    found = outcome(folder, split)
+    if found and code in (0, 1, 3):
+        return found
+    if code < 0:
+        return Outcome("failed", reason=f"killed by {signal.Signals(-code).name}"
+                                        f"{' (out of memory?)' if -code == signal.SIGKILL else ''}")
+    said = _last_words(log)
+    return Outcome("failed", reason=f"refused: {said}" if code == 2 else f"exit code {code}: {said}")
+
+
+def _last_words(log: str) -> str:
+    """The problems of a refusal, or the last line."""
+    with open(log, encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    start = next((i for i in reversed(range(len(lines))) if lines[i].startswith("Refused:")), len(lines))
+    problems = [line.removeprefix("* ") for line in lines[start:] if line.startswith("* ")]
+    return "; ".join(problems) or (lines[-1] if lines else "it said nothing")
+
+
+@contextlib.contextmanager
+def held(folder: str, busy: Callable[[], None]) -> Iterator[int]:
+    """Holds the lock of a folder, which is made where there is none; yields its file descriptor.
+
+    busy: called when somebody else has the lock; when it returns the lock is waited for.
+    """
+    os.makedirs(folder, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class Child:
+    """One running process.
+
+    Args:
+        command: its words.
+        log: file that gets what it says, appended to.
+        lock: file descriptor that it inherits (see `held`).
+    """
+
+    def __init__(self, command: Sequence[str], log: str, lock: int):
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        with open(log, "ab") as file:
+            # A group of its own: Ctrl-C is for the sweep, which hands it on once.
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=(lock,),
+                                             process_group=0, preexec_fn=_stop_with(os.getpid()))
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._started
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative where a signal killed it."""
+        return self._process.poll()
+
+    def stop(self, number: int) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
+
+def _stop_with(parent: int) -> Callable[[], None] | None:
+    """What a child does before it becomes its program, so that it is stopped, with a checkpoint, when `parent` dies."""
+    if not sys.platform.startswith("linux"):
+        return None  # there the lock alone keeps two sweeps apart
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)  # it has died already
+
+    return ask

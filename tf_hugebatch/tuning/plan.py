@@ -1,0 +1,202 @@
+"""What a sweep is to do: its runs' command lines, and what must agree when it goes on in a folder (sweep.json)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+
+from tf_hugebatch import command_line
+from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.runs import read_object
+from tf_hugebatch.settings import Refusal, Settings
+from tf_hugebatch.tuning.space import Space
+
+SCHEMA_VERSION = 1
+#: Which program trains on a data set.
+PROGRAMS = {"mnist": "mnist_main", "mnist5k": "mnist_main", "cifar10": "cifar10_main", "imagenet2012": "imagenet_main",
+            "synthetic": "imagenet_main"}
+# What must agree when a folder's sweep goes on, beside the settings; more trials and more final seeds may be asked for.
+_MUST_AGREE = ("program", "method", "select_on", "validation_examples", "space")
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """What the sweeps of one command line share.
+
+    words: of a run's command line. dataset: the data set where they name none. validation_examples: held out while
+    searching; 0 to select on the test split. command_line: to note in sweep.json.
+    """
+
+    words: tuple[str, ...]
+    dataset: str
+    validation_examples: int
+    final_seeds: int
+    method: str
+    command_line: tuple[str, ...] = ()
+
+    @property
+    def search_words(self) -> tuple[str, ...]:
+        """Of every trial, before the values of its point. Of a flag that stands twice the last one counts."""
+        return (*self.words, f"--validation_examples={self.validation_examples}")
+
+    def with_words(self, *words: str) -> Base:
+        """The same with more words, which count above those before them."""
+        return dataclasses.replace(self, words=(*self.words, *words))
+
+    @property
+    def settings(self) -> Settings:
+        """Of the final runs."""
+        return self._parse(self.final_words).settings
+
+    def problems(self) -> list[str]:
+        """Of the words, as they are while searching and for the final runs."""
+        return list(dict.fromkeys([*self._parse(self.search_words).problems, *self._parse(self.final_words).problems]))
+
+    @property
+    def final_words(self) -> tuple[str, ...]:
+        """Of every final run, before the values of the chosen point."""
+        return (*self.words, "--validation_examples=0")
+
+    def _parse(self, words):
+        return command_line.parse(words, program="", description="", dataset=self.dataset)
+
+    def plan(self, folder: str | None, *, space: Space, trials: int) -> Plan:
+        """The plan of a sweep in `folder`, or where it is None in one named after the sweep; raises Refusal."""
+        if problems := self.problems():
+            raise Refusal(problems)
+        plan = Plan(folder or "", self, self.settings, space, trials)
+        if folder is None:
+            folder = os.path.join("runs", f"sweep-{plan.settings.dataset}-{plan.identity()[:8]}")
+        return dataclasses.replace(plan, folder=folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One sweep.
+
+    settings: of its final runs, before the values of a point. trials: how many points to try; 0 for a sweep that only makes
+    the final runs of `settings`. runner: the start of every run's command, where it is not the data set's program.
+    """
+
+    folder: str
+    base: Base
+    settings: Settings
+    space: Space
+    trials: int
+    runner: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """How points are chosen."""
+        return self.base.method
+
+    @property
+    def final_seeds(self) -> int:
+        """Runs of the chosen setting."""
+        return self.base.final_seeds
+
+    @property
+    def select_on(self) -> str:
+        """The split whose accuracy chooses."""
+        return "validation" if self.base.validation_examples else "test"
+
+    @property
+    def program(self) -> str:
+        """The module of every run."""
+        return PROGRAMS[self.settings.dataset]
+
+    @property
+    def seed(self) -> int:
+        """Of the search: its runs' and its points'."""
+        return self.settings.seed
+
+    @property
+    def fresh_seeds(self) -> range:
+        """Of the final runs."""
+        return range(self.seed + 1, self.seed + 1 + self.final_seeds)
+
+    def trial_folder(self, number: int) -> str:
+        """The run folder of a trial."""
+        return os.path.join(self.folder, "trials", f"{number:04d}")
+
+    def final_folder(self, seed: int) -> str:
+        """The run folder of the chosen setting with a seed."""
+        return os.path.join(self.folder, "final", f"seed{seed}")
+
+    def trial_command(self, number: int, values: Mapping) -> list[str]:
+        """The command of a trial: part of the training set validates, unless the test split selects."""
+        return self._command(self.base.search_words, values, self.seed, self.trial_folder(number))
+
+    def final_command(self, values: Mapping, seed: int) -> list[str]:
+        """The command of a final run: all training data, the test split read once."""
+        return self._command(self.base.final_words, values, seed, self.final_folder(seed))
+
+    def _command(self, words, values, seed, folder):
+        start = self.runner or (sys.executable, "-m", f"tf_hugebatch.{self.program}")
+        return [*start, *words, *self.space.words(values), f"--seed={seed}", f"--run_dir={folder}"]
+
+    def text(self) -> Iterator[str]:
+        """What will be done, line by line."""
+        updates = self.settings.replace(validation_examples=self.base.validation_examples).total_updates
+        on = f"{self.base.validation_examples:,} validation examples" if self.base.validation_examples else \
+            "the test split: every number of this sweep is marked so"
+        yield "sweep"
+        yield f"  {'folder':<24} {self.folder}"
+        yield f"  {'trials':<24} {self.trials}, {self.method}; {updates:,} updates each before a point's own values"
+        yield f"  {'selection':<24} last epoch's accuracy on {on}"
+        yield f"  {'final runs':<24} {self.final_seeds} of the chosen setting, seeds {', '.join(map(str, self.fresh_seeds))}"
+        for flag, values in self.space.as_json().items():
+            yield f"  {flag:<24} {json.dumps(values)}"
+
+    def as_json(self) -> dict:
+        """As sweep.json holds it."""
+        return {"schema_version": SCHEMA_VERSION, "program": self.program, "method": self.method, "trials": self.trials,
+                "final_seeds": self.final_seeds, "select_on": self.select_on,
+                "validation_examples": self.base.validation_examples, "space": self.space.as_json(),
+                "settings": self.settings.as_dict(), "command_line": list(self.base.command_line)}
+
+    def identity(self) -> str:
+        """sha256, in hex, of what must agree."""
+        agree = {name: self.as_json()[name] for name in _MUST_AGREE}
+        text = json.dumps({**agree, "experiment": self.settings.experiment_hash()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def problems(self) -> list[str]:
+        """Why the folder can't hold this sweep: value, reason, remedy each. Writes nothing."""
+        stated = f"--sweep_dir={self.folder}"
+        if os.path.lexists(self.folder) and not os.path.isdir(self.folder):
+            return [f"{stated}: that is a file; name a folder"]
+        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
+        if "sweep.json" not in names:
+            # A folder made for a sweep that was killed before it wrote its plan has nothing of weight in it.
+            strangers = sorted(name for name in set(names) - {"trials"} if not name.endswith(".tmp"))
+            return [f"{stated}: it is not empty and holds no sweep (it has {strangers[0]}, and no sweep.json); name a new "
+                    f"folder"] if strangers else []
+        stored = read_object(os.path.join(self.folder, "sweep.json"))
+        if stored is None:
+            return [f"{stated}: its sweep.json can't be read; name another folder"]
+        if stored.get("schema_version") != SCHEMA_VERSION:
+            return [f"{stated}: its sweep.json has schema version {stored.get('schema_version')} and this release writes "
+                    f"{SCHEMA_VERSION}; use the release that wrote it, or another folder"]
+        differences = [*_differences(stored, self.as_json())]
+        return [f"{stated}: it holds another sweep ({'; '.join(differences)}); give the same, or another --sweep_dir"] \
+            if differences else []
+
+
+def _differences(stored, ours):
+    for name in _MUST_AGREE:
+        if stored.get(name) != ours[name]:
+            yield f"{name} is {json.dumps(stored.get(name))} there and {json.dumps(ours[name])} here"
+    yield from settings_differ(stored.get("settings") or {}, ours["settings"])
+
+
+def settings_differ(stored: Mapping, ours: Mapping) -> Iterator[str]:
+    """Experiment settings that differ, in words; one that the folder doesn't know had its default."""
+    for name, field in FIELDS.items():
+        before = stored.get(name, field.default)
+        if "experiment" in (kind_of(name, ours), kind_of(name, stored)) and before != ours[name]:
+            yield f"{name} is {before} there and {ours[name]} here"

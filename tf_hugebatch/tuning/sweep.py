@@ -1,0 +1,268 @@
+"""A sweep from its first trial to its last final run, going on wherever an earlier process left it.
+
+Trials run as child processes, `jobs` at a time. When all have ended, the setting of highest accuracy on the split that
+selects is trained again on all training data with fresh seeds, and each of those runs reads the test split once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from tf_hugebatch.records import write_json
+from tf_hugebatch.runs import Run, read_object
+from tf_hugebatch.settings import Refusal
+from tf_hugebatch.training.stop_signal import StopSignal
+from tf_hugebatch.tuning.children import INTERRUPTED, Child, Outcome, held, outcome, outcome_of_exit
+from tf_hugebatch.tuning.plan import Plan
+from tf_hugebatch.tuning.screen import Screen, duration, in_words, mean_and_range
+from tf_hugebatch.tuning.study import Study, Trial
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A run to be made. key: a trial's number, or a final run's seed."""
+
+    key: int
+    name: str
+    values: Mapping
+    folder: str
+    command: list[str]
+    split: str
+
+
+def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
+    """Makes a sweep, or what is left of it.
+
+    Args:
+        plan: what to do.
+        jobs: runs at a time.
+        screen: where to show it.
+
+    Returns:
+        exit code: 0 done, 1 a final run failed, 3 no trial (or no final run) came to an accuracy, 130 or 143 interrupted.
+
+    Raises:
+        Refusal: the folder holds another sweep, or one that is at work.
+    """
+
+    def at_work():
+        raise Refusal(f"--sweep_dir={plan.folder}: a sweep is at work in it; wait for its end, or name another folder")
+
+    def left_behind():
+        screen.say("Waiting for runs that an earlier process of this sweep left behind: they save and end ...")
+
+    if problems := plan.problems():
+        raise Refusal(problems)
+    with held(plan.folder, at_work), held(os.path.join(plan.folder, "trials"), left_behind) as lock, StopSignal() as stop:
+        return _Sweep(plan, jobs, lock, stop, screen).go()
+
+
+class _Sweep:
+    """One process's part of a sweep. lock: that every child inherits. stop: the StopSignal to look at."""
+
+    def __init__(self, plan, jobs, lock, stop, screen):
+        self.plan, self.jobs, self.lock, self.stop, self.screen = plan, jobs, lock, stop, screen
+        self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
+        self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
+        self.chosen, self.durations = None, []
+        self._write_plan(plan.trials)
+        self.study = Study(plan)
+        # Where fewer trials are asked for than before, those that there are still count.
+        self.asked = max(plan.trials, len(self.study.trials))
+        self._write_plan(self.asked)
+
+    def go(self):
+        """Trials, then final runs; returns the exit code."""
+        for trial in self.study.trials:
+            if trial.outcome is None and (found := outcome(self.plan.trial_folder(trial.number), self.plan.select_on)):
+                self.study.end(trial, found)
+        if self.study.trials:
+            self.screen.say(f"Going on: {self._done()} of {self.asked} trials have ended.")
+        self._write_result("running")
+        if code := self._work(self._next_trial, self._trial_ended):
+            return code
+        self.chosen = self.study.best()
+        if self.asked and not self.chosen:
+            self._write_result("done")
+            self.screen.say(f"No trial came to an accuracy ({self._counts_in_words()}): nothing is chosen, and there are no "
+                            f"final runs. Other values, or the reasons above, are next.")
+            return 3
+        self._set_aside_other_finals()
+        self._write_result("running")
+        if self.chosen:
+            self._say_choice()
+        if code := self._work(self._next_final, self._final_ended):
+            return code
+        self._write_result("done")
+        return self._conclude()
+
+    # Child processes.
+
+    def _work(self, next_task: Callable, ended: Callable) -> int:
+        """Makes runs until `next_task` has none left; returns 0, or the exit code of an interrupt."""
+        running: dict[int, tuple[_Task, Child]] = {}
+        stopped = None
+        while True:
+            while not stopped and len(running) < self.jobs and (task := next_task(running)):
+                running[task.key] = task, Child(task.command, self._log(task), self.lock)
+            if not running:
+                return 128 + stopped if stopped else 0
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            for task, child in list(running.values()):
+                code = child.exit_code()
+                if code is None:
+                    continue
+                del running[task.key]
+                if code in INTERRUPTED or stopped and code not in (0, 3):
+                    # Not by its own doing, so it is still to be made: by the next process.
+                    stopped = stopped or self._stop(running, code)
+                else:
+                    self.durations.append(child.seconds)
+                    ended(task, outcome_of_exit(code, task.folder, task.split, self._log(task)))
+                    self._write_result("running")
+            if self.stop.received and not stopped:
+                stopped = self._stop(running, self.stop.received)
+            if self.screen.wants_more:
+                self._show(running)
+
+    def _stop(self, running, code):
+        """Tells the children to save and end; returns the number of the signal that `code`, an exit code or itself, names."""
+        number = abs(code) % 128
+        self.screen.say(f"{signal.Signals(number).name}: the runs save a checkpoint and end; the same command goes on.")
+        for _, child in running.values():
+            child.stop(signal.SIGTERM)
+        return number
+
+    def _log(self, task):
+        return os.path.join(self.plan.folder, "logs", f"{os.path.relpath(task.folder, self.plan.folder)}.txt".replace("/", "-"))
+
+    # Trials.
+
+    def _next_trial(self, running):
+        waiting = (trial for trial in self.study.trials if trial.outcome is None and trial.number not in running)
+        trial = next(waiting, None)
+        if trial is None and len(self.study.trials) < self.plan.trials:
+            values = self.study.next_values(self.jobs)
+            trial = None if values is None else self.study.add(values)
+        if trial is None:
+            return None
+        return _Task(trial.number, f"trial {trial.number}", trial.values, self.plan.trial_folder(trial.number),
+                     self.plan.trial_command(trial.number, trial.values), self.plan.select_on)
+
+    def _trial_ended(self, task, result):
+        self.study.end(self.study.trials[task.key], result)
+        self.screen.say(f"{_what(task, result)}; {self._standing()}")
+
+    def _done(self):
+        return sum(trial.outcome is not None for trial in self.study.trials)
+
+    def _standing(self):
+        """Best so far, how many have ended, and the time left."""
+        best, left = self.study.best(), self.asked - self._done() + len(self._finals_left())
+        best = f"best {best.outcome.in_words} (trial {best.number})" if best else "no best so far"
+        # Side by side, so each takes a share; what is left of the running ones is not known.
+        time_left = f", about {duration(statistics.mean(self.durations) * left / self.jobs)} left" if self.durations else ""
+        return f"{best}, {self._done()} of {self.asked} trials{time_left}"
+
+    def _say_choice(self):
+        """The chosen setting, with what qualifies it."""
+        on = f"{self.plan.select_on} accuracy {self.chosen.outcome.in_words}"
+        self.screen.say(f"Chosen: trial {self.chosen.number}, {in_words(self.chosen.values)}, {on} ({self._counts_in_words()})")
+        if self.plan.select_on == "test":
+            self.screen.say("Selected on the test split: no number of this sweep is an estimate of what new images give.")
+        for edge in self.plan.space.edges(self.chosen.values):
+            self.screen.say(f"On the edge: {edge['flag']}={edge['value']} is the {edge['end']} that was searched; the best may "
+                            f"lie beyond it.")
+
+    # Final runs.
+
+    def _set_aside_other_finals(self):
+        """Final runs of an earlier choice (fewer trials had been asked for) make room, and stay on record."""
+        before = (self.earlier.get("chosen") or {}).get("trial")
+        final = os.path.join(self.plan.folder, "final")
+        if self.chosen and before not in (None, self.chosen.number) and os.path.isdir(final):
+            aside = os.path.join(self.plan.folder, "final_before", f"trial{before:04d}")
+            os.makedirs(os.path.dirname(aside), exist_ok=True)
+            os.rename(final, aside)
+            self.final_failed = {}
+
+    def _finals_left(self):
+        """Seeds of final runs that have not ended."""
+        return [seed for seed in self.plan.fresh_seeds
+                if seed not in self.final_failed and outcome(self.plan.final_folder(seed), "test") is None]
+
+    def _next_final(self, running):
+        seed = next((seed for seed in self._finals_left() if seed not in running), None)
+        if seed is None:
+            return None
+        values = self.chosen.values if self.chosen else {}
+        command = self.plan.final_command(values, seed)
+        return _Task(seed, f"final run, seed {seed}", values, self.plan.final_folder(seed), command, "test")
+
+    def _final_ended(self, task, result):
+        if result.status == "failed":
+            self.final_failed[task.key] = result.reason
+        self.screen.say(_what(task, result))
+
+    def _conclude(self):
+        ended = [found for seed in self.plan.fresh_seeds if (found := outcome(self.plan.final_folder(seed), "test"))]
+        accuracies = [found.accuracy for found in ended if found.status == "done"]
+        if accuracies:
+            mark = "".join(f", {note}" for note in sorted({found.note for found in ended if found.note}))
+            mark += ", selected on test" if self.plan.select_on == "test" else ""
+            self.screen.say(f"Test accuracy: {mean_and_range(accuracies)}, {len(accuracies)} of {self.plan.final_seeds} "
+                            f"seeds{mark}")
+        failed = len(self.final_failed) + sum(found.status == "failed" for found in ended)
+        self.screen.say(f"done: {self.plan.folder}")
+        return 1 if failed else 0 if accuracies or not self.plan.final_seeds else 3
+
+    # What is written and shown.
+
+    def _write_plan(self, trials):
+        write_json(os.path.join(self.plan.folder, "sweep.json"), {**self.plan.as_json(), "trials": trials})
+
+    def _counts(self):
+        statuses = [trial.outcome.status for trial in self.study.trials if trial.outcome]
+        return {status: statuses.count(status) for status in ("done", "diverged", "failed")}
+
+    def _counts_in_words(self):
+        return ", ".join(f"{count} {status}" for status, count in self._counts().items())
+
+    def _write_result(self, status):
+        chosen = self.chosen and {"trial": self.chosen.number, "values": dict(self.chosen.values),
+                                  "accuracy": self.chosen.outcome.accuracy, "split": self.plan.select_on,
+                                  **({"data_note": self.chosen.outcome.note} if self.chosen.outcome.note else {})}
+        before = os.path.join(self.plan.folder, "final_before")
+        write_json(os.path.join(self.plan.folder, "result.json"), {
+            "status": status, "trials": self._counts(),
+            "failed": [{"trial": trial.number, "reason": trial.outcome.reason} for trial in self.study.trials
+                       if trial.outcome and trial.outcome.status == "failed"],
+            "final_failed": [{"seed": seed, "reason": reason} for seed, reason in sorted(self.final_failed.items())],
+            "select_on": self.plan.select_on, "chosen": chosen or self.earlier.get("chosen"),
+            "edges": self.plan.space.edges(self.chosen.values) if self.chosen else self.earlier.get("edges", []),
+            "tested_before": sorted(os.listdir(before)) if os.path.isdir(before) else []})
+
+    def _show(self, running):
+        rows = []
+        for task, _ in running.values():
+            status = Run(task.folder).status
+            step, total = status.get("step"), status.get("total_steps")
+            rows.append((task.name, "starting" if total is None else f"{step:,} of {total:,}", in_words(task.values)))
+        self.screen.show(rows, self._standing())
+
+
+def _what(task: _Task, result: Outcome) -> str:
+    """How a run ended, in a line."""
+    if result.status == "done":
+        how = f"{task.split} accuracy {result.in_words}"
+    else:
+        how = f"{result.status} ({result.reason})"
+    seconds = f", {duration(result.seconds)}" if result.seconds else ""
+    return f"{task.name}: {how}{seconds} [{in_words(task.values)}]"
