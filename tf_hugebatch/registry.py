@@ -4,11 +4,12 @@ A row says where an implementation lives ('module:attribute', imported on first 
 of TensorFlow), which settings it takes, and this row's values for them. Adding an optimizer, a schedule, a
 model or a data set is one file and one row here.
 
-Facts of a data set: classes, image_shape (unless its row takes image_size), models (those that fit, by name), baseline_batch
-and baseline_epochs (where learning rates are stated, and how long a run is), train_examples, test_examples, embedded (it
-brings its images along and reads no folder); and where they apply regimes (the data set whose regimes it takes, if not its
-own), look (what to call where loading reads much, see data.look), shards (its images come in shards that can be streamed),
-mlperf (MLPerf has a benchmark on it). Of a model: batch_norm (whether it has any), smallest_image (pixels each way).
+Facts of a data set: classes, image_shape (unless its row takes image_size), models (those that fit, by name),
+baseline_batch and baseline_epochs (where learning rates are stated, and how long a run is), train_examples, test_examples,
+program (the main program that trains on it), embedded (it brings its images along and reads no folder); and where they apply
+regimes (the data set whose regimes it takes, if not its own), look (what to call where loading reads much, see data.look),
+shards (its images come in shards that can be streamed), mlperf (MLPerf has a benchmark on it). Of a model: batch_norm
+(whether it has any), smallest_image (pixels each way).
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ MODELS = _table(
 _MNIST = published.BASELINES["mnist"]
 _MNIST_FACTS = {
     "classes": _MNIST.classes, "image_shape": (28, 28, 1), "models": ("lenet", "lenet5"),
-    "baseline_batch": _MNIST.batch, "baseline_epochs": _MNIST.epochs,
+    "baseline_batch": _MNIST.batch, "baseline_epochs": _MNIST.epochs, "program": "mnist_main",
 }
 _CIFAR = published.BASELINES["cifar10"]
 _IMAGENET = published.BASELINES["imagenet2012"]
@@ -229,7 +230,8 @@ _IMAGENET_FACTS = {
     "classes": _IMAGENET.classes, "models": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     "baseline_batch": _IMAGENET.batch, "baseline_epochs": _IMAGENET.epochs, "embedded": False,
     "train_examples": _IMAGENET.train_examples, "test_examples": _IMAGENET.test_examples,
-    "shards": True, "mlperf": True, "look": "tf_hugebatch.data.imagenet:look",
+    "shards": True, "mlperf": True, "program": "imagenet_main",
+    "look": "tf_hugebatch.data.imagenet:look",
 }
 DATASETS = _table(
     Row("mnist", "tf_hugebatch.data.mnist:load", settings={"model": "lenet"},
@@ -244,7 +246,8 @@ DATASETS = _table(
         facts={"classes": _CIFAR.classes, "image_shape": (32, 32, 3),
                "models": ("resnet50_v1", "resnet20", "resnet32", "resnet44", "resnet56", "resnet9"),
                "baseline_batch": _CIFAR.batch, "baseline_epochs": _CIFAR.epochs,
-               "train_examples": _CIFAR.train_examples, "test_examples": _CIFAR.test_examples, "embedded": False}),
+               "train_examples": _CIFAR.train_examples, "test_examples": _CIFAR.test_examples, "embedded": False,
+               "program": "cifar10_main"}),
     Row("imagenet2012", "tf_hugebatch.data.imagenet:load", flags=tuple(_IMAGENET_SETTINGS),
         settings={**_IMAGENET_SETTINGS, "model": "resnet50", "eval_batch_size": "auto"},
         source="Russakovsky et al. 2015, arXiv 1409.0575",

@@ -15,13 +15,10 @@ from collections.abc import Callable, Iterable
 
 
 def read_object(path: str | os.PathLike) -> dict | None:
-    """The JSON object in a file; None when there is no such file or it holds no object.
-
-    An integer beyond every float, which nothing of ours writes, is read as infinite.
-    """
+    """The JSON object in a file; None when there is no such file or it holds no object."""
     try:
         with open(path, encoding="utf-8") as file:
-            value = json.load(file, parse_int=lambda text: int(text) if len(text) <= 300 else float(text))
+            value = json.load(file)
     except (OSError, ValueError, RecursionError):  # brackets nested by the thousand
         return None
     return value if isinstance(value, dict) else None
@@ -37,11 +34,13 @@ def read_row(line: str) -> dict | None:
         row = json.loads(line) if line.endswith("\n") else None
     except (ValueError, RecursionError):
         return None
-    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and all(_is_number(row.get(name)) for name in _NUMBERS)
-    return row if is_row else None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return row if all(is_number_or_null(row.get(name)) for name in _NUMBERS) else None
 
 
-def _is_number(value: object) -> bool:
+def is_number_or_null(value: object) -> bool:
+    """Whether a value of JSON is null or a number that a float can hold."""
     if isinstance(value, int):  # JSON's have no end, a float does
         return not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return value is None or isinstance(value, float)

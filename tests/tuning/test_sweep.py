@@ -28,11 +28,12 @@ def test_the_best_on_validation_is_trained_on_everything_with_fresh_seeds(swept)
     assert code == 0
     trials, final = runs_of(folder), runs_of(folder, "final")
     assert list(trials) == [f"{number:04d}" for number in range(6)] and list(final) == ["seed1", "seed2"]
-    assert {(settings["validation_examples"], settings["seed"]) for settings, _ in trials.values()} == {("400", "0")}
+    assert {(settings["validation_examples"], settings["evaluate_test"], settings["seed"]) for settings, _ in trials.values()} \
+        == {("400", "false", "0")}
     rates = rates_of(folder)
     best = min(range(6), key=lambda number: abs(math.log10(rates[number] / 0.1)))
     for name, (settings, starts) in final.items():
-        assert (settings["validation_examples"], settings["seed"], starts) == ("0", name[-1], 1)
+        assert (settings["validation_examples"], settings["evaluate_test"], settings["seed"], starts) == ("0", "true", name[-1], 1)
         assert float(settings["learning_rate"]) == rates[best]
     assert len(set(rates)) == 6 and all(0.01 <= rate <= 0.5 for rate in rates)
     result = read(folder / "result.json")

@@ -25,5 +25,6 @@ def cost_in_words(model, images):
     if rate is None:
         return f"{images:,.0f} images through {model}; its speed here isn't known"
     hours = images / rate / 3600
-    time = f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
+    amount, unit = (60 * hours, "minute") if hours < 2 else (hours, "hour") if hours < 72 else (hours / 24, "day")
+    time = f"{max(1, round(amount)):,} {unit}{'s' * (round(amount) > 1)}"
     return f"{images:,.0f} images through {model}: about {time} on two CPU cores"

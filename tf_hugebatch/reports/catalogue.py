@@ -6,6 +6,7 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 
 from .. import published
 from . import curves, distance, heat_maps, ladder_bars, longer, schedules_drawn, steps_to_target
+from .commands import program_of
 from .drawing import SELECTED_ON_TEST, Drawing
 from .sources import FULL, Figure, Source
 
@@ -13,7 +14,6 @@ NUMBERS = range(1, 34)
 STEPS_TO_TARGET = "steps_to_target"
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
-_PROGRAM = {"mnist": "mnist_main", "cifar10": "cifar10_main", "imagenet2012": "imagenet_main"}
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
 _MODEL = {"mnist": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
 _HUGE = {name: batches["huge"] for name, batches in published.REGIME_BATCHES.items()}
@@ -30,7 +30,7 @@ KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curve
 def _source(label, row, batch, epochs, words, *, runs=1, images=None, metric="test_accuracy", program=None, **wanted):
     """A source on the data set of `row` (of Table 2). words: the command's flags but the folder of the data; runs: how many
     it trains, of `epochs` each, unless `images` says what it reads in all."""
-    command = f"python -m tf_hugebatch.{program or _PROGRAM[row.dataset]} {words} --data_dir=DIR"
+    command = f"python -m tf_hugebatch.{program or program_of(row.dataset)} {words} --data_dir=DIR"
     return Source(label, {"dataset": row.dataset, "batch_size": batch, "epochs": epochs, **wanted}, command,
                   _MODEL[row.dataset], images or runs * epochs * row.full, metric)
 

@@ -17,14 +17,13 @@ TRIALS, HELD_OUT = 20, published.MNIST_VALIDATION_EXAMPLES
 #: Where the commands put their runs.
 FOLDER = "runs"
 
-_PROGRAMS = {"mnist": "mnist_main", "mnist5k": "mnist_main", "cifar10": "cifar10_main"}
 _NAMES_FIRST = ("dataset", "model", "batch_size", "optimizer", "schedule")
 _DISPLACED = ("bn_span",)  # by norm=local, which takes its place
 
 
 def program_of(dataset: str) -> str:
     """The program that trains on a data set."""
-    return _PROGRAMS.get(dataset, "imagenet_main")
+    return registry.DATASETS[dataset].facts["program"]
 
 
 def words_of(values: Mapping) -> list[str]:

@@ -5,6 +5,8 @@ import math
 import os
 import urllib.parse
 
+from ..runs import is_number_or_null
+
 
 def text(value):
     """Escaped; empty for nothing."""
@@ -24,4 +26,4 @@ def class_of(name):
 
 def number(value):
     """The value where it is a finite number, else None."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    return value if value is not None and is_number_or_null(value) and math.isfinite(value) else None

@@ -5,7 +5,6 @@ A run that has not ended counts nowhere; a diverged one counts as such, its accu
 
 import dataclasses
 import json
-import math
 import statistics
 from collections.abc import Mapping
 
@@ -13,6 +12,7 @@ from .. import durations, published, registry
 from ..fields import FIELDS
 from .blanks import Blank, cost_in_words
 from .drawing import SELECTED_ON_TEST
+from .markup import number
 
 FULL = "full"
 ENDED = ("done", "diverged")
@@ -187,10 +187,8 @@ def noted(runs):
 def final_percent(run, metric="test_accuracy"):
     """A number of the end of a run that is done, in percent; None where it is missing or not finite."""
     final = run.status.get("final")
-    value = final.get(metric) if isinstance(final, dict) else None
-    if run.status.get("status") != "done" or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return 100 * value
+    value = number(final.get(metric)) if isinstance(final, dict) else None
+    return None if value is None or run.status.get("status") != "done" else 100 * value
 
 
 def peak_rate(settings):

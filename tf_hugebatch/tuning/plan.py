@@ -9,16 +9,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 
-from tf_hugebatch import command_line
+from tf_hugebatch import command_line, registry
 from tf_hugebatch.fields import FIELDS, kind_of
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning.space import Space
 
 SCHEMA_VERSION = 1
-#: Which program trains on a data set.
-PROGRAMS = {"mnist": "mnist_main", "mnist5k": "mnist_main", "cifar10": "cifar10_main", "imagenet2012": "imagenet_main",
-            "synthetic": "imagenet_main"}
 # What must agree when a folder's sweep goes on, beside the settings; more trials and more final seeds may be asked for.
 _MUST_AGREE = ("program", "method", "select_on", "validation_examples", "space")
 
@@ -40,8 +37,12 @@ class Base:
 
     @property
     def search_words(self) -> tuple[str, ...]:
-        """Of every trial, before the values of its point. Of a flag that stands twice the last one counts."""
-        return (*self.words, f"--validation_examples={self.validation_examples}")
+        """Of every trial, before the values of its point. Of a flag that stands twice the last one counts.
+
+        Where validation examples select, no trial reads the test split: it is read once, by the final runs.
+        """
+        held_out = self.validation_examples
+        return (*self.words, f"--validation_examples={held_out}", f"--evaluate_test={str(not held_out).lower()}")
 
     def with_words(self, *words: str) -> Base:
         """The same with more words, which count above those before them."""
@@ -59,7 +60,7 @@ class Base:
     @property
     def final_words(self) -> tuple[str, ...]:
         """Of every final run, before the values of the chosen point."""
-        return (*self.words, "--validation_examples=0")
+        return (*self.words, "--validation_examples=0", "--evaluate_test=true")
 
     def _parse(self, words):
         return command_line.parse(words, program="", description="", dataset=self.dataset)
@@ -107,7 +108,7 @@ class Plan:
     @property
     def program(self) -> str:
         """The module of every run."""
-        return PROGRAMS[self.settings.dataset]
+        return registry.DATASETS[self.settings.dataset].facts["program"]
 
     @property
     def seed(self) -> int:
