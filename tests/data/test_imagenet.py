@@ -322,6 +322,30 @@ def test_a_look_reads_no_records_and_writes_nothing(tmp_path, layout):
     assert data.look(settings(tmp_path)).fingerprint() == first.fingerprint()
 
 
+@pytest.mark.parametrize("split, shard", [("train", "train-00001-of-00002"), ("validation", "validation-00000-of-00002")])
+def test_a_look_finds_a_torn_shard_of_a_part_of_the_set(tmp_path, split, shard):
+    """Nobody can count it, and a dry run would plan for all of ImageNet."""
+    write_classic(tmp_path)
+    [path] = [path for path in tmp_path.iterdir() if path.name.startswith(shard[:-len("00002")])]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Refusal, match=f"{path.name}.*cut off"):
+        data.look(settings(tmp_path, batch_size=4))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_look_finds_a_shard_of_a_full_set_that_is_much_shorter(tmp_path, monkeypatch, split):
+    monkeypatch.setattr("tf_hugebatch.dataset_sizes.FULL_TRAIN_SHARDS", 4)
+    monkeypatch.setattr("tf_hugebatch.data.imagenet.FULL_TRAIN_SHARDS", 4)
+    record = small_images.classic_record(0, small_images.encoded(1))
+    for name in ("train", "validation"):
+        small_images.write_shards(tmp_path, name + "-{:05d}-of-{:05d}", [record] * 40, shards=4)
+    assert data.look(settings(tmp_path)) is None
+    with tf.io.TFRecordWriter(str(tmp_path / f"{split}-00002-of-00004")) as writer:
+        writer.write(record)
+    with pytest.raises(Refusal, match=f"{split}-00002-of-00004 has .* bytes, most have"):
+        data.look(settings(tmp_path))
+
+
 def test_a_look_finds_shards_of_another_data_set(tmp_path):
     write_classic(tmp_path)
     other = tf.train.Example(features=tf.train.Features(feature={})).SerializeToString()

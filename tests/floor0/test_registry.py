@@ -99,4 +99,4 @@ def test_unknown_names_are_refused_with_close_matches_and_all_names(table, name,
 def test_an_unknown_name_without_a_close_match_is_a_sentence_of_its_own():
     with pytest.raises(registry.UnknownName) as caught:
         registry.find("dataset", "tulips")
-    assert str(caught.value) == "unknown dataset 'tulips'. There are: mnist, mnist5k, cifar10, imagenet2012, synthetic."
+    assert str(caught.value) == f"unknown dataset 'tulips'. There are: {', '.join(registry.DATASETS)}."

@@ -14,7 +14,7 @@ SETTINGS = {"optimizer": "lars", "batch_size": 8192, "dataset": "mnist", "model"
             "schedule": "polynomial", "warmup_epochs": 5.0, "warmup_steps": None, "seed": 3}
 
 
-def made_run(folder, losses, accuracies=(), *, status="done", final=None, reason=None):
+def made_run(folder, losses, accuracies=(), *, status="done", final=None, reason=None, **more):
     """A run folder with a training row for each loss and evaluations spread evenly over the run."""
     total = len(losses)
     rows = [{"kind": "train", "step": step, "epoch": step / 7, "loss": loss, "learning_rate": 0.01 * step}
@@ -25,7 +25,7 @@ def made_run(folder, losses, accuracies=(), *, status="done", final=None, reason
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
     (folder / "status.json").write_text(json.dumps(
-        {"status": status, "step": total, "total_steps": total, "reason": reason, "final": final or {}}))
+        {"status": status, "step": total, "total_steps": total, "reason": reason, "final": final or {}, **more}))
     return Run(folder)
 
 
@@ -58,6 +58,12 @@ def test_the_title_names_the_essentials_and_the_final_accuracy(tmp_path):
     for part in ("lars", "batch 8,192", "mnist lenet", "test accuracy 99.31%", "2 updates", "30 epochs",
                  "learning rate to 0.02", "polynomial", "warm-up 5 epochs", "seed 3", "test, last 99.31%"):
         assert part in said
+
+
+@pytest.mark.parametrize("final", [{"test_accuracy": 0.9}, {"validation_accuracy": 0.9}])
+def test_words_on_the_data_stand_in_the_title(tmp_path, final):
+    figure = training_curves(made_run(tmp_path, [2.3, 1.0], final=final, data_note="JPEG-recompressed"))
+    assert "JPEG-recompressed" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("final", [{}, {"test_accuracy": None}])

@@ -1,6 +1,7 @@
 """The loop: what a run folder holds, how a run ends, and that going on gives what never stopping gives."""
 
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ from reference.interruptions import after, terminate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tf_hugebatch as hb
+from tf_hugebatch.data.images import Undecodable
 from tf_hugebatch.data.splits import Examples, Splits
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.runs import Run
@@ -265,6 +267,68 @@ def test_other_examples_under_the_same_numbers_are_refused(interrupted_copy):
     with pytest.raises(hb.Refusal, match="data"):
         hb.train(settings(interrupted_copy), splits=other)
     assert text_of(interrupted_copy, "status.json") == before
+
+
+@pytest.mark.parametrize("other", ["pixels", "words on the data"])
+def test_other_images_under_the_same_labels_are_refused(interrupted_copy, other):
+    """CIFAR-10 as it was and JPEG-recompressed have the same labels in the same order."""
+    before = text_of(interrupted_copy, "status.json")
+    ordinary = splits()
+    images = 255 - ordinary.train.images if other == "pixels" else ordinary.train.images
+    changed = Splits(dataclasses.replace(ordinary.train, images=images), None, ordinary.test,
+                     note="" if other == "pixels" else "JPEG-recompressed")
+    with pytest.raises(hb.Refusal, match="data"):
+        hb.train(settings(interrupted_copy), splits=changed)
+    assert text_of(interrupted_copy, "status.json") == before
+
+
+def test_words_on_the_data_go_wherever_numbers_go(tmp_path, capsys):
+    noted = dataclasses.replace(splits(), note="JPEG-recompressed")
+    results = [hb.train(settings(tmp_path / "run"), splits=noted) for _ in range(2)]
+    assert [result.note for result in results] == ["JPEG-recompressed"] * 2 and results[1].repeated
+    lines = [line for line in capsys.readouterr().err.splitlines() if "accuracy" in line and line.startswith("epoch")]
+    assert len(lines) == 3 and all("(JPEG-recompressed)" in line for line in lines)
+    assert status_of(tmp_path / "run")["data_note"] == "JPEG-recompressed"
+    assert [row["data_note"] for row in rows_of(tmp_path / "run")[1]] == ["JPEG-recompressed"] * 3
+    events = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").glob("events*"))
+    assert b"JPEG-recompressed" in events
+    with pytest.raises(hb.Refusal, match="data_note"):
+        (tmp_path / "run" / "status.json").write_text('{"status": "interrupted", "step": 6}')
+        hb.train(settings(tmp_path / "run"), splits=splits())
+
+
+class OneIsDamaged:
+    """A test split of which one image can't be decoded, and which knows that once it was read."""
+
+    def __init__(self, ordinary):
+        self._ordinary, self.undecodable = ordinary, Undecodable(self, len(ordinary))
+
+    def __getattr__(self, name):
+        return getattr(self._ordinary, name)
+
+    def __len__(self):
+        return len(self._ordinary)
+
+    def describe(self, number):
+        return f"image {number}"
+
+    def micro_batches(self, cells, size, training):
+        self.undecodable.add(np.array([17]))
+        return self._ordinary.micro_batches(cells, size, training)
+
+
+def test_what_could_not_be_decoded_is_counted_once_in_a_run_that_went_on(tmp_path, capfd):
+    def go_on():
+        ordinary = splits()
+        return hb.train(settings(tmp_path / "run", steps_per_loop=1),
+                        splits=Splits(ordinary.train, None, OneIsDamaged(ordinary.test)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch, 5, terminate)
+        assert go_on().exit_code == 143
+    assert go_on().status == "done"
+    assert status_of(tmp_path / "run")["undecodable_images"] == 1
+    assert capfd.readouterr().err.count("undecodable image, left out: image 17") == 1
 
 
 def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, finished):

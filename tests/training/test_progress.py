@@ -45,6 +45,14 @@ def test_the_time_left_after_a_resume_counts_only_what_was_done_since(clock):
     assert log.getvalue() == "update 110/7,300  loss 1  1:59:50 left\n"
 
 
+def test_before_anything_is_done_no_time_is_left(clock):
+    log = io.StringIO()
+    with Progress(78_125, done=3, stream=log) as progress:
+        clock.now += 11
+        progress.reading(3, 0, 4)
+    assert log.getvalue() == "update 3/78,125  micro-batch 0/4\n"
+
+
 def test_a_long_update_shows_its_micro_batches(clock):
     log = io.StringIO()
     with Progress(2, stream=log) as progress:

@@ -69,6 +69,7 @@ def look(settings):
     needed = ["validation"] if settings.shuffle == "shards" else list(parts)
     if all(tf.io.gfile.exists(index_path(parts[split][0], split)) for split in needed):
         return load(settings)
+    _check_shards(settings, parts)
     for inner, paths, layout in parts.values():
         _records(inner, [], paths, layout)
     print(f"ImageNet: {name} in {folder}; their index is not there yet, and is made before the first update",
@@ -105,7 +106,12 @@ def _streamed(settings, folder, name, parts, classes):
         raise Refusal([f"--shuffle=shards: {folder} holds class folders, and streams are of shards; drop the flag, or make "
                        f"shards with scripts/prepare_imagenet.py."])
     inner, paths, layout = parts["train"]
-    _check_streams(settings, inner, paths)
+    shards = read_index(inner, "train", paths)
+    if shards is None:
+        _check_shards(settings, parts)
+    elif (count := sum(len(shard.labels) for shard in shards)) != settings.sizes[0]:
+        raise Refusal([f"{inner}: {count:,} training images by its index, {settings.sizes[0]:,} expected; copy the data again, "
+                       f"or drop --dataset_size."])
     # A few test images need not tell what labels are counted from; a shard of training images may.
     sources, offset = _record_sources({"validation": parts["validation"]}, classes,
                                       index_shard(paths[0], layout.label_key).labels)
@@ -118,26 +124,24 @@ def _streamed(settings, folder, name, parts, classes):
     return Splits(train, None, test)
 
 
-def _check_streams(settings, inner, paths):
-    """Raises Refusal for training shards that are cut off, or that nobody has counted."""
-    shards = read_index(inner, "train", paths)
-    if shards is not None:
-        count = sum(len(shard.labels) for shard in shards)
-        if count != settings.sizes[0]:
-            raise Refusal([f"{inner}: {count:,} training images by its index, {settings.sizes[0]:,} expected; copy the data "
-                           f"again, or drop --dataset_size."])
-        return
+def _check_shards(settings, parts):
+    """Raises Refusal for shards that are cut off, or that nobody has counted, as far as can be seen without reading them."""
+    inner, paths, _ = parts["train"]
     if settings.dataset_size is None and len(paths) != FULL_TRAIN_SHARDS:
-        torn = [path for path in paths if "://" not in path and is_torn(path)]
+        torn = [path for _, shards, _ in parts.values() for path in shards if "://" not in path and is_torn(path)]
         reason = (f"{', '.join(torn[:3])} ends inside a record: it was cut off; copy it again" if torn else
                   "give their numbers, --dataset_size=TRAIN,TEST, which nobody can count in a bucket")
         raise Refusal([f"{inner}: {len(paths)} training shards are a part of ImageNet, and how many images they hold isn't "
                        f"known; {reason}."])
-    sizes = np.array([tf.io.gfile.stat(path).length for path in paths])
-    short = np.flatnonzero(sizes < np.median(sizes) / 2) if len(paths) == FULL_TRAIN_SHARDS else ()
-    if len(short):
-        raise Refusal([f"{paths[short[0]]} has {sizes[short[0]]:,} bytes, most have {int(np.median(sizes)):,}: it was cut off "
-                       f"({len(short)} such shard(s)); copy it again."])
+    problems = []
+    for _, shards, _ in parts.values() if len(paths) == FULL_TRAIN_SHARDS else ():
+        sizes = np.array([tf.io.gfile.stat(path).length for path in shards])
+        short = np.flatnonzero(sizes < np.median(sizes) / 2)
+        if len(short):
+            problems.append(f"{shards[short[0]]} has {sizes[short[0]]:,} bytes, most have {int(np.median(sizes)):,}: it was "
+                            f"cut off ({len(short)} such shard(s)); copy it again.")
+    if problems:
+        raise Refusal(problems)
 
 
 def index_folder(folder):

@@ -124,6 +124,17 @@ class Undecodable:
     def __len__(self):
         return len(self._numbers)
 
+    @property
+    def numbers(self):
+        """Those so far, sorted: what `remember` takes."""
+        with self._lock:
+            return sorted(self._numbers)
+
+    def remember(self, numbers):
+        """Counts what was named before the run was interrupted."""
+        with self._lock:
+            self._numbers.update(numbers)
+
     def add(self, numbers):
         """Names those of `numbers` that are new; called from the input pipeline.
 

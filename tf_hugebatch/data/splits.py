@@ -87,14 +87,22 @@ class Splits:
     note: str = ""
 
     def fingerprint(self):
-        """SHA-256, in hex, of how many examples each split has and of their labels in order: the same data in another
-        order, or cut otherwise, are other examples under the same numbers."""
+        """SHA-256, in hex, of how many examples each split has and of their labels in order, and of images in memory: the
+        same data in another order, or cut otherwise, are other examples under the same numbers. Images that are read on
+        demand are known by their labels alone."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            labels = getattr(split, "labels", None)
             digest.update(f"{0 if split is None else len(split)} ".encode())
-            digest.update(b"" if labels is None else np.ascontiguousarray(labels, np.int32).tobytes())
+            if (labels := getattr(split, "labels", None)) is not None:
+                digest.update(np.ascontiguousarray(labels, np.int32))
+            if (images := getattr(split, "images", None)) is not None:
+                digest.update(np.ascontiguousarray(images))
         return digest.hexdigest()
+
+    def undecodable(self):
+        """{name of a split: `images.Undecodable`} of the splits whose images may turn out to be damaged."""
+        found = {name: getattr(getattr(self, name), "undecodable", None) for name in ("train", "test")}
+        return {name: images for name, images in found.items() if images is not None}
 
     def prepared(self, prepare):
         """The same splits, all of them `Examples`, with that preparation."""

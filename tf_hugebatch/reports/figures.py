@@ -79,8 +79,8 @@ def training_curves(run):
         _mark_divergence(panels, run, steps, column(rows, "loss"))
         figure.align_ylabels(panels)
         headline, details = _title(run)
-        headline = figure.suptitle(textwrap.fill(headline, 72), ha="left", fontsize=12, fontweight="bold",
-                                   color="#111111")
+        headline = figure.suptitle(textwrap.fill(headline, 72, break_on_hyphens=False), ha="left", fontsize=12,
+                                   fontweight="bold", color="#111111")
         panels[0].set_title(textwrap.fill(details, 100), loc="left", color="#555555", pad=10)
         # Where the panels begin is known once they are laid out; the headline starts there too.
         figure.draw_without_rendering()
@@ -216,8 +216,9 @@ def _title(run):
     accuracy = final.get("test_accuracy")
     ending = status.get("status")
     if isinstance(accuracy, float) and math.isfinite(accuracy):
-        note = status.get("data_note")
-        parts.append(f"test accuracy {100 * accuracy:.2f}%{f' ({note})' if note else ''}")
+        parts.append(f"test accuracy {100 * accuracy:.2f}%")
+    if isinstance(note := status.get("data_note"), str):
+        parts.append(note)
     if ending and ending != "done":
         parts.append(ending)
     rates = column(rows, "learning_rate")

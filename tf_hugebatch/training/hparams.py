@@ -8,12 +8,15 @@ from ..fields import kind_of
 _STATUS = {"done": api_pb2.STATUS_SUCCESS, "diverged": api_pb2.STATUS_FAILURE}
 
 
-def started(settings):
-    """Summary of the settings. Runs that differ in nothing but the seed are one group, whose mean the page can show."""
+def started(settings, note):
+    """Summary of the settings, and of the words (`note`, a dict) that go with every number.
+
+    Runs that differ in nothing but the seed are one group, whose mean the page can show.
+    """
     values = settings.as_dict()
     shown = {name: _plain(value) for name, value in values.items()
              if value is not None and name != "seed" and kind_of(name, values) == "experiment"}
-    return api.hparams_pb(shown)
+    return api.hparams_pb({**shown, **note})
 
 
 def ended(status, final):

@@ -11,7 +11,7 @@ from . import hparams
 from .step import METRICS
 
 _SCALARS = ("loss", "accuracy", "learning_rate", "grad_norm", "weight_norm", "update_norm")
-_NOT_SCALARS = ("kind", "split", "step", "epoch")
+_NOT_SCALARS = ("kind", "split", "step", "epoch", "data_note")
 
 
 class Journal:
@@ -23,17 +23,18 @@ class Journal:
             appears twice there either; a profile stays.
         settings: `Settings` of the run. Every `log_every_steps` updates there is a train row, and at the run's end; rows
             carry epoch = update x B / N.
+        note: {"data_note": words} where every number of the run carries words, else {}.
     """
 
-    def __init__(self, folder, kept_rows, settings):
-        self._folder = folder
+    def __init__(self, folder, kept_rows, settings, note):
+        self._folder, self._note = folder, note
         self._epochs_per_update = 1 / settings.updates_per_epoch
         self._every = settings.log_every_steps
         for events in (folder.path / "tensorboard").glob("events.out.*"):
             events.unlink()
         self._writer = EventFileWriter(str(folder.path / "tensorboard"))
         self._write_scalars(kept_rows)
-        self._add(hparams.started(settings), step=0)
+        self._add(hparams.started(settings, note), step=0)
 
     def train(self, metrics, last=False):
         """Rows of updates: NumPy [n, len(METRICS)]; `last` when the run ends with them."""
@@ -50,7 +51,7 @@ class Journal:
     def evaluation(self, split, step, result):
         """A row of one split's accuracy, top5 and loss after `step` updates."""
         epoch = step * self._epochs_per_update
-        self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result}])
+        self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result, **self._note}])
 
     def close(self, status, step, final):
         """Notes how the run ended after `step` updates (for TensorBoard's HParams) and closes the TensorBoard file."""

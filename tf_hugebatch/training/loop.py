@@ -119,6 +119,8 @@ class _Training:
         )
         self.done, notes = self.checkpoints.restore_latest(warn=lambda text: print(text, file=sys.stderr))
         self.trend = LossTrend(settings.batch_size, self.total, notes.get("losses"))
+        for name, numbers in notes.get("undecodable", {}).items():
+            splits.undecodable()[name].remember(numbers)
         self.splits, self.stream = splits, Stream(settings.seed, settings.train_examples, settings.shuffle)
         self.evaluations = Evaluations(
             assembly.strategy, assembly.model, splits if settings.evaluate_test else dataclasses.replace(splits, test=None),
@@ -133,7 +135,7 @@ class _Training:
     def go(self, stop):
         """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
         self.stop, settings, layout = stop, self.settings, self.assembly.layout
-        self.journal = Journal(self.folder, self.folder.drop_metrics_after(self.done), settings)
+        self.journal = Journal(self.folder, self.folder.drop_metrics_after(self.done), settings, self.note)
         self.mllog = None
         if settings.mllog:
             # Here, since its package is not everybody's.
@@ -227,8 +229,9 @@ class _Training:
         self._write_status("running")
 
     def _save(self):
+        undecodable = {name: images.numbers for name, images in self.splits.undecodable().items()}
         self.checkpoints.save(
-            self.done, {"losses": self.trend.notes(), **self.evaluations.notes()}
+            self.done, {"losses": self.trend.notes(), "undecodable": undecodable, **self.evaluations.notes()}
         )
         self.saved = time.monotonic()
         self._write_status("running")
@@ -276,7 +279,7 @@ class _Training:
                       model=self.assembly.model)
 
     def _write_status(self, status, **fields):
-        left_out = sum(len(getattr(split, "undecodable", ())) for split in (self.splits.train, self.splits.test))
+        left_out = sum(map(len, self.splits.undecodable().values()))
         best = {"best": self.evaluations.best} if self.evaluations.best else {}
         self.folder.write_status(
             status=status, step=self.done, total_steps=self.total,

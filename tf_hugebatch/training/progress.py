@@ -70,8 +70,10 @@ class Progress:
 
     def _say_line(self, now, updates, done, description):
         self._last_line = now
-        left = (now - self._started) / max(1e-9, done - self._first) * (self._total - done)
-        self.say(f"update {updates:,}/{self._total:,}  {description}  {_duration(left)} left")
+        words = f"update {updates:,}/{self._total:,}  {description}"
+        if done > self._first:  # before that there is nothing to go by
+            words += f"  {_duration((now - self._started) / (done - self._first) * (self._total - done))} left"
+        self.say(words)
 
     def say(self, text):
         """A line that stays."""
