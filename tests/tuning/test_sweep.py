@@ -23,6 +23,13 @@ def swept(tmp_path_factory):
     return folder, code, stream.getvalue()
 
 
+@pytest.mark.parametrize("resume", ["never", "required"])
+def test_an_interrupted_run_goes_on_whatever_a_flagfile_says(tmp_path, resume):
+    run(tmp_path / "s", words=(*WORDS, f"--resume={resume}"))
+    for part in ("trials", "final"):
+        assert {settings["resume"] for settings, _ in runs_of(tmp_path / "s", part).values()} == {"auto"}
+
+
 def test_the_best_on_validation_is_trained_on_everything_with_fresh_seeds(swept):
     folder, code, _ = swept
     assert code == 0

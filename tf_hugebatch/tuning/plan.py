@@ -138,7 +138,8 @@ class Plan:
 
     def _command(self, words, values, seed, folder):
         start = self.runner or (sys.executable, "-m", f"tf_hugebatch.{self.program}")
-        return [*start, *words, *self.space.words(values), f"--seed={seed}", f"--run_dir={folder}"]
+        # Whatever a flagfile says of resuming: an interrupted run of a sweep goes on where it was.
+        return [*start, *words, *self.space.words(values), f"--seed={seed}", f"--run_dir={folder}", "--resume=auto"]
 
     def text(self) -> Iterator[str]:
         """What will be done, line by line."""
