@@ -161,7 +161,8 @@ def nested(depth):
 
 @pytest.mark.parametrize("stored", [
     b"\x80\x04\x8e" + b"\xff" * 8 + b".",
-    b"\x80\x02}(U\x06labels]U\x04datacnumpy\nndarray\n)R(K\x01" + nested(100_000) + b"cnumpy\ndtype\nU\x02u1\x85RK\x00U\x00tbu.",
+    b"\x80\x02}(U\x06labels]U\x04datacnumpy\nndarray\n)R(K\x01" + nested(100_000)
+    + b"cnumpy\ndtype\nU\x02u1\x85RK\x00U\x00tbu.",
     b"\x80\x02}(U\x06labels]U\x04datacnumpy\nndarray\n)R(K\x01K\x01" + nested(100_000)
     + b"\x86cnumpy\ndtype\nU\x02u1\x85RK\x00U\x00tbu.",
     b"\x80\x02}r\xff\xff\xff\xff.",
