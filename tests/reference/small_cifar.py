@@ -8,6 +8,8 @@ import numpy as np
 
 COUNTS = {"train": 50_000, "test": 10_000}
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+CALLED = {name: f"training batch {number} of 5" for number, name in enumerate(BATCHES[:5], 1)}
+CALLED["test_batch"] = "testing batch 1 of 1"
 
 
 def made_arrays():
@@ -19,6 +21,7 @@ def made_arrays():
         for place, shift in enumerate((16, 8, 0)):
             images[:, 0, place, 0] = numbers >> shift & 255
         images[:, 5, 7, 1], images[:, 31, 30, 2] = 100, 200
+        images[:, 20, 20] = 10 if part == "train" else 20  # no two batches are the same
         arrays[f"x_{part}"], arrays[f"y_{part}"] = images, (numbers % 10).astype(np.uint8)
     return arrays
 
@@ -45,7 +48,7 @@ def binary_batches(arrays):
 
 def python_batches(arrays, protocol=2, keys=lambda text: text.encode()):
     """{file name: bytes}, the python version; Python 2 wrote its strings as what Python 3 calls bytes."""
-    return {name: pickle.dumps({keys("batch_label"): keys(name), keys("labels"): labels.tolist(), keys("data"): rows,
+    return {name: pickle.dumps({keys("batch_label"): keys(CALLED[name]), keys("labels"): labels.tolist(), keys("data"): rows,
                                 keys("filenames"): [keys(f"{i}.png") for i in range(3)]}, protocol)
             for name, (rows, labels) in rows_and_labels(arrays).items()}
 

@@ -1,9 +1,10 @@
 """Data sets that fit in memory, as they are found: .npz, the original files, a tensorflow-datasets folder, the network.
 
 A folder is searched in this order for
-* `<name>.npz` in Keras' format, or one other .npz, with x_train, y_train, x_test, y_test (and perhaps `note`, a few words
-  on what was done to the images, which follow every number made with them);
+* `<name>.npz` with x_train, y_train, x_test, y_test (and perhaps `note`, a few words on what was done to the images, which
+  follow every number made with them);
 * the original files, by the data set's own reader;
+* one .npz of another name;
 * a prepared tensorflow-datasets folder (`<name>/3.0.1/dataset_info.json`, or the version's folder itself).
 
 Whatever the source, counts, shapes, dtypes and label range are checked: a wrong file is refused, not trained on.
@@ -38,16 +39,19 @@ class ArrayFiles:
     """Where the images of one data set come from.
 
     name: of its registry row and in tensorflow-datasets; title: for messages. originals: folder (pathlib.Path) -> the
-    four arrays, or None when it holds no original files. originals_in_words: what those are. url: asked whether the
-    network is there before a download. otherwise: a remedy to offer where there are no data, or ''.
+    four arrays, or None when it holds no original files. originals_in_words: what those are. npz_in_words: what the .npz
+    is. url: asked whether the network is there before a download. otherwise: a remedy to offer where there are no data, or
+    ''. from_jpeg: the script that makes the .npz of one that holds jpeg_train, or ''.
     """
 
     name: str
     title: str
     originals: Callable
     originals_in_words: str
+    npz_in_words: str
     url: str
     otherwise: str = ""
+    from_jpeg: str = ""
 
     def read(self, data_dir=None):
         """Images and labels from a folder, or by tensorflow-datasets when `data_dir` is None.
@@ -70,7 +74,7 @@ class ArrayFiles:
         """
         import tensorflow_datasets as tfds
 
-        remedy = f"give --data_dir=FOLDER that holds {self.name}.npz{self._or_otherwise()}"
+        remedy = f"give --data_dir=FOLDER that holds {self._layouts}{self._or_otherwise()}"
         prepared = tfds.builder(self.name).is_prepared()
         unreachable = None if prepared else probe(self.url)
         if unreachable:
@@ -85,8 +89,7 @@ class ArrayFiles:
 
     @property
     def _layouts(self):
-        return (f"{self.name}.npz (Keras format), {self.originals_in_words}, or a prepared tensorflow-datasets folder "
-                f"({self.name}/3.0.1)")
+        return f"{self.npz_in_words}, {self.originals_in_words}, or a prepared tensorflow-datasets folder ({self.name}/3.0.1)"
 
     def _or_otherwise(self):
         return f", or {self.otherwise}" if self.otherwise else ""
@@ -100,13 +103,13 @@ class ArrayFiles:
         archives, own = sorted(folder.glob("*.npz")), folder / f"{self.name}.npz"
         if own in archives:
             return self._read_npz(own)
+        if arrays := self.originals(folder):
+            return arrays
         if len(archives) > 1:
             raise Refusal([f"--data_dir={folder} holds {len(archives)} .npz files and none is called {own.name}; "
                            f"rename the one to read."])
         if archives:
             return self._read_npz(archives[0])
-        if arrays := self.originals(folder):
-            return arrays
         versions = [*sorted(folder.glob(f"{self.name}/*"), reverse=True), *sorted(folder.glob("*"), reverse=True)]
         for prepared in (folder, *versions):
             if (prepared / "dataset_info.json").is_file():
@@ -117,15 +120,18 @@ class ArrayFiles:
     def _read_npz(self, path):
         try:
             with np.load(path, allow_pickle=False) as archive:
+                if self.from_jpeg and "jpeg_train" in archive.files:
+                    raise Refusal([f"{path} holds JPEG files, not arrays; make {self.name}.npz of it: "
+                                   f"python {self.from_jpeg} {path} FOLDER, and give --data_dir=FOLDER."])
                 missing = [name for name in ARRAYS if name not in archive.files]
                 if missing:
                     raise Refusal([f"{path} lacks {', '.join(missing)} (it holds "
-                                   f"{', '.join(archive.files) or 'nothing'}); give Keras' {self.name}.npz."])
-                note = {"note": _checked_note(path, archive["note"])} if "note" in archive.files else {}
-                return {**{name: archive[name] for name in ARRAYS}, **note}
+                                   f"{', '.join(archive.files) or 'nothing'}); give {self.npz_in_words}."])
+                note = {"note": _checked_note(path, _member(archive, "note"))} if "note" in archive.files else {}
+                return {**{name: _member(archive, name) for name in ARRAYS}, **note}
         except Refusal:
             raise
-        except (*DAMAGED, AttributeError, TypeError) as error:
+        except Exception as error:  # zipfile and NumPy's headers have no base class for what damaged bytes make them raise
             raise Refusal([f"{path} can't be read as .npz ({said(error)}): truncated, damaged or something "
                            f"else; copy it again."]) from error
 
@@ -134,7 +140,7 @@ class ArrayFiles:
             return _by_tfds_in_a_child(self.name, folder)
         except ChildError as error:
             raise Refusal([f"{folder} can't be read as a prepared tensorflow-datasets folder ({error}); prepare "
-                           f"it again, or give --data_dir with {self.name}.npz."]) from error
+                           f"it again, or give --data_dir with {self.npz_in_words}."]) from error
 
     def _checked(self, arrays, source):
         """[train, test] Examples from the four arrays; raises Refusal naming every array that isn't the data set's."""
@@ -152,14 +158,24 @@ class ArrayFiles:
             elif labels.min() < 0 or labels.max() >= facts["classes"]:
                 problems.append(f"{source}: y_{part} holds labels {labels.min()} to {labels.max()}, {self.title}'s are "
                                 f"0 to {facts['classes'] - 1}; give the original file.")
+            elif part == "train" and (absent := sorted({*range(facts["classes"])}.difference(labels.flat))):
+                problems.append(f"{source}: y_train has no image of class {', '.join(map(str, absent))}, and {self.title}'s "
+                                f"has of each of {facts['classes']}; give the original file.")
         if problems:
             raise Refusal(problems)
         return [Examples(arrays[f"x_{part}"].reshape(-1, height, width, channels),
                          arrays[f"y_{part}"].reshape(-1).astype(np.int32)) for part in ("train", "test")]
 
 
+def _member(archive, name):
+    array = archive[name]
+    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what has no header
+        raise ValueError(f"{name} is no array")
+    return array
+
+
 def _checked_note(path, array):
-    note = str(array[()]) if array.dtype.kind == "U" and array.ndim == 0 else None
+    note = str(array[()]).strip() if array.dtype.kind == "U" and array.ndim == 0 else None
     if note is None or not note.isprintable() or not 0 < len(note) <= _LONGEST_NOTE:
         raise Refusal([f"{path}: its note is {array.dtype}{list(array.shape)} and should be a text of 1 to {_LONGEST_NOTE} "
                        f"printable characters; leave it out or shorten it."])

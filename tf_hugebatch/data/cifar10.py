@@ -7,9 +7,10 @@ import numpy as np
 from tf_hugebatch.data.array_files import ArrayFiles
 from tf_hugebatch.data.cifar_batches import IN_WORDS, read_cifar_batches
 from tf_hugebatch.data.splits import hold_out
+from tf_hugebatch.settings import Refusal
 
-FILES = ArrayFiles("cifar10", "CIFAR-10", read_cifar_batches, IN_WORDS,
-                   url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")
+FILES = ArrayFiles("cifar10", "CIFAR-10", read_cifar_batches, IN_WORDS, "cifar10.npz with x_train, y_train, x_test, y_test",
+                   url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", from_jpeg="scripts/cifar10_from_jpeg.py")
 
 
 def load(settings):
@@ -18,10 +19,18 @@ def load(settings):
     Pixels become (x - mean) / deviation, per channel over what is left to train on after the validation split. In
     training an image is padded with four black pixels a side, cut and perhaps flipped before that
     (`augment.shifted_and_flipped`), keyed by (seed, epoch, number of the image).
+
+    Raises:
+        Refusal: what ArrayFiles.read refuses, a validation split that doesn't fit, or images without a colour.
     """
     train, test, note = FILES.read(settings.data_dir)
     splits = hold_out(train, test, settings.validation_examples, note)
     mean, deviation = channel_statistics(splits.train.images)
+    flat = [f"{name} is {value:g}" for name, value, varies in zip(("red", "green", "blue"), mean, deviation > 0) if not varies]
+    if flat:
+        where = "the downloaded images" if settings.data_dir is None else f"--data_dir={settings.data_dir}"
+        raise Refusal([f"{where}: {', '.join(flat)} in every pixel of the training images, so these are not CIFAR-10's; give "
+                       f"the original files."])
     return splits.prepared(functools.partial(prepare, settings.seed, mean, deviation))
 
 

@@ -12,7 +12,7 @@ from tf_hugebatch.data.splits import Examples, hold_out, stratified_permutation
 from tf_hugebatch.settings import Refusal
 
 FILES = ArrayFiles(
-    "mnist", "MNIST", read_idx_files, "the four IDX files (plain or .gz)",
+    "mnist", "MNIST", read_idx_files, "the four IDX files (plain or .gz)", "Keras' mnist.npz",
     url="https://storage.googleapis.com/cvdf-datasets/mnist/train-labels-idx1-ubyte.gz",
     otherwise="train on the embedded --dataset=mnist5k",
 )

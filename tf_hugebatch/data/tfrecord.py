@@ -10,7 +10,6 @@ import dataclasses
 import io
 import os
 import posixpath
-import zipfile
 
 import numpy as np
 import tensorflow as tf
@@ -105,6 +104,23 @@ def write_index(folder, split, shards):
         raise OSError(f"{path} can't be written ({error.message})") from error
 
 
+def _check_index(values):
+    """Raises ValueError when the arrays of an index don't fit each other."""
+    numbers = {name: array for name, array in values.items() if name != "names"}
+    odd = [name for name, array in numbers.items() if array.ndim != 1 or array.dtype.kind != "i" or
+           name != "labels" and (array < 0).any()]
+    if odd:
+        raise ValueError(f"{', '.join(odd)}: no list of integers from 0")
+    records = values["counts"].sum()
+    if any(len(values[name]) != records for name in ("offsets", "lengths", "labels")):
+        raise ValueError(f"{records:,} records by its counts, and {len(values['offsets']):,} offsets, "
+                         f"{len(values['lengths']):,} lengths, {len(values['labels']):,} labels")
+    if len(values["counts"]) != len(values["sizes"]):
+        raise ValueError(f"{len(values['counts']):,} counts and {len(values['sizes']):,} sizes")
+    if (values["offsets"] > np.repeat(values["sizes"], values["counts"]) - values["lengths"] - _FOOTER).any():
+        raise ValueError("a record that goes beyond its shard")
+
+
 def read_index(folder, split, shard_paths):
     """The ShardIndex of each of `shard_paths`, or None when there is no index.
 
@@ -120,11 +136,12 @@ def read_index(folder, split, shard_paths):
             content = io.BytesIO(file.read())
         with np.load(content, allow_pickle=False) as stored:
             values = {name: stored[name] for name in ("names", "sizes", "counts", "offsets", "lengths", "labels")}
+        _check_index(values)
         cuts = np.cumsum(values["counts"])[:-1]
         parts = zip(*(np.split(values[name], cuts) for name in ("offsets", "lengths", "labels")))
         shards = [ShardIndex(str(name), int(size), *part)
                   for name, size, part in zip(values["names"], values["sizes"], parts, strict=True)]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, tf.errors.OpError) as error:
+    except Exception as error:  # zipfile and NumPy's headers have no base class for what damaged bytes make them raise
         raise Refusal([f"{path} is damaged ({type(error).__name__}: {error}); {remedy}."]) from error
     problems = []
     for shard, shard_path in zip(shards, shard_paths):
