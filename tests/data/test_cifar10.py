@@ -342,7 +342,9 @@ def test_what_an_image_looks_like_is_its_own_affair(noisy):
 def test_a_held_out_image_is_not_augmented(noisy):
     splits = cifar10.load(settings(noisy, validation_examples=5_000))
     some = splits.validation.take(np.arange(64))
-    np.testing.assert_array_equal(read(some, training=False)[0], read(some, size=13, training=False)[0])
+    mean, deviation = cifar10.channel_statistics(splits.train.images)
+    np.testing.assert_allclose(read(some, size=13, training=False)[0], (some.images - mean) / deviation, atol=2e-5)
+    assert np.abs(read(some, training=True)[0] - (some.images - mean) / deviation).max() > 1
 
 
 def test_mnist_is_neither_shifted_nor_standardised():
