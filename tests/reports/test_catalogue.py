@@ -322,6 +322,15 @@ def test_runs_on_a_part_of_a_data_set_are_no_runs_of_the_paper(tmp_path):
     assert [fits(run.settings, {"dataset": "imagenet2012"}) for run in runs] == [False, True]
 
 
+@pytest.mark.parametrize("name, value", [("peak_learning_rate", "x"), ("warmup_epochs", "x"), ("warmup_epochs", [5])])
+def test_a_bad_trial_is_left_aside_with_its_reason_and_the_map_stays(tmp_path, name, value):
+    write_maps(tmp_path)
+    path = sorted(tmp_path.rglob("trials/*/settings.json"))[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    found = catalogue.draw(16, *loaded(tmp_path))
+    assert found.figure is not None and "Left aside" in found.caption and str(path.parent) in found.caption
+
+
 def test_a_map_holds_one_network(tmp_path):
     for model, rates in (("lenet5", [2, 4]), ("lenet", [8])):
         made.write_grid(tmp_path / model, "mnist", rates=rates, warmups=[0, 5], batch_size="full", epochs=30, optimizer="lars",

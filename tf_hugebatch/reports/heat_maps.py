@@ -6,6 +6,7 @@ import numpy as np
 
 from .drawing import GREY, SELECTED_ON_TEST, headline, panels, style
 from .figures import DARK, MIDDLE
+from .outcomes import checked_settings
 from .sources import final_percent, fits, notes, one_network, peak_rate
 
 RATES, WARMUPS = ("peak_learning_rate", "learning_rate"), "warmup_epochs"
@@ -48,7 +49,8 @@ def grid(sweeps, wanted):
 
     A cell that several trials share shows the last; cells of listed values without a trial stay untried.
     """
-    trials = {sweep: [run for run in sweep.trials if fits(run.settings, wanted)] for sweep in sweeps if is_grid(sweep)}
+    trials = {sweep: [run for run in sweep.trials if _reason(run) is None and fits(run.settings, wanted)]
+              for sweep in sweeps if is_grid(sweep) and _split(sweep) in ("validation", "test")}
     of_one = set(one_network([run for runs in trials.values() for run in runs]))
     trials = {sweep: kept for sweep, runs in trials.items() if (kept := [run for run in runs if run in of_one])}
     if not trials:
@@ -63,7 +65,7 @@ def grid(sweeps, wanted):
         rates |= {float(f"{_peak(sweep, runs[0], value):.6g}") for value in _listed(sweep, RATES)}
         warmups |= set(map(float, _listed(sweep, (WARMUPS,))))
     rates, warmups = sorted(rates), sorted(warmups)
-    split = {sweep.plan.get("select_on", "validation") for sweep in trials}
+    split = {_split(sweep) for sweep in trials}
     split = "test" if split == {"test"} else "validation"
     accuracy = np.full((len(warmups), len(rates)), np.nan)
     state, held = np.full(accuracy.shape, "", dtype=object), np.full(accuracy.shape, None, dtype=object)
@@ -73,6 +75,28 @@ def grid(sweeps, wanted):
         percent = final_percent(run, f"{split}_accuracy")
         accuracy[place] = np.nan if percent is None else percent
     return Grid(rates, warmups, accuracy, state, held, split, split == "test")
+
+
+def _split(sweep):
+    return str(sweep.plan.get("select_on", "validation"))
+
+
+def _reason(run):
+    """Why a trial's settings can't be used; None where they can."""
+    try:
+        checked_settings(run)
+    except (ValueError, TypeError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+def _aside(sweeps):
+    """What no map uses, with the reason, in words."""
+    for sweep in filter(is_grid, sweeps):
+        if _split(sweep) not in ("validation", "test"):
+            yield f"Left aside: {sweep.path}: sweep.json says select_on={_split(sweep)}."
+        else:
+            yield from (f"Left aside: {run.path}: {reason}." for run in sweep.trials if (reason := _reason(run)))
 
 
 def _listed(sweep, names):
@@ -120,7 +144,7 @@ def draw(figure, runs, sweeps):
         picture.colorbar(mesh, ax=axes[0].tolist(), label=f"{splits} accuracy (%)", pad=0.01)
         _explain(matplotlib, picture, drawn.values())
         headline(picture, f"{figure.name}: {figure.shows}")
-    remarks = [_in_words(source, found) for source, found in drawn.items()]
+    remarks = [*(_in_words(source, found) for source, found in drawn.items()), *_aside(sweeps)]
     return picture, rows, remarks, missing
 
 
