@@ -41,6 +41,9 @@ def test_a_flagfile_is_the_recipe(optimizer, batch):
     assert found.label_smoothing == 0 and found.clip_global_norm is None
     other = settings_of(ROOT / table3.flagfile(optimizer, 256 if batch != 256 else published.TABLE_3_BATCH))
     assert found.replace(batch_size=other.batch_size).experiment_hash() == other.experiment_hash()
+    stated = table3.recipe(found.model, optimizer)
+    differs = {name for name, value in found.as_dict().items() if FIELDS[name].kind == "experiment" and value != stated[name]}
+    assert differs <= {"batch_size", "seed"}
     header = path.read_text()
     assert f"--space={table3.space_file(optimizer, batch)}" in header
     assert f"--flagfile={table3.flagfile(optimizer, batch)}" in header

@@ -158,6 +158,23 @@ def test_a_longer_run_and_another_batch_fill_no_cell(tmp_path):
     assert all(row.get("n") is None for row in table(3, tmp_path).rows)
 
 
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.1}, {"clip_global_norm": 1.0}, {"schedule": "cosine"},
+                                    {"trials": 40}, {"trials": 1}])
+def test_another_recipe_and_another_budget_fill_no_cell(tmp_path, change):
+    made_sweep(tmp_path, [0.99, 0.99], chosen={"peak_learning_rate": 0.5}, **{
+        **BASE, "model": "lenet5", "optimizer": "sgd", "batch_size": 8192, **change})
+    assert all(row.get("n") is None for row in table(3, tmp_path).rows)
+
+
+def test_a_subset_fills_no_cell(tmp_path):
+    made_sweep(tmp_path, [0.99, 0.99], chosen={"peak_learning_rate": 0.5}, model="lenet5", optimizer="sgd", batch_size=8192,
+               **BASE)
+    assert cell(table(3, tmp_path), network="lenet5", optimizer="sgd", way="(b) tuned")["n"] == 2
+    for path in tmp_path.glob("final/*/settings.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "dataset_size": [10000, 1000]}))
+    assert all(row.get("n") is None for row in table(3, tmp_path).rows)
+
+
 def test_words_on_the_data_stand_beside_the_number(tmp_path):
     made_sweep(tmp_path, [0.98, 0.98], chosen={"peak_learning_rate": 0.5}, batch_size=8192, optimizer="sgd", model="lenet5",
                note="JPEG-recompressed", **BASE)

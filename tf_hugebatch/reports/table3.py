@@ -12,15 +12,22 @@ from collections.abc import Iterator
 from tf_hugebatch import durations, published, registry
 from tf_hugebatch.reports import commands
 from tf_hugebatch.reports.blanks import Blank
+from tf_hugebatch.reports.outcomes import setting_of, trials_planned
 from tf_hugebatch.reports.regimes import is_linear_scaling_of
 from tf_hugebatch.reports.sheets import CELLS, NUMBER_COLUMNS, Table, cells_of, markdown_table, notes_of, numbers_of
 from tf_hugebatch.reports.stats import Group, selected_on, trials_done
 from tf_hugebatch.runs import Sweep
+from tf_hugebatch.settings import resolve
 
 NETWORKS = ("lenet5", "lenet")
 DATASET = "mnist"
 #: Column of the paper -> what it adds to the solver's name in the registry.
 FORMS = {"original": "", "layerwise": "_layerwise", "bounded": "_layerwise_bounded"}
+#: What every run of the table has beside its network, optimizer and batch (flags/table3/base.flags), and what LARS adds.
+RECIPE = {"dataset": DATASET, "epochs": published.TABLE_3_EPOCHS, "schedule": "polynomial", "lr_scaling": "linear",
+          "warmup_epochs": 0}
+LARS_RECIPE = {"exclude_from_decay": (), "exclude_from_adaptation": (), "warmup_from": "zero"}
+_SEARCHED = ("batch_size", "learning_rate", "lr_scaling", "peak_learning_rate", "warmup_epochs")
 RULE, TUNED, RATE = "(a) rule", "(b) tuned", "rate tuned"
 _FORM_WORDS = {"original": "original", "layerwise": "+ layer-wise", "bounded": "+ layer-wise, bounded ratio"}
 _COLUMNS = ("network", "solver", "form", "optimizer", "batch", "way", "paper_percent", "paper_words", "peak_rate",
@@ -77,7 +84,7 @@ class Finder:
         if place.way == RULE:
             found = [group for group in self._at(place) if group.sweep is None and self._follows_the_rule(group, place)]
         else:
-            found = [group for group in self._at(place) if group.sweep is not None]
+            found = [group for group in self._at(place) if trials_planned(group.sweep) == commands.TRIALS]
         return max(found, key=lambda group: (group.select_on == "validation", group.trials or 0, group.n), default=None)
 
     def failed_search(self, place: Place) -> Sweep | None:
@@ -87,7 +94,8 @@ class Finder:
         for sweep in self._sweeps:
             settings, result = sweep.plan.get("settings"), sweep.result
             settings = settings if isinstance(settings, dict) else {}
-            if result.get("status") == "done" and not result.get("chosen") and trials_done(sweep):
+            ended = result.get("status") == "done" and not result.get("chosen") and trials_done(sweep)
+            if ended and trials_planned(sweep) == commands.TRIALS:
                 stated = tuple(settings.get(name) for name in ("dataset", "model", "optimizer", "batch_size", "epochs"))
                 if stated == (DATASET, place.network, place.optimizer, place.batch, published.TABLE_3_EPOCHS):
                     return sweep
@@ -106,13 +114,24 @@ class Finder:
         return tuned is not None and is_linear_scaling_of(group, tuned)
 
     def _at(self, place):
-        return [group for group in self._groups
-                if all(group.values[name] == value for name, value in
+        return [group for group in self._groups if _follows_the_recipe(group.values) and
+                all(group.values[name] == value for name, value in
                        (("model", place.network), ("optimizer", place.optimizer), ("batch_size", place.batch)))]
 
 
 def _at_256(place):
     return dataclasses.replace(place, batch=published.BASELINES[DATASET].batch, way=RATE)
+
+
+def recipe(network: str, optimizer: str) -> dict:
+    """Every setting of the table's runs of an optimizer, as its flagfile gives them; rate, warm-up and batch are a cell's."""
+    given = {**RECIPE, "model": network, "optimizer": optimizer, **(LARS_RECIPE if optimizer == "lars" else {})}
+    return resolve([("table 3", given)])[0].as_dict()
+
+
+def _follows_the_recipe(values):
+    # The ladder, and anything with smoothing, clipping, another schedule or a part of the data, is another experiment.
+    return setting_of(values, *_SEARCHED) == setting_of(recipe(values["model"], values["optimizer"]), *_SEARCHED)
 
 
 def _is_of_the_table(group):
