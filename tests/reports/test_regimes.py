@@ -220,6 +220,23 @@ def test_a_search_in_which_everything_diverged_is_a_miss(tmp_path):
     assert "none of them trained" in regime_tables.regimes_table([one]).markdown
 
 
+@pytest.mark.parametrize("accuracies, chosen, trials, word", [
+    (BAD, {"peak_learning_rate": 20.0}, 19, "undecided"), (BAD, {"peak_learning_rate": 20.0}, 20, "fails")])
+def test_a_search_of_few_trials_decides_no_miss(tmp_path, accuracies, chosen, trials, word):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, accuracies, chosen=chosen, trials=trials)
+    [verdict] = regimes_of(tmp_path).huge.verdicts
+    assert verdict.word == word
+
+
+@pytest.mark.parametrize("changes, word", [({}, "fails"), ({"epochs": 1}, "undecided")])
+def test_a_search_of_shorter_runs_decides_no_miss(tmp_path, changes, word):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, BAD, chosen={"peak_learning_rate": 20.0}, trials=20, **changes)
+    [verdict] = regimes_of(tmp_path).huge.verdicts
+    assert verdict.word == word
+
+
 @pytest.mark.parametrize("longer", [{"epochs": 1000}, {"train_steps": 10_000}])
 def test_training_longer_is_no_answer(tmp_path, longer):
     linear(tmp_path, 256, BASELINE)

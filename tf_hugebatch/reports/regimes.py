@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from tf_hugebatch import durations, published, registry
+from tf_hugebatch.reports.commands import TRIALS
 from tf_hugebatch.reports.outcomes import setting_of, train_size, updates
 from tf_hugebatch.reports.stats import Group, trials_done
 from tf_hugebatch.runs import Sweep
@@ -153,7 +154,8 @@ def _regimes(family: Family, groups: list[Group], sweeps: list[Sweep]) -> Regime
     searches = _searches(family, in_time, sweeps, epochs)
     batches = sorted({group.values["batch_size"] for group in in_time} | {batch for batch, _ in searches})
     huge = [best_verdict(batch, [group for group in in_time if group.values["batch_size"] == batch], target,
-                         any(at == batch for at, _ in searches)) for batch in batches if batch > family.baseline_batch]
+                         any(at == batch and _decides(sweep, epochs) for at, sweep in searches))
+            for batch in batches if batch > family.baseline_batch]
     return Regimes(family, baseline, others, target, loss_limit, epochs, boundary("B_L", family.baseline_batch, large),
                    boundary("B_H", family.baseline_batch, huge), searches)
 
@@ -233,8 +235,8 @@ def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Ver
 def best_verdict(batch: int, groups: list[Group], target: float, searched: bool) -> Verdict:
     """Definition 2.2 at one batch: any setting may reach the target; that none does takes a search.
 
-    groups: every setting at this batch within rho epochs. searched: whether any was chosen by a search, or a search found
-    none that trains.
+    groups: every setting at this batch within rho epochs. searched: whether a search of TRIALS or more chose any, or found none
+    that trains.
     """
     alive = [group for group in groups if group.accuracy]
     best = max(alive, key=lambda group: group.accuracy.mean, default=None)
@@ -243,7 +245,8 @@ def best_verdict(batch: int, groups: list[Group], target: float, searched: bool)
         best = max(reached, key=lambda group: group.accuracy.mean)
         return Verdict(batch, True, best, f"reached; best of {_settings(groups)} by test accuracy")
     if not searched:
-        return Verdict(batch, None, best, f"not reached by {_settings(groups)}, and nothing was searched at this batch")
+        return Verdict(batch, None, best, f"not reached by {_settings(groups)}, and nothing was searched "
+                       f"at this batch with {TRIALS} trials or more")
     if best is not None and best.n == 1:
         return Verdict(batch, None, best, "the best setting has one seed: how far seeds differ is unknown")
     if any(group.n > 1 and _clear(group.accuracy, target) is not False for group in alive):
@@ -280,6 +283,14 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
         if (settings.get("dataset"), settings.get("model")) != (family.dataset, family.model) or not isinstance(batch, int):
             continue
         fits = isinstance(longest, (int, float)) and longest <= epochs
+        # JSON's lists are the settings' tuples.
+        fits = fits and settings.get("dataset_size") == (family.dataset_size and list(family.dataset_size))
         if fits and sweep.result.get("status") == "done" and not sweep.result.get("chosen") and trials_done(sweep):
             found.setdefault(sweep.path, (batch, sweep))
     return tuple(sorted(found.values(), key=lambda pair: (pair[0], pair[1].path)))
+
+
+def _decides(sweep, epochs):
+    """Whether a search is enough to say that nothing reaches the target: trials, and rho epochs for each of them."""
+    settings = sweep.plan.get("settings")
+    return (trials_done(sweep) or 0) >= TRIALS and isinstance(settings, dict) and settings.get("epochs") == epochs
