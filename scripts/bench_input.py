@@ -53,13 +53,18 @@ def ours(split, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--batches", type=int, default=24, help="batches of 32 in one timing")
+    parser.add_argument("--batches", type=int, default=24, help="batches of 32 in one timing, at least 16")
     arguments = parser.parse_args()
+    if arguments.batches < 16:
+        parser.error(f"--batches={arguments.batches}: too few to time, what was read ahead is all there is; give at least 16")
     import tf_hugebatch as hb
     from tf_hugebatch import data
 
-    settings = hb.Settings(dataset="imagenet2012", data_dir=arguments.data_dir, batch_size="full")
-    split = data.load(settings).train
+    try:
+        settings = hb.Settings(dataset="imagenet2012", data_dir=arguments.data_dir, batch_size="full")
+        split = data.load(settings).train
+    except hb.Refusal as refusal:
+        parser.error(str(refusal))
     contents = split.encoded(range(min(len(split), 512)))
     pipelines = {
         "bare map, fused decode-and-crop": (bare(contents, fused=True), arguments.batches),
