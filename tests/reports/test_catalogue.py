@@ -16,6 +16,7 @@ from reference import made_figures as made
 from tf_hugebatch import command_line, published
 from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.reports import catalogue, drawing
+from tf_hugebatch.reports.page import write_page
 from tf_hugebatch.reports.sources import fits
 from tf_hugebatch.runs import load_runs, load_sweeps
 
@@ -280,16 +281,24 @@ def test_curves_of_a_diverged_run_end_where_it_did(tmp_path):
     assert np.isnan(np.asarray(found.figure.axes[0].lines[0].get_ydata()[2:], float)).all()
 
 
-def test_of_several_settings_the_tuned_one_is_drawn_and_its_seeds_counted(tmp_path):
+@pytest.mark.parametrize("own", [{}, {"validation_examples": 5000}])
+def test_of_several_settings_the_tuned_one_is_drawn_and_its_seeds_counted(tmp_path, own):
     values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
     sweep = made.write_plan(tmp_path / "sweep", "mnist", space={}, method="random", trials=20, **values)
     for seed in (1, 2):
         made.write_run(sweep / "final" / f"seed{seed}", accuracy=0.99 + seed / 1000, seed=seed, peak_learning_rate=10, **values)
     made.write_run(sweep / "trials" / "0000", accuracy=0.999, peak_learning_rate=11, **values)
-    made.write_run(tmp_path / "own", accuracy=0.97, **values)
+    made.write_run(tmp_path / "own", accuracy=0.97, **values, **own)
     found = catalogue.draw(3, *loaded(tmp_path))
     assert "final/seed1, seed 1, is drawn, of 2 seeds" in found.caption.replace("\\", "/")
     assert "99.15% (n = 2, 99.10 to 99.20)" in found.caption and "1 other settings" in found.caption
+
+
+def test_of_settings_that_nothing_tuned_one_with_a_validation_error_is_drawn(tmp_path):
+    values = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
+    made.write_run(tmp_path / "a", accuracy=0.99, **values)
+    made.write_run(tmp_path / "b", accuracy=0.97, validation_examples=5000, **values)
+    assert f"{tmp_path / 'b'}, seed 0, is drawn" in catalogue.draw(3, *loaded(tmp_path)).caption
 
 
 def test_a_curve_of_a_setting_that_was_selected_on_test_says_so(tmp_path):
@@ -329,6 +338,27 @@ def test_a_bad_trial_is_left_aside_with_its_reason_and_the_map_stays(tmp_path, n
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
     found = catalogue.draw(16, *loaded(tmp_path))
     assert found.figure is not None and "Left aside" in found.caption and str(path.parent) in found.caption
+
+
+@pytest.mark.parametrize("change", [
+    {"select_on": []}, {"settings": [1]}, {"space": {"peak_learning_rate": [10**400, 2], "warmup_epochs": [0, 5]}}])
+def test_a_damaged_sweep_json_stops_neither_map_nor_page(tmp_path, change):
+    write_maps(tmp_path / "runs")
+    path = sorted((tmp_path / "runs").rglob("sweep.json"))[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    runs, sweeps = loaded(tmp_path / "runs")
+    assert catalogue.draw(16, runs, sweeps).figure is not None
+    (tmp_path / "page").mkdir()
+    assert "Heat maps" in pathlib.Path(write_page(runs, sweeps, tmp_path / "page")).read_text()
+
+
+def test_trials_chosen_on_test_share_no_map_with_others(tmp_path):
+    for split, rates, accuracy in (("validation", [2, 4], 0.9), ("test", [4, 8], 0.99)):
+        made.write_grid(tmp_path / split, "mnist", rates=rates, warmups=[0, 5], batch_size="full", epochs=30, optimizer="lars",
+                        select_on=split, accuracy=lambda rate, warmup: accuracy)
+    found = catalogue.draw(16, *loaded(tmp_path))
+    assert {row["peak_learning_rate"] for row in found.rows} == {2.0, 4.0}
+    assert {row["accuracy"] for row in found.rows if row.get("accuracy") is not None} == {90.0}
 
 
 def test_a_map_holds_one_network(tmp_path):

@@ -18,8 +18,8 @@ def draw(figure, runs, sweeps):
     [source] = figure.sources
     found = fitting(runs, source.wanted)
     settings = settings_of(one_network(found))
-    # Section 3.1 keeps 5,000 images back: of settings equally good those that show a validation error come first.
-    settings.sort(key=lambda setting: not setting.first.settings.get("validation_examples"))
+    # Section 3.1 keeps 5,000 images back: of settings that nothing tuned, one that shows a validation error comes first.
+    settings.sort(key=lambda setting: (not setting.tuned, not setting.first.settings.get("validation_examples")))
     drawable = [(setting, run) for setting in settings for run in setting.runs if run.train_rows]
     if not drawable:
         return None, [], [], [source]

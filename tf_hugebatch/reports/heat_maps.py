@@ -6,6 +6,7 @@ import numpy as np
 
 from .drawing import GREY, SELECTED_ON_TEST, headline, panels, style
 from .figures import DARK, MIDDLE
+from .markup import number
 from .outcomes import checked_settings
 from .sources import final_percent, fits, notes, one_network, peak_rate
 
@@ -55,6 +56,9 @@ def grid(sweeps, wanted):
     trials = {sweep: kept for sweep, runs in trials.items() if (kept := [run for run in runs if run in of_one])}
     if not trials:
         return None
+    # Choosing on test is another search: its trials stand in no map beside those that chose on validation.
+    split = min((_split(sweep) for sweep in trials), key="validation test".index)
+    trials = {sweep: runs for sweep, runs in trials.items() if _split(sweep) == split}
     cells = {}
     for run in (run for runs in trials.values() for run in runs):
         rate, warmup = peak_rate(run.settings), run.settings.get(WARMUPS)
@@ -65,8 +69,6 @@ def grid(sweeps, wanted):
         rates |= {float(f"{_peak(sweep, runs[0], value):.6g}") for value in _listed(sweep, RATES)}
         warmups |= set(map(float, _listed(sweep, (WARMUPS,))))
     rates, warmups = sorted(rates), sorted(warmups)
-    split = {_split(sweep) for sweep in trials}
-    split = "test" if split == {"test"} else "validation"
     accuracy = np.full((len(warmups), len(rates)), np.nan)
     state, held = np.full(accuracy.shape, "", dtype=object), np.full(accuracy.shape, None, dtype=object)
     for (rate, warmup), run in cells.items():
@@ -103,7 +105,7 @@ def _listed(sweep, names):
     for name in names:
         values = sweep.plan["space"].get(name)
         if isinstance(values, list):
-            return [value for value in values if isinstance(value, (int, float))]
+            return [value for value in values if number(value) is not None]
     return []
 
 

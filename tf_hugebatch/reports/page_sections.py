@@ -50,7 +50,8 @@ def maps(sweeps, identities):
 
 
 def _map(sweep, found, identities):
-    settings = sweep.plan.get("settings") or {}
+    settings = sweep.plan.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
     batch = number(settings.get("batch_size"))
     title = f"{settings.get('dataset')}, {settings.get('optimizer')}" + (f", batch {batch:,}" if batch else "")
     split = f"{found.split} accuracy (%){SELECTED_ON_TEST if found.on_test else ''}"
