@@ -100,17 +100,25 @@ class Run:
     @functools.cached_property
     def sweep(self) -> Sweep | None:
         """The sweep that this run is a trial or a final run of; None for a run of its own."""
-        above = os.path.dirname(os.path.dirname(os.path.abspath(self.path)))
-        return Sweep(above) if self._folder in SWEEP_PARTS and _is_sweep(above) else None
+        _, above = self._place
+        return Sweep(above) if above else None
 
     @property
     def part(self) -> str:
-        """'trials' or 'final' within a sweep, '' for a run of its own."""
-        return self._folder if self.sweep else ""
+        """Within a sweep 'trials', 'final', or 'final_before' (of a setting that more trials replaced); '' for a run of its
+        own."""
+        part, _ = self._place
+        return part
 
     @property
-    def _folder(self) -> str:
-        return os.path.basename(os.path.dirname(os.path.abspath(self.path)))
+    def _place(self) -> tuple[str, str]:
+        """(part, the sweep's folder), or two empty texts."""
+        above = os.path.dirname(os.path.abspath(self.path))
+        for folder in (above, os.path.dirname(above)):
+            part, sweep = os.path.basename(folder), os.path.dirname(folder)
+            if part in (SWEEP_PARTS if folder == above else ("final_before",)) and _is_sweep(sweep):
+                return part, sweep
+        return "", ""
 
 
 #: Where a sweep's runs lie: those that search, and those of the chosen setting with fresh seeds.

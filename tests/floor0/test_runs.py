@@ -105,6 +105,7 @@ def sweep(tmp_path):
         for name in names:
             RunFolder(tmp_path / "adam" / part / name).create(Settings(dataset="mnist5k"))
     (tmp_path / "adam" / "sweep.json").write_text('{"method": "random"}')
+    RunFolder(tmp_path / "adam" / "final_before" / "trial0000" / "seed1").create(Settings(dataset="mnist5k"))
     RunFolder(tmp_path / "final" / "alone").create(Settings(dataset="mnist5k"))
     return tmp_path
 
@@ -116,7 +117,8 @@ def test_a_sweep_knows_its_runs_and_they_know_it(sweep):
     assert names(found.final, sweep) == ["adam/final/seed1"]
     parts = {names([run], sweep)[0]: (run.part, run.sweep and run.sweep.plan["method"]) for run in load_runs(sweep)}
     assert parts == {"adam/trials/0000": ("trials", "random"), "adam/trials/0001": ("trials", "random"),
-                     "adam/final/seed1": ("final", "random"), "final/alone": ("", None)}
+                     "adam/final/seed1": ("final", "random"), "final/alone": ("", None),
+                     "adam/final_before/trial0000/seed1": ("final_before", "random")}
 
 
 def test_a_named_folder_without_sweeps_is_an_error(sweep):

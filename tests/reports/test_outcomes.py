@@ -162,3 +162,11 @@ def test_no_cut_and_no_bytes_stop_the_reading(tmp_path_factory, name, junk, at):
     (folder / name).write_bytes(whole[: int(at * len(whole))] + junk)
     outcomes, aside = read_outcomes(load_runs(folder))
     assert len(outcomes) + len(aside) >= 1
+
+
+def test_final_runs_of_an_earlier_choice_count_nowhere(tmp_path):
+    made_sweep(tmp_path / "sweep", (0.98, 0.99), chosen={"peak_learning_rate": 2.0})
+    made_run(tmp_path / "sweep" / "final_before" / "trial0003" / "seed1", accuracy=0.999)
+    outcomes, aside = reading(tmp_path)
+    assert 0.999 not in [outcome.accuracy for outcome in outcomes if not outcome.is_trial]
+    assert [reason for reason in aside if "before more trials chose another" in reason]

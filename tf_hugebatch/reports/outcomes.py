@@ -150,6 +150,8 @@ def _sizes(values):
 
 def _outcome(run: Run) -> Outcome:
     values = checked_settings(run)
+    if run.part == "final_before":
+        raise ValueError("of a setting that its sweep chose before more trials chose another: it counts nowhere")
     if run.part == "final" and not run.sweep.plan:
         raise ValueError("its sweep's sweep.json can't be read: how its setting was chosen is unknown")
     status = run.status.get("status")

@@ -88,9 +88,9 @@ def fits(settings, wanted):
 
 
 def fitting(runs, wanted):
-    """Runs that fit and have ended, those that search left out."""
+    """Runs that fit and have ended; those that search, or that an earlier choice made, left out."""
     return [run for run in runs
-            if run.part != "trials" and run.status.get("status") in ENDED and fits(run.settings, wanted)]
+            if run.part not in ("trials", "final_before") and run.status.get("status") in ENDED and fits(run.settings, wanted)]
 
 
 def one_network(runs):
