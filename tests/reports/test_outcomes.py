@@ -45,7 +45,7 @@ def test_files_that_are_cut_off(tmp_path, name, text, reason):
 
 @pytest.mark.parametrize("values, reason", [
     ({"batch_size": "many"}, "batch_size=many"), ({"batch_size": [256]}, "batch_size=[256]"),
-    ({"batch_size": None}, "no batch_size"),
+    ({"batch_size": None}, "no batch_size"), ({"validation_examples": None}, "validation_examples=null"),
     ({"batch_size": 10**400}, "batch_size=1000"), ({"dataset": "fashion"}, "dataset=fashion"), ({"seed": -1}, "seed=-1"),
     ({"learning_rate": {"a": 1}}, "learning_rate="), ({"epochs": float("nan")}, "epochs=nan"),
     ({"epochs": 10**400}, "epochs=1000"), ({"batch_size": "full"}, "writes the number"),

@@ -109,6 +109,8 @@ def checked_settings(run: Run) -> dict:
     for name in ("batch_size", "validation_examples", "epochs", "train_steps"):
         if isinstance(values[name], str):
             raise ValueError(f"settings.json says {name}={values[name]}: a run writes the number")
+    if values["validation_examples"] is None:
+        raise ValueError("settings.json says validation_examples=null: a run writes the number")
     if train_size(values) < values["batch_size"]:
         raise ValueError(f"settings.json says batch_size={values['batch_size']:,} of {train_size(values):,} training examples")
     return values
