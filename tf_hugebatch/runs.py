@@ -105,8 +105,8 @@ class Run:
 
     @property
     def part(self) -> str:
-        """Within a sweep 'trials', 'final', or 'final_before' (of a setting that more trials replaced); '' for a run of its
-        own."""
+        """Within a sweep 'trials', 'repeats' (which confirm the best trials), 'final', or 'final_before' (of a setting that
+        more trials replaced); '' for a run of its own."""
         part, _ = self._place
         return part
 
@@ -121,8 +121,8 @@ class Run:
         return "", ""
 
 
-#: Where a sweep's runs lie: those that search, and those of the chosen setting with fresh seeds.
-SWEEP_PARTS = ("trials", "final")
+#: Where a sweep's runs lie: those that search, those that confirm the best, those of the chosen setting with fresh seeds.
+SWEEP_PARTS = ("trials", "repeats", "final")
 
 
 class Sweep:

@@ -10,7 +10,7 @@ from .fields import Field
 from .settings import Refusal
 from .tuning import points, space_file, sweep
 from .tuning.ladder import Ladder
-from .tuning.plan import Base, Plan
+from .tuning.plan import MOST_FINAL_SEEDS, Base, Plan
 from .tuning.screen import Screen, in_words
 
 PROGRAM = "sweep_main"
@@ -33,7 +33,10 @@ OWN = (
     _own("trials", "whole number", parsers.integer(low=1), None,
          f"points to try; not set: {_TRIALS}, or the whole grid; of a ladder: for each tuned rung"),
     _own("jobs", "whole number", parsers.integer(low=1), 1, "runs at a time, each a process of its own"),
-    _own("final_seeds", "whole number", parsers.integer(low=0), 5, "runs of the chosen setting, each with a fresh seed"),
+    _own("confirm", "whole number", parsers.integer(low=0), 0,
+         "best settings to run again with two more seeds each before one is chosen, by its mean; 0: one run each decides"),
+    _own("final_seeds", "whole number", parsers.integer(low=0, high=MOST_FINAL_SEEDS), 5,
+         "runs of the chosen setting, each with a fresh seed"),
     _own("sweep_dir", "path", parsers.path, None, "not set: runs/sweep-<dataset>-<8 characters of the sweep's hash>"),
     _own("select_on_test", "true|false", parsers.boolean, False,
          "choose by test accuracy, as the paper did; marks every number that is made"),
@@ -108,7 +111,8 @@ def _base(command, argv):
     if settings.sources["validation_examples"] == "default":
         held_out = min(published.MNIST_VALIDATION_EXAMPLES, max(1, settings.sizes[0] // 10))
     return Base(words=command.words, dataset=DATASET, validation_examples=0 if command.own["select_on_test"] else held_out,
-                final_seeds=command.own["final_seeds"], method=command.own["method"], command_line=(PROGRAM, *argv))
+                final_seeds=command.own["final_seeds"], method=command.own["method"], confirm=command.own["confirm"],
+                command_line=(PROGRAM, *argv))
 
 
 @dataclasses.dataclass(frozen=True)

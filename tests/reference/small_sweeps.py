@@ -16,8 +16,10 @@ RATES = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True, "points": 5}}
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def make_plan(folder, content=RATES, *, words=WORDS, method="random", trials=6, final_seeds=2, validation_examples=400):
-    base = Base(words=words, dataset="mnist", validation_examples=validation_examples, final_seeds=final_seeds, method=method)
+def make_plan(folder, content=RATES, *, words=WORDS, method="random", trials=6, final_seeds=2, validation_examples=400,
+              confirm=0):
+    base = Base(words=words, dataset="mnist", validation_examples=validation_examples, final_seeds=final_seeds, method=method,
+                confirm=confirm)
     space = space_file.make(content, base.search_words, where="space.json", grid=method == "grid")
     plan = base.plan(str(folder), space=space, trials=trials)
     return type(plan)(**{**vars(plan), "runner": FAKE})

@@ -46,8 +46,10 @@ def test_the_best_on_validation_is_trained_on_everything_with_fresh_seeds(swept)
     assert len(set(rates)) == 6 and all(0.01 <= rate <= 0.5 for rate in rates)
     result = read(folder / "result.json")
     assert result["status"] == "done" and result["trials"] == {"done": 6, "diverged": 0, "failed": 0}
+    accuracy = pytest.approx(0.99 - 0.1 * math.log10(rates[best] / 0.1) ** 2)
     assert result["chosen"] == {"trial": best, "values": {"learning_rate": rates[best]}, "split": "validation",
-                                "accuracy": pytest.approx(0.99 - 0.1 * math.log10(rates[best] / 0.1) ** 2)}
+                                "accuracy": accuracy, "accuracies": [accuracy]}
+    assert not (folder / "repeats").exists() and result["repeats"] == {"done": 0, "diverged": 0, "failed": 0}
     assert result["edges"] == result["failed"] == result["final_failed"] == []
 
 

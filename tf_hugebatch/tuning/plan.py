@@ -16,8 +16,12 @@ from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning.space import Space
 
 SCHEMA_VERSION = 1
-# What must agree when a folder's sweep goes on, beside the settings; more trials and more final seeds may be asked for.
+# What must agree when a folder's sweep goes on, beside the settings; more trials, repeats and final seeds may be asked for.
 _MUST_AGREE = ("program", "method", "select_on", "validation_examples", "space")
+# Seeds of the repeats that confirm a setting, after the search's own: not those of the final runs, which are fresh.
+_REPEAT_SEEDS = (1001, 1002)
+#: The most final seeds, so that they never meet those of the repeats.
+MOST_FINAL_SEEDS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Base:
     """What the sweeps of one command line share.
 
     words: of a run's command line. dataset: the data set where they name none. validation_examples: held out while
-    searching; 0 to select on the test split. command_line: to note in sweep.json.
+    searching; 0 to select on the test split. confirm: how many of the best settings are run again with more seeds before one
+    is chosen. command_line: to note in sweep.json.
     """
 
     words: tuple[str, ...]
@@ -33,6 +38,7 @@ class Base:
     validation_examples: int
     final_seeds: int
     method: str
+    confirm: int = 0
     command_line: tuple[str, ...] = ()
 
     @property
@@ -101,6 +107,11 @@ class Plan:
         return self.base.final_seeds
 
     @property
+    def confirm(self) -> int:
+        """How many of the best settings are run again before one is chosen; none where nothing is searched."""
+        return self.base.confirm if self.trials else 0
+
+    @property
     def select_on(self) -> str:
         """The split whose accuracy chooses."""
         return "validation" if self.base.validation_examples else "test"
@@ -120,9 +131,18 @@ class Plan:
         """Of the final runs."""
         return range(self.seed + 1, self.seed + 1 + self.final_seeds)
 
+    @property
+    def repeat_seeds(self) -> tuple[int, ...]:
+        """Of the runs that confirm a setting."""
+        return tuple(self.seed + seed for seed in _REPEAT_SEEDS)
+
     def trial_folder(self, number: int) -> str:
         """The run folder of a trial."""
         return os.path.join(self.folder, "trials", f"{number:04d}")
+
+    def repeat_folder(self, number: int, seed: int) -> str:
+        """The run folder of a trial's setting with another seed."""
+        return os.path.join(self.folder, "repeats", f"{number:04d}-seed{seed}")
 
     def final_folder(self, seed: int) -> str:
         """The run folder of the chosen setting with a seed."""
@@ -131,6 +151,10 @@ class Plan:
     def trial_command(self, number: int, values: Mapping) -> list[str]:
         """The command of a trial: part of the training set validates, unless the test split selects."""
         return self._command(self.base.search_words, values, self.seed, self.trial_folder(number))
+
+    def repeat_command(self, number: int, values: Mapping, seed: int) -> list[str]:
+        """The command of a trial's setting with another seed, which confirms it."""
+        return self._command(self.base.search_words, values, seed, self.repeat_folder(number, seed))
 
     def final_command(self, values: Mapping, seed: int) -> list[str]:
         """The command of a final run: all training data, the test split read once."""
@@ -150,6 +174,9 @@ class Plan:
         yield f"  {'folder':<24} {self.folder}"
         yield f"  {'trials':<24} {self.trials}, {self.method}; {updates:,} updates each before a point's own values"
         yield f"  {'selection':<24} last epoch's accuracy on {on}"
+        if self.confirm:
+            yield (f"  {'repeats':<24} the {self.confirm} best that do not diverge, with seeds "
+                   f"{', '.join(map(str, self.repeat_seeds))} too: the highest mean is chosen")
         yield f"  {'final runs':<24} {self.final_seeds} of the chosen setting, seeds {', '.join(map(str, self.fresh_seeds))}"
         for flag, values in self.space.as_json().items():
             yield f"  {flag:<24} {json.dumps(values)}"
@@ -157,9 +184,15 @@ class Plan:
     def as_json(self) -> dict:
         """As sweep.json holds it."""
         return {"schema_version": SCHEMA_VERSION, "program": self.program, "method": self.method, "trials": self.trials,
-                "final_seeds": self.final_seeds, "select_on": self.select_on,
+                "confirm": self.confirm, "final_seeds": self.final_seeds, "select_on": self.select_on,
                 "validation_examples": self.base.validation_examples, "space": self.space.as_json(),
                 "settings": self.settings.as_dict(), "command_line": list(self.base.command_line)}
+
+    def going_on(self) -> Plan:
+        """The same with at least as many repeats as the folder's sweep was asked for before."""
+        stored = read_object(os.path.join(self.folder, "sweep.json")) or {}
+        confirm = max(self.base.confirm, stored.get("confirm") or 0)
+        return dataclasses.replace(self, base=dataclasses.replace(self.base, confirm=confirm))
 
     def identity(self) -> str:
         """sha256, in hex, of what must agree."""

@@ -1,40 +1,30 @@
 """A sweep from its first trial to its last final run, going on wherever an earlier process left it.
 
-Trials run as child processes, `jobs` at a time. When all have ended, the setting of highest accuracy on the split that
-selects is trained again on all training data with fresh seeds, and each of those runs reads the test split once.
+Trials run as child processes, `jobs` at a time. When all have ended, and the best have been confirmed where that was asked
+for, the setting of highest accuracy on the split that selects is trained again on all training data with fresh seeds, and
+each of those runs reads the test split once.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from tf_hugebatch.records import write_json
 from tf_hugebatch.runs import Run, read_object
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.stop_signal import StopSignal
-from tf_hugebatch.tuning.children import INTERRUPTED, Child, Outcome, held, outcome, outcome_of_exit
+from tf_hugebatch.tuning import tasks
+from tf_hugebatch.tuning.children import INTERRUPTED, Child, held, outcome, outcome_of_exit
+from tf_hugebatch.tuning.confirm import Confirmation
 from tf_hugebatch.tuning.plan import Plan
 from tf_hugebatch.tuning.screen import Screen, duration, in_words, mean_and_range
-from tf_hugebatch.tuning.study import Study, Trial
+from tf_hugebatch.tuning.study import Study
 
 _SECONDS_BETWEEN_LOOKS = 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """A run to be made. key: a trial's number, or a final run's seed."""
-
-    key: int
-    name: str
-    values: Mapping
-    folder: str
-    command: list[str]
-    split: str
 
 
 def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
@@ -61,7 +51,9 @@ def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
     if problems := plan.problems():
         raise Refusal(problems)
     with held(plan.folder, at_work), held(os.path.join(plan.folder, "trials"), left_behind) as lock, StopSignal() as stop:
-        return _Sweep(plan, jobs, lock, stop, screen).go()
+        if problems := plan.problems():  # another may have begun there since
+            raise Refusal(problems)
+        return _Sweep(plan.going_on(), jobs, lock, stop, screen).go()
 
 
 class _Sweep:
@@ -71,6 +63,8 @@ class _Sweep:
         self.plan, self.jobs, self.lock, self.stop, self.screen = plan, jobs, lock, stop, screen
         self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
         self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
+        self.confirmation = Confirmation(plan, {(row["trial"], row["seed"]): row["reason"]
+                                                for row in self.earlier.get("repeat_failed", [])})
         self.chosen, self.durations = None, []
         self._write_plan(plan.trials)
         self.study = Study(plan)
@@ -79,16 +73,17 @@ class _Sweep:
         self._write_plan(self.asked)
 
     def go(self):
-        """Trials, then final runs; returns the exit code."""
+        """Trials, repeats of the best, final runs; returns the exit code."""
         for trial in self.study.trials:
             if trial.outcome is None and (found := outcome(self.plan.trial_folder(trial.number), self.plan.select_on)):
                 self.study.end(trial, found)
         if self.study.trials:
             self.screen.say(f"Going on: {self._done()} of {self.asked} trials have ended.")
         self._write_result("running")
-        if code := self._work(self._next_trial, self._trial_ended):
-            return code
-        self.chosen = self.study.best()
+        for next_task, ended in ((self._next_trial, self._trial_ended), (self._next_repeat, self._repeat_ended)):
+            if code := self._work(next_task, ended):
+                return code
+        self.chosen = self.confirmation.choice(self.study.trials)
         if self.asked and not self.chosen:
             self._write_result("done")
             self.screen.say(f"No trial came to an accuracy ({self._counts_in_words()}): nothing is chosen, and there are no "
@@ -107,11 +102,11 @@ class _Sweep:
 
     def _work(self, next_task: Callable, ended: Callable) -> int:
         """Makes runs until `next_task` has none left; returns 0, or the exit code of an interrupt."""
-        running: dict[int, tuple[_Task, Child]] = {}
+        running: dict[int | tuple[int, int], tuple[tasks.Task, Child]] = {}
         stopped = None
         while True:
             while not stopped and len(running) < self.jobs and (task := next_task(running)):
-                running[task.key] = task, Child(task.command, self._log(task), self.lock)
+                running[task.key] = task, Child(task.command, task.log(self.plan.folder), self.lock)
             if not running:
                 return 128 + stopped if stopped else 0
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -125,7 +120,7 @@ class _Sweep:
                     stopped = stopped or self._stop(running, code)
                 else:
                     self.durations.append(child.seconds)
-                    ended(task, outcome_of_exit(code, task.folder, task.split, self._log(task)))
+                    ended(task, outcome_of_exit(code, task.folder, task.split, task.log(self.plan.folder)))
                     self._write_result("running")
             if self.stop.received and not stopped:
                 stopped = self._stop(running, self.stop.received)
@@ -140,9 +135,6 @@ class _Sweep:
             child.stop(signal.SIGTERM)
         return number
 
-    def _log(self, task):
-        return os.path.join(self.plan.folder, "logs", f"{os.path.relpath(task.folder, self.plan.folder)}.txt".replace("/", "-"))
-
     # Trials.
 
     def _next_trial(self, running):
@@ -151,14 +143,11 @@ class _Sweep:
         if trial is None and len(self.study.trials) < self.plan.trials:
             values = self.study.next_values(self.jobs)
             trial = None if values is None else self.study.add(values)
-        if trial is None:
-            return None
-        return _Task(trial.number, f"trial {trial.number}", trial.values, self.plan.trial_folder(trial.number),
-                     self.plan.trial_command(trial.number, trial.values), self.plan.select_on)
+        return trial and tasks.of_trial(self.plan, trial)
 
     def _trial_ended(self, task, result):
         self.study.end(self.study.trials[task.key], result)
-        self.screen.say(f"{_what(task, result)}; {self._standing()}")
+        self.screen.say(f"{task.how_it_ended(result)}; {self._standing()}")
 
     def _done(self):
         return sum(trial.outcome is not None for trial in self.study.trials)
@@ -166,6 +155,9 @@ class _Sweep:
     def _standing(self):
         """Best so far, how many have ended, and the time left."""
         best, left = self.study.best(), self.asked - self._done() + len(self._finals_left())
+        # Before the trials have ended nobody knows which are repeated: as many as there are to be, if none falls.
+        of_one = len(self.plan.repeat_seeds)
+        left += self.plan.confirm * of_one if self._done() < self.asked else len(self.confirmation.left(self.study.trials))
         best = f"best {best.outcome.in_words} (trial {best.number})" if best else "no best so far"
         # Side by side, so each takes a share; what is left of the running ones is not known.
         time_left = f", about {duration(statistics.mean(self.durations) * left / self.jobs)} left" if self.durations else ""
@@ -173,25 +165,48 @@ class _Sweep:
 
     def _say_choice(self):
         """The chosen setting, with what qualifies it."""
-        on = f"{self.plan.select_on} accuracy {self.chosen.outcome.in_words}"
-        self.screen.say(f"Chosen: trial {self.chosen.number}, {in_words(self.chosen.values)}, {on} ({self._counts_in_words()})")
+        trial, on = self.chosen.trial, self.plan.select_on
+        note = f" ({trial.outcome.note})" if trial.outcome.note else ""
+        self.screen.say(f"Chosen: trial {trial.number}, {in_words(trial.values)}, {on} accuracy "
+                        f"{mean_and_range(self.chosen.accuracies)}{note} ({self._counts_in_words()})")
+        if self.plan.confirm and len(self.chosen.accuracies) == 1:
+            self.screen.say("Not confirmed: no setting came to an accuracy with every seed that it was repeated with.")
         if self.plan.select_on == "test":
             self.screen.say("Selected on the test split: no number of this sweep is an estimate of what new images give.")
-        for edge in self.plan.space.edges(self.chosen.values):
+        for edge in self.plan.space.edges(trial.values):
             self.screen.say(f"On the edge: {edge['flag']}={edge['value']} is the {edge['end']} that was searched; the best may "
                             f"lie beyond it.")
+
+    # Repeats of the best.
+
+    def _next_repeat(self, running):
+        left = (of_one for of_one in self.confirmation.left(self.study.trials)
+                if (of_one[0].number, of_one[1]) not in running)
+        found = next(left, None)
+        return found and tasks.of_repeat(self.plan, *found)
+
+    def _repeat_ended(self, task, result):
+        if result.status == "failed":
+            self.confirmation.failed[task.key] = result.reason
+        self.screen.say(task.how_it_ended(result))
 
     # Final runs.
 
     def _set_aside_other_finals(self):
-        """Final runs of an earlier choice (fewer trials had been asked for) make room, and stay on record."""
+        """Final runs of an earlier choice (fewer trials or repeats had been asked for) make room, and stay on record."""
         before = (self.earlier.get("chosen") or {}).get("trial")
+        if not self.chosen or before in (None, self.chosen.trial.number):
+            return
         final = os.path.join(self.plan.folder, "final")
-        if self.chosen and before not in (None, self.chosen.number) and os.path.isdir(final):
-            aside = os.path.join(self.plan.folder, "final_before", f"trial{before:04d}")
-            os.makedirs(os.path.dirname(aside), exist_ok=True)
-            os.rename(final, aside)
+        if os.path.isdir(final):
+            os.makedirs(os.path.join(self.plan.folder, "final_before"), exist_ok=True)
+            os.rename(final, self._set_aside(before))
             self.final_failed = {}
+        if os.path.isdir(self._set_aside(self.chosen.trial.number)):
+            os.rename(self._set_aside(self.chosen.trial.number), final)  # chosen again: tested once is enough
+
+    def _set_aside(self, number):
+        return os.path.join(self.plan.folder, "final_before", f"trial{number:04d}")
 
     def _finals_left(self):
         """Seeds of final runs that have not ended."""
@@ -202,14 +217,12 @@ class _Sweep:
         seed = next((seed for seed in self._finals_left() if seed not in running), None)
         if seed is None:
             return None
-        values = self.chosen.values if self.chosen else {}
-        command = self.plan.final_command(values, seed)
-        return _Task(seed, f"final run, seed {seed}", values, self.plan.final_folder(seed), command, "test")
+        return tasks.of_final(self.plan, self.chosen.trial.values if self.chosen else {}, seed)
 
     def _final_ended(self, task, result):
         if result.status == "failed":
             self.final_failed[task.key] = result.reason
-        self.screen.say(_what(task, result))
+        self.screen.say(task.how_it_ended(result))
 
     def _conclude(self):
         ended = [found for seed in self.plan.fresh_seeds if (found := outcome(self.plan.final_folder(seed), "test"))]
@@ -236,17 +249,21 @@ class _Sweep:
         return ", ".join(f"{count} {status}" for status, count in self._counts().items())
 
     def _write_result(self, status):
-        chosen = self.chosen and {"trial": self.chosen.number, "values": dict(self.chosen.values),
-                                  "accuracy": self.chosen.outcome.accuracy, "split": self.plan.select_on,
-                                  **({"data_note": self.chosen.outcome.note} if self.chosen.outcome.note else {})}
+        trial = self.chosen and self.chosen.trial
+        chosen = trial and {"trial": trial.number, "values": dict(trial.values), "accuracy": self.chosen.accuracy,
+                            "accuracies": self.chosen.accuracies, "split": self.plan.select_on,
+                            **({"data_note": trial.outcome.note} if trial.outcome.note else {})}
         before = os.path.join(self.plan.folder, "final_before")
         write_json(os.path.join(self.plan.folder, "result.json"), {
             "status": status, "trials": self._counts(),
             "failed": [{"trial": trial.number, "reason": trial.outcome.reason} for trial in self.study.trials
                        if trial.outcome and trial.outcome.status == "failed"],
+            "repeats": self.confirmation.counts(self.study.trials),
+            "repeat_failed": [{"trial": trial, "seed": seed, "reason": reason}
+                              for (trial, seed), reason in sorted(self.confirmation.failed.items())],
             "final_failed": [{"seed": seed, "reason": reason} for seed, reason in sorted(self.final_failed.items())],
             "select_on": self.plan.select_on, "chosen": chosen or self.earlier.get("chosen"),
-            "edges": self.plan.space.edges(self.chosen.values) if self.chosen else self.earlier.get("edges", []),
+            "edges": self.plan.space.edges(trial.values) if trial else self.earlier.get("edges", []),
             "tested_before": sorted(os.listdir(before)) if os.path.isdir(before) else []})
 
     def _show(self, running):
@@ -256,13 +273,3 @@ class _Sweep:
             step, total = status.get("step"), status.get("total_steps")
             rows.append((task.name, "starting" if total is None else f"{step:,} of {total:,}", in_words(task.values)))
         self.screen.show(rows, self._standing())
-
-
-def _what(task: _Task, result: Outcome) -> str:
-    """How a run ended, in a line."""
-    if result.status == "done":
-        how = f"{task.split} accuracy {result.in_words}"
-    else:
-        how = f"{result.status} ({result.reason})"
-    seconds = f", {duration(result.seconds)}" if result.seconds else ""
-    return f"{task.name}: {how}{seconds} [{in_words(task.values)}]"

@@ -1,0 +1,115 @@
+"""The best settings of a search, run again with more seeds before one is chosen."""
+
+import io
+import json
+import math
+
+import pytest
+from reference.small_sweeps import WORDS, make_plan, read, run, runs_of
+
+from tf_hugebatch.runs import load_sweeps
+
+RATES = [0.02, 0.07, 0.09, 0.1, 0.2]
+SEARCH = {"content": {"learning_rate": RATES}, "method": "grid", "trials": len(RATES)}
+BY_ACCURACY = [3, 2, 1, 4, 0]  # trials, the best first: fake_run's accuracy is a parabola in log(rate)
+
+
+def accuracy(rate, seed):
+    return 0.99 - 0.1 * math.log10(rate / 0.1) ** 2 - 1e-4 * seed
+
+
+def repeats(folder):
+    return sorted(runs_of(folder, "repeats"))
+
+
+def unstable(monkeypatch, *trials):
+    monkeypatch.setenv("FAKE_UNSTABLE", json.dumps([RATES[trial] for trial in trials]))
+
+
+def test_the_best_are_repeated_on_the_validation_split_with_seeds_of_their_own(tmp_path):
+    stream = io.StringIO()
+    assert run(tmp_path / "s", **SEARCH, confirm=2, stream=stream) == 0
+    assert repeats(tmp_path / "s") == sorted(f"{trial:04d}-seed{seed}" for trial in BY_ACCURACY[:2] for seed in (1001, 1002))
+    for name, (settings, starts) in runs_of(tmp_path / "s", "repeats").items():
+        assert (settings["validation_examples"], settings["evaluate_test"], starts) == ("400", "false", 1)
+        assert float(settings["learning_rate"]) == RATES[int(name[:4])] and settings["seed"] == name[-4:]
+    result = read(tmp_path / "s" / "result.json")
+    of_seed = [accuracy(0.1, seed) for seed in (0, 1001, 1002)]
+    assert result["chosen"]["trial"] == 3 and result["chosen"]["accuracies"] == pytest.approx(of_seed)
+    assert result["chosen"]["accuracy"] == pytest.approx(sum(of_seed) / 3)
+    assert result["repeats"] == {"done": 4, "diverged": 0, "failed": 0} and read(tmp_path / "s" / "sweep.json")["confirm"] == 2
+    assert "Chosen: trial 3" in stream.getvalue() and "trial 2, seed 1002: validation accuracy" in stream.getvalue()
+    [found] = load_sweeps(tmp_path / "s")
+    assert (len(found.trials), len(found.final)) == (5, 2), "a repeat is neither a trial nor a final run"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_setting_that_diverges_with_another_seed_is_not_chosen_and_the_next_best_takes_its_place(tmp_path, monkeypatch, jobs):
+    unstable(monkeypatch, *BY_ACCURACY[:2])
+    assert run(tmp_path / "s", **SEARCH, confirm=2, jobs=jobs) == 0
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] == BY_ACCURACY[2]
+    assert {name[:4] for name in repeats(tmp_path / "s")} == {f"{trial:04d}" for trial in BY_ACCURACY[:4]}
+    assert result["repeats"]["diverged"] == 2
+    assert {float(settings["learning_rate"]) for settings, _ in runs_of(tmp_path / "s", "final").values()} == {RATES[1]}
+
+
+def test_the_highest_mean_is_chosen_not_the_highest_trial(tmp_path):
+    # The search's trial is the best by a hair and loses by its repeats, whose accuracies are made up.
+    plan = make_plan(tmp_path / "s", **SEARCH, confirm=2)
+    run(tmp_path / "s", **SEARCH, final_seeds=0)
+    for trial, found in ((3, 0.8), (2, 0.95)):
+        for seed in plan.repeat_seeds:
+            folder = tmp_path / "s" / "repeats" / f"{trial:04d}-seed{seed}"
+            folder.mkdir(parents=True)
+            (folder / "settings.json").write_text("{}")
+            (folder / "status.json").write_text(json.dumps({"status": "done", "final": {"validation_accuracy": found}}))
+    run(tmp_path / "s", **SEARCH, confirm=2, final_seeds=0)
+    assert read(tmp_path / "s" / "result.json")["chosen"]["trial"] == 2
+
+
+def test_where_none_holds_the_best_trial_is_chosen_and_said_not_to_be_confirmed(tmp_path, monkeypatch):
+    unstable(monkeypatch, *range(5))
+    stream = io.StringIO()
+    assert run(tmp_path / "s", **SEARCH, confirm=1, stream=stream) == 0
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] == 3 and len(result["chosen"]["accuracies"]) == 1
+    assert result["repeats"]["diverged"] == 5 and "Not confirmed" in stream.getvalue()
+
+
+def test_repeats_asked_for_later_go_on_and_an_earlier_choice_is_set_aside_and_taken_back(tmp_path, monkeypatch):
+    run(tmp_path / "s", **SEARCH)
+    unstable(monkeypatch, 3)
+    run(tmp_path / "s", **SEARCH, confirm=1)
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] == 2 and result["tested_before"] == ["trial0003"]
+    assert {starts for _, starts in runs_of(tmp_path / "s").values()} == {1}
+    run(tmp_path / "s", **SEARCH)
+    assert read(tmp_path / "s" / "result.json") == result and read(tmp_path / "s" / "sweep.json")["confirm"] == 1
+    # The two repeats that made trial 3 fall are gone: it holds, and its final runs are there already.
+    monkeypatch.setenv("FAKE_UNSTABLE", "[]")
+    for folder in (tmp_path / "s" / "repeats").glob("0003-*"):
+        (folder / "status.json").unlink()
+    run(tmp_path / "s", **SEARCH)
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] == 3 and result["tested_before"] == ["trial0002"]
+    assert {starts for _, starts in runs_of(tmp_path / "s", "final").values()} == {1}
+
+
+def test_a_repeat_that_fails_is_reported_and_not_made_again(tmp_path, monkeypatch):
+    run(tmp_path / "s", **SEARCH, final_seeds=0)
+    bad = tmp_path / "bad_run.py"
+    bad.write_text("import sys; print('out of paper'); sys.exit(1)")
+    monkeypatch.setattr("reference.small_sweeps.FAKE", (*make_plan(tmp_path / "s").runner[:1], str(bad)))
+    for _ in range(2):
+        assert run(tmp_path / "s", **SEARCH, confirm=1, final_seeds=0) == 0
+    result = read(tmp_path / "s" / "result.json")
+    assert result["repeat_failed"] == [{"trial": 3, "seed": seed, "reason": "exit code 1: out of paper"} for seed in (1001, 1002)]
+    assert result["repeats"]["failed"] == 2 and result["chosen"]["trial"] == 3
+    assert (tmp_path / "s" / "logs" / "repeats-0003-seed1001.txt").read_text() == "out of paper\n"
+
+
+def test_the_plan_says_what_will_be_repeated(tmp_path):
+    said = "\n".join(make_plan(tmp_path / "s", words=WORDS, confirm=3).text())
+    assert "the 3 best that do not diverge, with seeds 1001, 1002 too" in said
+    assert "repeats" not in "\n".join(make_plan(tmp_path / "s").text())
