@@ -128,13 +128,16 @@ SWEEP_PARTS = ("trials", "repeats", "final")
 class Sweep:
     """One sweep folder: sweep.json (what is searched, how), result.json (what came of it), and its runs.
 
-    plan, result: as written, empty where the file is missing or can't be read.
+    plan, result: as written, empty where the file is missing or can't be read. settings: the plan's, of the final runs before
+    the values that were chosen.
     """
 
     def __init__(self, path: str):
         self.path = os.fspath(path)
         self.plan = read_object(os.path.join(self.path, "sweep.json")) or {}
         self.result = read_object(os.path.join(self.path, "result.json")) or {}
+        settings = self.plan.get("settings")
+        self.settings = settings if isinstance(settings, dict) else {}
 
     def __repr__(self):
         return f"Sweep({self.path!r})"

@@ -39,14 +39,14 @@ def made_seeds(folder, accuracies, losses=0.03, **settings):
             for seed, (accuracy, loss) in enumerate(zip(accuracies, losses), start=1)]
 
 
-def made_sweep(folder, accuracies=(), losses=0.03, *, chosen, space=None, trials=20, diverged=0, select_on="validation",
-               status="done", **settings):
+def made_sweep(folder, accuracies=(), losses=0.03, *, chosen, space=None, trials=20, confirm=3, diverged=0,
+               select_on="validation", status="done", **settings):
     """A sweep that tried `trials` points and, unless `chosen` is None, has a final run for each accuracy."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     base = Settings(**{"dataset": "mnist5k", **{name: value for name, value in settings.items() if name != "note"}})
-    plan = {"schema_version": 1, "program": "mnist_main", "method": "random", "trials": trials, "final_seeds": len(accuracies),
-            "select_on": select_on, "space": space or {name: {"low": 0.01, "high": 10.0, "log": True} for name in chosen or {}},
+    plan = {"schema_version": 1, "program": "mnist_main", "method": "random", "trials": trials, "confirm": confirm,
+            "final_seeds": len(accuracies), "select_on": select_on, "space": space or {name: {"low": 0.01, "high": 10.0, "log": True} for name in chosen or {}},
             "settings": base.as_dict(), "command_line": []}
     if "peak_learning_rate" in (chosen or {}):
         settings = {name: value for name, value in settings.items() if name not in ("learning_rate", "lr_scaling")}

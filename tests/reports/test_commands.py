@@ -73,5 +73,5 @@ def test_a_shell_reads_the_value_that_a_sweep_chose(tmp_path):
 
 def test_costs_count_every_image_of_every_run():
     assert commands.train_cost("lenet5", 60_000, 30, 5).startswith("9,000,000 images")
-    assert commands.sweep_cost("lenet5", 60_000, 30).startswith(f"{30 * (20 * 55_000 + 5 * 60_000):,} images")
-    assert commands.sweep_cost("lenet5", 4_000, 30).startswith(f"{30 * (20 * 3_600 + 5 * 4_000):,} images")
+    assert commands.sweep_cost("lenet5", 60_000, 30).startswith(f"{30 * (26 * 55_000 + 5 * 60_000):,} images")
+    assert commands.sweep_cost("lenet5", 4_000, 30).startswith(f"{30 * (26 * 3_600 + 5 * 4_000):,} images")

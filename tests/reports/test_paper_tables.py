@@ -13,7 +13,8 @@ from tf_hugebatch.reports import table3, tables
 from tf_hugebatch.runs import load_runs, load_sweeps
 
 ROOT = pathlib.Path(__file__).parents[2]
-BASE = {"dataset": "mnist", "schedule": "polynomial", "epochs": 30, "warmup_epochs": 0, "lr_scaling": "linear"}
+BASE = {"dataset": "mnist", "schedule": "polynomial", "epochs": 30, "warmup_epochs": 0, "warmup_from": "zero",
+        "lr_scaling": "linear"}
 
 
 def table(number, folder=None):
@@ -151,6 +152,14 @@ def test_a_search_that_found_nothing_is_a_result(tmp_path):
     assert not [blank for blank in found.blanks if "lenet5, rmsprop_layerwise at 8" in blank.what]
 
 
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.1}, {"epochs": 60}, {"momentum": 0.8}, {"trials": 19},
+                                    {"confirm": 0}, {"status": "running"}])
+def test_another_search_that_found_nothing_says_nothing(tmp_path, change):
+    made_sweep(tmp_path, chosen=None, diverged=5, **{**BASE, "batch_size": 8192, "optimizer": "rmsprop_layerwise",
+                                                     "model": "lenet5", **change})
+    assert not cell(table(3, tmp_path), network="lenet5", optimizer="rmsprop_layerwise", way="(b) tuned").get("words")
+
+
 def test_a_longer_run_and_another_batch_fill_no_cell(tmp_path):
     for name, change in (("longer", {"epochs": 60}), ("larger", {"batch_size": 16384})):
         made_sweep(tmp_path / name, [0.99, 0.99], chosen={"peak_learning_rate": 0.5}, **{
@@ -159,7 +168,7 @@ def test_a_longer_run_and_another_batch_fill_no_cell(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"label_smoothing": 0.1}, {"clip_global_norm": 1.0}, {"schedule": "cosine"},
-                                    {"trials": 40}, {"trials": 1}])
+                                    {"weight_decay": 1e-3}, {"trials": 40}, {"trials": 1}, {"confirm": 0}, {"confirm": 5}, {"warmup_from": "first"}])
 def test_another_recipe_and_another_budget_fill_no_cell(tmp_path, change):
     made_sweep(tmp_path, [0.99, 0.99], chosen={"peak_learning_rate": 0.5}, **{
         **BASE, "model": "lenet5", "optimizer": "sgd", "batch_size": 8192, **change})
@@ -187,7 +196,7 @@ def test_words_on_the_data_stand_beside_the_number(tmp_path):
 def test_a_command_of_table_3_makes_the_runs_of_its_cell(blank):
     what = re.fullmatch(r"Table 3, (\w+), (\w+) at ([\d,]+), (.+)", blank.what)
     network, optimizer, batch, way = what[1], what[2], int(what[3].replace(",", "")), what[4]
-    own = ("--space=", "--method=", "--trials=", "--final_seeds=", "--sweep_dir=", "--data_dir=", "--run_dir=", "--seed=")
+    own = ("--space=", "--method=", "--trials=", "--confirm=", "--final_seeds=", "--sweep_dir=", "--data_dir=", "--run_dir=", "--seed=")
     parts = [part.strip() for part in re.split(r"&& rate=\$\(.*?\) &&|; do|; done", blank.command) if "python -m" in part]
     assert len(parts) == (2 if way == "(a) rule" else 1)
     for part, at in zip(parts, (256, batch) if len(parts) == 2 else (batch,)):
@@ -202,14 +211,13 @@ def test_a_command_of_table_3_makes_the_runs_of_its_cell(blank):
         for word in words:
             if word.startswith("--space="):
                 assert json.loads((ROOT / word.partition("=")[2]).read_text())
-                assert {"--method=random", "--trials=20", "--final_seeds=5"} <= set(words)
+                assert {"--method=random", "--trials=20", "--confirm=3", "--final_seeds=5"} <= set(words)
     assert "two CPU cores" in blank.cost
 
 
 def test_the_two_steps_of_the_rule_are_one_cell(tmp_path):
     # The run that the command of (a) makes is the one that the cell takes.
-    sweep = {**BASE, "model": "lenet5", "optimizer": "lars", "exclude_from_decay": (), "exclude_from_adaptation": (),
-             "warmup_from": "zero"}
+    sweep = {**BASE, "model": "lenet5", "optimizer": "lars", "exclude_from_decay": (), "exclude_from_adaptation": ()}
     made_sweep(tmp_path / "at_256", [0.99, 0.99], chosen={"learning_rate": 1.5}, batch_size=256, **sweep)
     [blank] = [blank for blank in table(3, tmp_path).blanks if "lenet5, lars at 8,192, (a)" in blank.what]
     words = shlex.split(blank.command.partition("; do ")[2].partition(";")[0].replace("$seed", "1"))[3:]

@@ -311,7 +311,7 @@ def test_sweeps_of_blanks_are_command_lines_of_runs_with_spaces_that_exist(tmp_p
     linear(tmp_path, 256, BASELINE)
     blanks = [blank for blank in regime_tables.blanks_of(regimes_of(tmp_path)) if "B_H" in blank.what]
     assert len(blanks) == 2 * 8
-    own = ("--space=", "--method=", "--trials=", "--final_seeds=", "--sweep_dir=")
+    own = ("--space=", "--method=", "--trials=", "--confirm=", "--final_seeds=", "--sweep_dir=")
     root = pathlib.Path(__file__).parents[2]
     for blank in blanks:
         words = train_words(blank.command)

@@ -12,8 +12,9 @@ from tf_hugebatch.settings import resolve
 
 #: Seeds of a setting that a number is made of.
 SEEDS = 5
-#: Trials of a search, and the most examples that it holds out to choose on.
-TRIALS, HELD_OUT = 20, published.MNIST_VALIDATION_EXAMPLES
+#: Trials of a search, how many of its best settings are confirmed by two more seeds, and the most examples that it holds out.
+TRIALS, CONFIRM, REPEATS_OF_ONE = 20, 3, 2
+HELD_OUT = published.MNIST_VALIDATION_EXAMPLES
 #: Where the commands put their runs.
 FOLDER = "runs"
 
@@ -63,7 +64,8 @@ def chosen_value(sweep_dir: str, name: str) -> str:
 def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
     """A search of `space`, and the chosen setting with fresh seeds, in `folder`."""
     return " ".join(["python -m tf_hugebatch.sweep_main", *map(shlex.quote, words), *_data(dataset), f"--space={space}",
-                     f"--method=random --trials={TRIALS} --final_seeds={SEEDS} --sweep_dir={shlex.quote(folder)}"])
+                     f"--method=random --trials={TRIALS} --confirm={CONFIRM} --final_seeds={SEEDS}",
+                     f"--sweep_dir={shlex.quote(folder)}"])
 
 
 def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:
@@ -72,9 +74,9 @@ def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:
 
 
 def sweep_cost(model: str, examples: int, epochs: float) -> str:
-    """What a search and its final runs cost."""
+    """What a search, its repeats and its final runs cost."""
     held_out = min(HELD_OUT, examples // 10)  # as sweep_main does
-    return cost_in_words(model, epochs * (TRIALS * (examples - held_out) + SEEDS * examples))
+    return cost_in_words(model, epochs * ((TRIALS + CONFIRM * REPEATS_OF_ONE) * (examples - held_out) + SEEDS * examples))
 
 
 def _data(dataset: str) -> list[str]:

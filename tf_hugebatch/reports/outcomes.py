@@ -58,7 +58,7 @@ class Outcome:
     @property
     def is_trial(self) -> bool:
         """A run that searched: it says which setting to choose, never how good that setting is."""
-        return self.run.part == "trials"
+        return self.run.part in ("trials", "repeats")
 
     @property
     def watched_loss(self) -> float | None:
@@ -87,8 +87,8 @@ def read_outcomes(runs: Iterable[Run]) -> tuple[list[Outcome], list[LeftAside]]:
     return outcomes, aside
 
 
-def checked_settings(run: Run) -> dict:
-    """Every setting of a run, parsed as flags are; None where the run has none. Raises ValueError with the reason."""
+def checked_settings(run: Run | Sweep) -> dict:
+    """Every setting of a run (or of a sweep's plan), parsed as flags are; None where it has none. Raises ValueError."""
     given = run.settings
     if not given:
         raise ValueError("settings.json is empty or no JSON object: cut off, or not a run's")
@@ -164,7 +164,7 @@ def _outcome(run: Run) -> Outcome:
     found = {name: _number(final, name, 1.0 if name.endswith("accuracy") else sys.float_info.max, strict=status == "done")
              for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")}
     if status == "done" and found["test_accuracy"] is None:
-        if run.part != "trials" or found["validation_accuracy"] is None:
+        if run.part not in ("trials", "repeats") or found["validation_accuracy"] is None:
             raise ValueError("done, but status.json has no test_accuracy")
     note = run.status.get("data_note") or ""
     return Outcome(run, values, status == "diverged", found["test_accuracy"], found["test_loss"],

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tf_hugebatch import durations, published, registry
 from tf_hugebatch.reports import commands
 from tf_hugebatch.reports.blanks import Blank
-from tf_hugebatch.reports.outcomes import setting_of, trials_planned
+from tf_hugebatch.reports.outcomes import checked_settings, setting_of, trials_planned
 from tf_hugebatch.reports.regimes import is_linear_scaling_of
 from tf_hugebatch.reports.sheets import CELLS, NUMBER_COLUMNS, Table, cells_of, markdown_table, notes_of, numbers_of
 from tf_hugebatch.reports.stats import Group, selected_on, trials_done
@@ -23,10 +23,11 @@ NETWORKS = ("lenet5", "lenet")
 DATASET = "mnist"
 #: Column of the paper -> what it adds to the solver's name in the registry.
 FORMS = {"original": "", "layerwise": "_layerwise", "bounded": "_layerwise_bounded"}
-#: What every run of the table has beside its network, optimizer and batch (flags/table3/base.flags), and what LARS adds.
+#: What every run of the table has beside its network, optimizer and batch (flags/table3/base.flags), and what LARS adds: it
+#: has no batch norm to absorb biases that move at its rate. (Its weight decay is its registry row's: it is in LARS's rule.)
 RECIPE = {"dataset": DATASET, "epochs": published.TABLE_3_EPOCHS, "schedule": "polynomial", "lr_scaling": "linear",
-          "warmup_epochs": 0}
-LARS_RECIPE = {"exclude_from_decay": (), "exclude_from_adaptation": (), "warmup_from": "zero"}
+          "warmup_epochs": 0, "warmup_from": "zero"}
+LARS_RECIPE = {"exclude_from_decay": (), "exclude_from_adaptation": ()}
 _SEARCHED = ("batch_size", "learning_rate", "lr_scaling", "peak_learning_rate", "warmup_epochs")
 RULE, TUNED, RATE = "(a) rule", "(b) tuned", "rate tuned"
 _FORM_WORDS = {"original": "original", "layerwise": "+ layer-wise", "bounded": "+ layer-wise, bounded ratio"}
@@ -84,7 +85,7 @@ class Finder:
         if place.way == RULE:
             found = [group for group in self._at(place) if group.sweep is None and self._follows_the_rule(group, place)]
         else:
-            found = [group for group in self._at(place) if trials_planned(group.sweep) == commands.TRIALS]
+            found = [group for group in self._at(place) if _is_the_search(group.sweep)]
         return max(found, key=lambda group: (group.select_on == "validation", group.trials or 0, group.n), default=None)
 
     def failed_search(self, place: Place) -> Sweep | None:
@@ -92,13 +93,10 @@ class Finder:
         if place.way == RULE:
             return self.failed_search(_at_256(place))
         for sweep in self._sweeps:
-            settings, result = sweep.plan.get("settings"), sweep.result
-            settings = settings if isinstance(settings, dict) else {}
-            ended = result.get("status") == "done" and not result.get("chosen") and trials_done(sweep)
-            if ended and trials_planned(sweep) == commands.TRIALS:
-                stated = tuple(settings.get(name) for name in ("dataset", "model", "optimizer", "batch_size", "epochs"))
-                if stated == (DATASET, place.network, place.optimizer, place.batch, published.TABLE_3_EPOCHS):
-                    return sweep
+            ended = sweep.result.get("status") == "done" and not sweep.result.get("chosen") and trials_done(sweep)
+            values = _settings_of(sweep) if ended and _is_the_search(sweep) else None
+            if values and _follows_the_recipe(values) and _stands_at(values, place):
+                return sweep
         return None
 
     def tuned_rate(self, place: Place) -> Group | None:
@@ -114,9 +112,25 @@ class Finder:
         return tuned is not None and is_linear_scaling_of(group, tuned)
 
     def _at(self, place):
-        return [group for group in self._groups if _follows_the_recipe(group.values) and
-                all(group.values[name] == value for name, value in
-                       (("model", place.network), ("optimizer", place.optimizer), ("batch_size", place.batch)))]
+        return [group for group in self._groups if _follows_the_recipe(group.values) and _stands_at(group.values, place)]
+
+
+def _stands_at(values, place):
+    return (values["dataset"], values["model"], values["optimizer"], values["batch_size"]) == (
+        DATASET, place.network, place.optimizer, place.batch)
+
+
+def _is_the_search(sweep: Sweep | None) -> bool:
+    """Whether it searched and confirmed as much as every search of the table."""
+    return trials_planned(sweep) == commands.TRIALS and sweep.plan.get("confirm") == commands.CONFIRM
+
+
+def _settings_of(sweep: Sweep) -> dict | None:
+    """The settings of a sweep's plan, checked as a run's are; None where they are damaged."""
+    try:
+        return checked_settings(sweep)
+    except ValueError:
+        return None
 
 
 def _at_256(place):
@@ -165,7 +179,8 @@ def make(groups: list[Group], sweeps: list[Sweep]) -> Table:
                  "scaled linearly from there, or another search stands there:", "", _others_table(others)]
     legend = (f"{RULE}: the rate tuned at {published.BASELINES[DATASET].batch}, scaled linearly, nothing else changed. "
               f"{TUNED}: searched at {published.TABLE_3_BATCH:,}. Settings are chosen on {commands.HELD_OUT:,} held-out images "
-              "unless marked, then trained on all; the paper splits 55K/5K/10K.")
+              f"unless marked, the {commands.CONFIRM} best of them by three seeds each, then trained on all; the paper splits "
+              "55K/5K/10K. Warm-ups are from zero. LARS alone has a weight decay (1e-4): it is part of its rule.")
     text += [legend, notes_of([*used, *others])]
     return Table("Table 3: MNIST, solvers at 256 and 8K", _COLUMNS, rows, "\n".join(text), blanks)
 
