@@ -110,7 +110,7 @@ def test_each_cell_has_its_runs(sgd):
     rule = cell(found, network="lenet5", optimizer="sgd", way="(a) rule")
     assert (rule["n"], rule["diverged"], rule["words"]) == (3, 3, "diverges")
     assert (rule["trials"], rule["peak_rate"]) == (None, 0.08 * 32)
-    assert rule.get("mean_percent") is None
+    assert rule.get("mean_percent") is None and rule["agreement"] == "agrees" and at_256["agreement"] == "agrees"
     tuned = cell(found, network="lenet5", optimizer="sgd", way="(b) tuned")
     assert (tuned["n"], tuned["selected_on"], tuned["peak_rate"], tuned["warmup_epochs"]) == (2, "test", 0.5, 5.0)
     assert cell(found, network="lenet5", optimizer="sgd_layerwise", way="(b) tuned")["words"] == "unstable"
@@ -150,6 +150,7 @@ def test_a_search_that_found_nothing_is_a_result(tmp_path):
     tuned, rule = (cell(found, network="lenet5", optimizer="rmsprop_layerwise", way=way) for way in ("(b) tuned", "(a) rule"))
     assert (tuned["words"], tuned["trials"]) == ("diverges in every trial", 20) and rule["words"] == "no rate at 256 trains"
     assert not [blank for blank in found.blanks if "lenet5, rmsprop_layerwise at 8" in blank.what]
+    assert (tuned["agreement"], rule["agreement"]) == ("agrees", "agrees")  # the paper: diverges
 
 
 @pytest.mark.parametrize("change", [{"label_smoothing": 0.1}, {"epochs": 60}, {"momentum": 0.8}, {"trials": 19},

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from tf_hugebatch import durations, published, registry
 from tf_hugebatch.reports import commands
+from tf_hugebatch.reports.agreement import agreement
 from tf_hugebatch.reports.blanks import Blank
 from tf_hugebatch.reports.outcomes import checked_settings, setting_of, trials_planned
 from tf_hugebatch.reports.regimes import is_linear_scaling_of
@@ -31,8 +32,8 @@ LARS_RECIPE = {"exclude_from_decay": (), "exclude_from_adaptation": ()}
 _SEARCHED = ("batch_size", "learning_rate", "lr_scaling", "peak_learning_rate", "warmup_epochs")
 RULE, TUNED, RATE = "(a) rule", "(b) tuned", "rate tuned"
 _FORM_WORDS = {"original": "original", "layerwise": "+ layer-wise", "bounded": "+ layer-wise, bounded ratio"}
-_COLUMNS = ("network", "solver", "form", "optimizer", "batch", "way", "paper_percent", "paper_words", "peak_rate",
-            "warmup_epochs", *NUMBER_COLUMNS)
+_COLUMNS = ("network", "solver", "form", "optimizer", "batch", "way", "paper_percent", "paper_words", "agreement",
+            "peak_rate", "warmup_epochs", *NUMBER_COLUMNS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +168,13 @@ def make(groups: list[Group], sweeps: list[Sweep]) -> Table:
                 used.append(group)
             elif failed is None:
                 blanks.append(_blank(place, finder))
-            rows.append({**_names(place), **numbers_of(group), **_setting(group),
+            verdict = agreement(group, place.paper) if group or not failed else _failed_agreement(place)
+            rows.append({**_names(place), **numbers_of(group), **_setting(group), "agreement": verdict or None,
                          **(_failed_numbers(place, failed) if not group else {})})
             lines.append({**_words(place), **(cells_of(group) if group or not failed else _failed_cells(place, failed)),
-                          "setting": _setting_words(group)})
+                          "setting": _setting_words(group), "with the paper": verdict})
         text += [f"### {network}, {published.TABLE_3_EPOCHS} epochs", "",
-                 markdown_table(("solver", "form", "batch", "the paper", "way", *CELLS, "setting"), lines)]
+                 markdown_table(("solver", "form", "batch", "the paper", "way", "with the paper", *CELLS, "setting"), lines)]
     others = finder.others(used)
     if others:
         text += ["Runs of these solvers and batches that stand in no cell, since their rate was not tuned at 256, or was not "
@@ -226,6 +228,10 @@ def _failed_numbers(place: Place, sweep: Sweep | None) -> dict:
 
 def _failed_cells(place: Place, sweep: Sweep) -> dict:
     return {"mean": _failed_words(place), "runs searched": trials_done(sweep), "chosen on": selected_on(sweep)}
+
+
+def _failed_agreement(place: Place) -> str:
+    return "agrees" if place.paper.words == "diverges" else f"differs: {_failed_words(place)}"
 
 
 def _failed_words(place: Place) -> str:
