@@ -131,7 +131,8 @@ class _OneSweep:
                                 grid=own["method"] == "grid", dataset=DATASET)
         trials = own["trials"] or (len(space.grid()) if own["method"] == "grid" else min(_TRIALS, space.size))
         if trials > space.size:
-            raise Refusal(f"--trials={trials}: the space has only {space.size:g} points; give at most that, or --method=grid")
+            raise Refusal(f"--trials={trials}: the space has only {space.size:,} points (a range of fractions counts as what "
+                          f"rounding leaves); give at most that, or --method=grid")
         plan = base.plan(own["sweep_dir"], space=space, trials=trials)
         if problems := plan.problems():
             raise Refusal(problems)

@@ -158,6 +158,19 @@ def test_the_folder_of_another_ladder_is_refused(climbed, tmp_path):
         make(tmp_path)
 
 
+def test_more_trials_that_change_the_baselines_rate_set_the_rules_rungs_aside(tmp_path):
+    folder = tmp_path / "ladder"
+    climb(folder, trials=1)
+    first = float(finals(folder, "rung0")["learning_rate"])
+    code, said = climb(folder, trials=6)
+    then = float(finals(folder, "rung0")["learning_rate"])
+    assert code == 0 and then != first, said
+    for rung in ("rung0", "rung1"):
+        assert float(finals(folder, rung)["learning_rate"]) == then
+        assert float(finals(folder, f"{rung}_at_{first:g}")["learning_rate"]) == first
+        assert {starts for _, starts in runs_of(folder / rung, "final").values()} == {1}
+
+
 def test_without_a_rate_of_the_baseline_the_rules_rungs_are_n_a(tmp_path):
     spaces = {**SPACES, "baseline": {"learning_rate": [1.0, 2.0, 3.0]}}
     code, said = climb(tmp_path / "l", spaces=spaces)

@@ -138,3 +138,11 @@ def test_the_study_outlives_its_process(tmp_path):
         [(trial.number, trial.values, trial.outcome) for trial in study.trials]
     assert [trial.outcome for trial in again.trials] == [*outcomes, None] and again.best().number == 0
     assert again.next_values(1) == study.next_values(1) == points.first(plan.space, "random", 0, 5)[4]
+
+
+@pytest.mark.parametrize("content", [{"low": 1.0, "high": 1.0001, "log": False}, {"low": 0.01, "high": 10.0, "log": True}])
+def test_a_range_has_as_many_points_as_its_size_says(content):
+    space = space_file.make({"learning_rate": content}, WORDS, where="space.json", grid=False, dataset="mnist")
+    assert space.size == 500
+    # All of them are found: a sweep of as many trials ends.
+    assert len({point["learning_rate"] for point in points.quasi_random(space, 0)}) == 500

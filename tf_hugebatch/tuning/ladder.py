@@ -205,6 +205,8 @@ class Ladder:
             if rung.n_a:
                 continue
             plan = self._plan(rung, rate=rate if rung.kind == "rule" else None)
+            if rung.kind == "rule":
+                _set_aside_another_rate(plan)
             codes.append(sweep.run(plan, **how))
             if codes[-1] > 128:
                 return codes[-1]
@@ -243,6 +245,16 @@ class Ladder:
             marks += [seed.note for seed in seeds if seed and seed.note and seed.note not in marks]
         yield "; ".join(["Test accuracy, mean (lowest to highest) of the seeds that came to one", *marks]) + ":"
         yield from lines
+
+
+def _set_aside_another_rate(plan):
+    """More trials may have changed the rate that a rung scales: its runs at the earlier rate make room, and stay on record."""
+    stored = ((read_object(os.path.join(plan.folder, "sweep.json")) or {}).get("settings") or {}).get("learning_rate")
+    if stored in (None, plan.settings.learning_rate):
+        return
+    os.rename(plan.folder, f"{plan.folder}_at_{stored:g}")
+    if os.path.isdir(before := f"{plan.folder}_at_{plan.settings.learning_rate:g}"):
+        os.rename(before, plan.folder)
 
 
 def _problems_of_spaces(where, given, spaces):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 #: A chosen value of a range counts as on its edge within this share of the range's (logarithmic) length.
 EDGE_SHARE = 0.05
 _RESOLUTION = 1e-3
+#: Values that rounding leaves of a range of fractions, at the least: it moves none by more than `_RESOLUTION` of the range.
+_LEAST_VALUES = round(0.5 / _RESOLUTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +96,9 @@ class Space:
         return [f"--{flag}={as_text(value)}" for flag, value in values.items()]
 
     @property
-    def size(self) -> float:
-        """How many points it has; infinite with a range of fractions."""
-        return math.prod(len(d.values) if not d.is_range else d.high - d.low + 1 if d.whole else math.inf
+    def size(self) -> int:
+        """How many points it has at the least; a range of fractions counts as the values that rounding is sure to leave."""
+        return math.prod(len(d.values) if not d.is_range else round(d.high - d.low) + 1 if d.whole else _LEAST_VALUES
                          for d in self.dimensions)
 
     def grid(self) -> list[dict]:
