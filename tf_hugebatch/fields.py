@@ -203,7 +203,13 @@ _ALL = [
                "false: the test split is not read at all, as in the trials of a sweep; needs validation_examples"),
     _reporting("reporting", "checkpoint_every_steps", "updates or auto", parsers.integer(low=1, words=("auto",)), "auto",
                "updates between two checkpoints"),
-    _reporting("reporting", "keep_checkpoints", "whole number", _count, 2, "checkpoints kept"),
+    _reporting("reporting", "keep_checkpoints", "whole number", _count, 2,
+               "newest checkpoints kept, beside the best on validation"),
+    _reporting("reporting", "on_divergence", ("stop", "rewind"), None, "stop",
+               "rewind: go back to the last checkpoint with a lower rate (then part of the experiment, as the next two)"),
+    _reporting("reporting", "rewind_factor", "number in (0, 1)", parsers.number(low=0, high=1, above=True, below=True),
+               0.5, "what each rewind multiplies every later learning rate by"),
+    _reporting("reporting", "rewinds", "whole number", _count, 3, "how often a run goes back at most"),
     _reporting("reporting", "profile_steps", "first,last", parsers.step_range,
                None, "updates to profile, counted from 1", optional=True),
     _reporting("reporting", "mllog", "true|false", parsers.boolean, False, "write an MLPerf log, mllog.txt, in the run folder"),
@@ -220,8 +226,15 @@ EXCLUSIVE = (
 )
 
 
+#: What a run that rewinds is an experiment of too: how far it goes back, how often, and with which rate.
+OF_REWINDS = ("on_divergence", "rewind_factor", "rewinds", "checkpoint_every_steps")
+
+
 def kind_of(name: str, values: dict) -> str:
-    """The kind of a setting among `values`: with norm local the micro-batch belongs to the experiment."""
+    """The kind of a setting among `values`: with norm local the micro-batch belongs to the experiment, with rewinds all that
+    they depend on."""
     if name == "micro_batch_size" and values.get("norm") == "local":
+        return "experiment"
+    if name in OF_REWINDS and values.get("on_divergence") == "rewind":
         return "experiment"
     return FIELDS[name].kind

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -18,12 +19,12 @@ import pathlib
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from tf_hugebatch.fields import FIELDS, kind_of
 from tf_hugebatch.runs import read_object, read_row
-from tf_hugebatch.settings import Settings
+from tf_hugebatch.settings import Refusal, Settings
 
 SCHEMA_VERSION = 1  # of settings.json; a folder written by a newer one is refused, not guessed at
 STATUSES = ("running", "done", "diverged", "failed", "interrupted")
@@ -69,6 +70,25 @@ def _replace(path: str, write: Callable[[TextIO], None]) -> None:
 def write_json(path: str, value: Mapping) -> None:
     """Puts an object in a file, atomically; numbers that aren't finite become null."""
     _replace(path, lambda file: file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"))
+
+
+@contextlib.contextmanager
+def held(folder: str, busy: Callable[[], None]) -> Iterator[int]:
+    """Holds the lock of a folder, which is made where there is none; yields its file descriptor.
+
+    busy: called when somebody else has the lock; when it returns the lock is waited for.
+    """
+    os.makedirs(folder, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class RunFolder:
@@ -126,6 +146,32 @@ class RunFolder:
         if settings.resume == "required" and not has_run:
             found.append(f"{stated}: no run has started there and --resume=required; drop the flag")
         return found
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps every other process from training in the folder, which is made where there is none.
+
+        Raises Refusal when one is at work in it. The lock is the system's: it is free again however its holder ends.
+        """
+
+        def at_work():
+            status = self.read_status()
+            who = f" (process {status['pid']} on {status['host']})" if {"pid", "host"} <= set(status) else ""
+            raise Refusal(f"--run_dir={self.path}: a run is at work in it{who}; wait for its end, or name another folder")
+
+        new = not self.path.exists()
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(str(self.path), at_work))
+            except OSError as error:
+                raise Refusal(f"--run_dir={self.path}: it can't be written to ({error.strerror}); name another folder"
+                              ) from error
+            try:
+                yield
+            finally:
+                if new:
+                    with contextlib.suppress(OSError):  # it holds something
+                        self.path.rmdir()
 
     def create(self, settings: Settings) -> None:
         """Makes the folder where there is none and writes settings.json, on a resume too: layout may

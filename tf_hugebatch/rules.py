@@ -161,8 +161,22 @@ def layout(merged: Merged) -> Iterator[Found]:
 
 
 def reporting(merged: Merged) -> Iterator[Found]:
-    """What is evaluated, and what an MLPerf log needs."""
+    """What is evaluated, what a rewind goes back to, and what an MLPerf log needs."""
     values = merged.values
+    if values["on_divergence"] == "rewind":
+        if values["checkpoint_every_steps"] == "auto":
+            yield "on_divergence", ("checkpoint_every_steps",), (
+                "--on_divergence=rewind with --checkpoint_every_steps=auto: checkpoints by the clock lie elsewhere in every "
+                "run, and so would what a rewind goes back to; give --checkpoint_every_steps a number")
+        if values["mllog"]:
+            yield "on_divergence", ("mllog",), (
+                "--on_divergence=rewind with --mllog=true: MLPerf's log can't go back; drop one of the two")
+    else:
+        for name in ("rewind_factor", "rewinds"):
+            if values[name] != FIELDS[name].default:
+                yield name, ("on_divergence",), (
+                    f"--{name}={values[name]:g} ({merged.sources[name]}): without --on_divergence=rewind nothing goes back; "
+                    "drop it")
     if not values["evaluate_test"] and not values["validation_examples"]:
         yield "evaluate_test", ("validation_examples",), (
             "--evaluate_test=false without --validation_examples: nothing would be evaluated; hold some out, or drop it")

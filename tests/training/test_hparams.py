@@ -13,7 +13,8 @@ from tf_hugebatch.training.journal import Journal
 
 def write_run(folder, status, final, **given):
     settings = Settings(dataset="mnist5k", batch_size=500, **given)
-    journal = Journal(RunFolder(folder), [], settings, {})
+    journal = Journal(RunFolder(folder), settings, {})
+    journal.go_on_after(0)
     journal.evaluation("test", 3, {"accuracy": 0.25})
     journal.close(status, 3, final)
 
@@ -58,8 +59,11 @@ def test_settings_and_final_numbers_are_on_the_page(tmp_path):
 def test_a_run_that_goes_on_is_one_session(tmp_path):
     folder = RunFolder(tmp_path)
     settings = Settings(dataset="mnist5k", batch_size=500)
-    Journal(folder, [], settings, {}).close("interrupted", 1, {})
-    Journal(folder, [{"kind": "train", "step": 1, "loss": 2.0}], settings, {}).close("done", 2, {"test_accuracy": 0.5})
+    folder.append_metrics([{"kind": "train", "step": 1, "loss": 2.0}])
+    for done, (status, final) in enumerate([("interrupted", {}), ("done", {"test_accuracy": 0.5})]):
+        journal = Journal(folder, settings, {})
+        journal.go_on_after(done)
+        journal.close(status, done + 1, final)
     [group] = groups_in(tmp_path)
     [session] = group.sessions
     assert session.status == api_pb2.STATUS_SUCCESS

@@ -2,8 +2,6 @@
 
 import csv
 import dataclasses
-import functools
-import json
 import os
 import shutil
 import signal
@@ -11,85 +9,31 @@ import signal
 import numpy as np
 import pytest
 from reference.interruptions import after, terminate
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from reference.six_updates import (
+    BATCH,
+    TRAIN,
+    UPDATES,
+    examples,
+    rows_of,
+    same_bits,
+    settings,
+    splits,
+    status_of,
+    strict_json,
+    tensorboard_of,
+    text_of,
+    train,
+    weights,
+)
 
 import tf_hugebatch as hb
 from tf_hugebatch.data.images import Undecodable
 from tf_hugebatch.data.splits import Examples, Splits
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.runs import Run
+from tf_hugebatch.training import loop
+from tf_hugebatch.training.evaluate import Evaluation
 from tf_hugebatch.training.step import METRICS
-
-UPDATES, BATCH, TRAIN = 6, 64, 4000
-EVERY_TWO_UPDATES = 2 * BATCH / TRAIN  # in epochs
-
-
-# Six updates of LeNet-5 on images made here, of which mnist5k has as many.
-
-
-def examples(n, seed):
-    generator = np.random.default_rng(seed)
-    labels = np.arange(n, dtype=np.int32) % 10
-    patterns = np.random.default_rng(1).integers(0, 200, (10, 28, 28, 1))
-    images = patterns[labels] + generator.integers(0, 56, (n, 28, 28, 1))
-    return Examples(images.astype(np.uint8), labels)
-
-
-@functools.cache
-def splits(validation=0):
-    held_out = examples(50, 3) if validation else None
-    return Splits(examples(TRAIN - validation, 2), held_out, examples(60, 4))
-
-
-def settings(run_dir, **changes):
-    given = {
-        "dataset": "mnist5k", "model": "lenet5", "optimizer": "sgd", "batch_size": BATCH,
-        "micro_batch_size": 32, "train_steps": UPDATES, "warmup_steps": 2, "schedule": "polynomial",
-        "eval_batch_size": 25, "eval_every_epochs": EVERY_TWO_UPDATES, "checkpoint_every_steps": 2,
-        "run_dir": str(run_dir),
-    }
-    return hb.Settings(**{**given, **changes})
-
-
-def train(run_dir, **changes):
-    resolved = settings(run_dir, **changes)
-    data = splits(resolved.validation_examples)
-    return hb.train(resolved, splits=data, command_line=["mnist_main", "--word"])
-
-
-def weights(result):
-    return [variable.numpy() for variable in result.model.trainable_variables]
-
-
-def same_bits(a, b):
-    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
-
-
-def text_of(run_dir, name):
-    return (run_dir / name).read_text()
-
-
-def strict_json(text):
-    """JSON as other languages read it: no NaN, no Infinity."""
-    def refuse(word):
-        raise AssertionError(f"{word} is not JSON")
-    return json.loads(text, parse_constant=refuse)
-
-
-def status_of(run_dir):
-    return strict_json(text_of(run_dir, "status.json"))
-
-
-def rows_of(run_dir):
-    rows = [strict_json(line) for line in text_of(run_dir, "metrics.jsonl").splitlines()]
-    return ([row for row in rows if row["kind"] == "train"], [row for row in rows if row["kind"] == "eval"])
-
-
-def tensorboard_of(run_dir):
-    """{tag: [(step, value)]} of every scalar."""
-    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +294,39 @@ def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, 
     assert result.status == "done"
     assert same_bits(weights(result), weights(finished[0]))
     assert text_of(run_dir, "metrics.jsonl") == text_of(finished[1], "metrics.jsonl")
+
+
+def test_a_folder_in_use_is_refused_and_not_touched(tmp_path, finished):
+    run_dir = shutil.copytree(finished[1], tmp_path / "run")
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    os.unlink(run_dir / "status.json")
+    with RunFolder(run_dir).held(), pytest.raises(hb.Refusal) as refused:
+        train(run_dir)
+    assert "a run is at work in it" in str(refused.value) and str(run_dir) in str(refused.value)
+    assert {path: path.read_bytes() for path in before if path.exists()} == {
+        path: content for path, content in before.items() if path.name != "status.json"}
+    assert train(run_dir).status == "done", "free again"
+
+
+def test_a_run_that_another_process_has_just_ended_is_not_repeated(tmp_path, finished, monkeypatch):
+    run_dir = tmp_path / "run"
+    build = loop.Assembly
+
+    def slowly(*arguments):
+        shutil.copytree(finished[1], run_dir)
+        return build(*arguments)
+
+    monkeypatch.setattr(loop, "Assembly", slowly)
+    assert train(run_dir).repeated
+
+
+def test_the_best_on_validation_is_kept_beside_the_newest(tmp_path, monkeypatch):
+    accuracies = iter([0.5, 0.9, 0.4, 0.3])
+    monkeypatch.setattr(Evaluation, "__call__", lambda _: {"accuracy": next(accuracies), "loss": 1.0})
+    changes = {"validation_examples": 500, "eval_every_epochs": 2 * BATCH / (TRAIN - 500), "checkpoint_every_steps": 100}
+    train(tmp_path / "run", keep_checkpoints=1, evaluate_test=False, train_steps=7, **changes)
+    kept = sorted(int(path.name[-3:]) for path in (tmp_path / "run/checkpoints").glob("update-*"))
+    assert status_of(tmp_path / "run")["best"]["step"] == 4 and kept == [4, 7]
 
 
 # Diverged runs are results.

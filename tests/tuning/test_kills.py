@@ -11,8 +11,8 @@ import time
 import pytest
 from reference.small_sweeps import in_a_process, make_plan, read, run, runs_of
 
+from tf_hugebatch.records import held
 from tf_hugebatch.settings import Refusal
-from tf_hugebatch.tuning.children import held
 from tf_hugebatch.tuning.study import Study
 
 SHORT = {"trials": 8, "final_seeds": 2}

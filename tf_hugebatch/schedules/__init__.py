@@ -7,10 +7,11 @@ describe.
 from tf_hugebatch import registry
 from tf_hugebatch.schedules.cyclical import CosineRestarts, Cyclical
 from tf_hugebatch.schedules.decay import Constant, Cosine, Polynomial
+from tf_hugebatch.schedules.scaled import Scaled
 from tf_hugebatch.schedules.warmup import Warmup
 
 __all__ = [
-    "Constant", "Cosine", "CosineRestarts", "Cyclical", "Polynomial", "Warmup",
+    "Constant", "Cosine", "CosineRestarts", "Cyclical", "Polynomial", "Scaled", "Warmup",
     "build", "get", "names",
 ]
 

@@ -55,6 +55,8 @@ class Assembly:
         with self.strategy.scope(), _precision(settings.precision):
             self.model = _build_model(settings)
             self.schedule = schedules.build(settings)
+            if settings.on_divergence == "rewind":
+                self.schedule = schedules.Scaled(self.schedule)
             try:
                 self.optimizer = optimizers.get(
                     settings.optimizer, learning_rate=self.schedule, **settings.optimizer_arguments()

@@ -27,7 +27,7 @@ class Checkpoints:
         folder: path; made when the first checkpoint is written.
         identity: dict of plain values that a checkpoint must agree on to be restored (experiment hash, total
             updates, training examples, seed): a schedule is never rescaled.
-        keep: how many to keep; others are deleted once one is complete.
+        keep: how many of the newest to keep; others are deleted once one is complete.
         tracked: trackable objects by name (model, optimizer), built.
     """
 
@@ -36,17 +36,18 @@ class Checkpoints:
         self._identity, self._keep = identity, keep
         self._checkpoint = tf.train.Checkpoint(**tracked)
 
-    def save(self, update, notes):
+    def save(self, update, notes, also_keep=()):
         """Writes the state after `update` updates; returns its path. An intact one of that update is kept.
 
         Args:
             update: updates done.
             notes: plain values that `restore_latest` gives back (what the loop remembers beside weights).
+            also_keep: updates whose checkpoints stay beside the newest (the best on validation, say).
         """
-        final = self.folder / f"{_PREFIX}{update:010d}"
+        final = self.path(update)
         if final.exists():
             if _read_manifest(final)[1] is None:
-                self._delete_others(final)
+                self._delete_others(final, also_keep)
                 return final
             shutil.rmtree(final)
         # One name for all: what a kill left of the last attempt goes.
@@ -61,30 +62,43 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         os.rename(partial, final)
-        self._delete_others(final)
+        self._delete_others(final, also_keep)
         return final
 
-    def _delete_others(self, newest):
+    def path(self, update):
+        """Where the checkpoint after `update` updates is, or would be."""
+        return self.folder / f"{_PREFIX}{update:010d}"
+
+    def _delete_others(self, newest, also_keep):
         # What stands above the checkpoint just completed was passed over as damaged when the run went on below it:
         # it must not count as one of those kept, nor come first at the next start.
         paths = self.paths()
-        place = paths.index(newest)
+        place, stays = paths.index(newest), {self.path(update) for update in also_keep}
         for path in [*paths[place + 1:], *paths[: max(0, place + 1 - self._keep)]]:
-            shutil.rmtree(path)
+            if path not in stays or path > newest:
+                shutil.rmtree(path)
+
+    def forget_after(self, update):
+        """Deletes the checkpoints after update `update`: the run has left that way."""
+        for path in self.paths():
+            if path > self.path(update):
+                shutil.rmtree(path)
 
     def paths(self):
         """Complete-looking checkpoints, oldest first."""
         return sorted(self.folder.glob(_PREFIX + "*"))
 
-    def restore_latest(self, warn=print):
+    def restore_latest(self, warn=print, up_to=None):
         """Restores the newest intact checkpoint; returns (its update, its notes), or (0, {}) when there is none.
 
-        A torn or truncated one is passed over with a message to `warn`.
+        A torn or truncated one is passed over with a message to `warn`, those after update `up_to` without a word.
 
         Raises:
             Refusal: the checkpoint belongs to another experiment, total or data size.
         """
         for path in reversed(self.paths()):
+            if up_to is not None and path > self.path(up_to):
+                continue
             manifest, damage = _read_manifest(path)
             if damage:
                 warn(f"Checkpoint {path.name} is damaged ({damage}); trying the one before it.")

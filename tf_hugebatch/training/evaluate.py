@@ -17,7 +17,6 @@ class Evaluations:
     Args:
         strategy, model, batch_size: see `Evaluation`.
         splits: `data.splits.Splits`.
-        notes: what `notes()` gave when the run was saved, or {}.
         statistics: called without arguments, gives a context manager in which the model's batch-norm statistics are
             the ones to evaluate with (`recalibrate.Recalibration`); None: those that training left.
 
@@ -27,13 +26,17 @@ class Evaluations:
         best: step, accuracy and loss of the best validation, or None.
     """
 
-    def __init__(self, strategy, model, splits, batch_size, notes, statistics=None):
+    def __init__(self, strategy, model, splits, batch_size, statistics=None):
         self._evaluations = {
             name: Evaluation(strategy, model, split, batch_size)
             for name, split in (("validation", splits.validation), ("test", splits.test)) if split is not None
         }
         self._statistics = statistics or contextlib.nullcontext
         self.watched = "validation" if "validation" in self._evaluations else "test"
+        self.results, self.best = {}, None
+
+    def restore(self, notes):
+        """Goes on from what `notes()` gave when the run was saved; from nothing with {}."""
         self.results, self.best = notes.get("results", {}), notes.get("best")
 
     def __call__(self, names, step):

@@ -19,22 +19,30 @@ class Journal:
 
     Args:
         folder: `records.RunFolder`.
-        kept_rows: rows that a resumed run keeps. TensorBoard's scalars are made anew from them, so that no update
-            appears twice there either; a profile stays.
         settings: `Settings` of the run. Every `log_every_steps` updates there is a train row, and at the run's end; rows
             carry epoch = update x B / N.
         note: {"data_note": words} where every number of the run carries words, else {}.
     """
 
-    def __init__(self, folder, kept_rows, settings, note):
-        self._folder, self._note = folder, note
+    def __init__(self, folder, settings, note):
+        self._folder, self._settings, self._note, self._writer = folder, settings, note, None
         self._epochs_per_update = 1 / settings.updates_per_epoch
         self._every = settings.log_every_steps
-        for events in (folder.path / "tensorboard").glob("events.out.*"):
+
+    def go_on_after(self, step):
+        """Drops the rows after update `step`, where the run begins or goes on.
+
+        TensorBoard's scalars are made anew from those that stay, so that no update appears twice there either; a profile
+        stays.
+        """
+        kept = self._folder.drop_metrics_after(step)
+        if self._writer:
+            self._writer.close()
+        for events in (self._folder.path / "tensorboard").glob("events.out.*"):
             events.unlink()
-        self._writer = EventFileWriter(str(folder.path / "tensorboard"))
-        self._write_scalars(kept_rows)
-        self._add(hparams.started(settings, note), step=0)
+        self._writer = EventFileWriter(str(self._folder.path / "tensorboard"))
+        self._write_scalars(kept)
+        self._add(hparams.started(self._settings, self._note), step=0)
 
     def train(self, metrics, last=False):
         """Rows of updates: NumPy [n, len(METRICS)]; `last` when the run ends with them."""

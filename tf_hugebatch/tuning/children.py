@@ -7,16 +7,14 @@ is told to stop when its sweep dies. So two processes never train in one run fol
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from tf_hugebatch.runs import Run
 from tf_hugebatch.tuning.screen import percent
@@ -82,32 +80,13 @@ def _last_words(log: str) -> str:
     return "; ".join(problems) or (lines[-1] if lines else "it said nothing")
 
 
-@contextlib.contextmanager
-def held(folder: str, busy: Callable[[], None]) -> Iterator[int]:
-    """Holds the lock of a folder, which is made where there is none; yields its file descriptor.
-
-    busy: called when somebody else has the lock; when it returns the lock is waited for.
-    """
-    os.makedirs(folder, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 class Child:
     """One running process.
 
     Args:
         command: its words.
         log: file that gets what it says, appended to.
-        lock: file descriptor that it inherits (see `held`).
+        lock: file descriptor that it inherits (see `records.held`).
     """
 
     def __init__(self, command: Sequence[str], log: str, lock: int):

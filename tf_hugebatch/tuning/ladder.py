@@ -14,11 +14,11 @@ import os
 from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import published, regimes, registry
-from tf_hugebatch.records import write_json
+from tf_hugebatch.records import held, write_json
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning import space_file, sweep
-from tf_hugebatch.tuning.children import held, outcome
+from tf_hugebatch.tuning.children import outcome
 from tf_hugebatch.tuning.plan import Base, Plan, settings_differ
 from tf_hugebatch.tuning.screen import mean_and_range
 from tf_hugebatch.tuning.space import Space

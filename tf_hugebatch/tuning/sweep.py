@@ -13,12 +13,12 @@ import statistics
 import time
 from collections.abc import Callable
 
-from tf_hugebatch.records import write_json
+from tf_hugebatch.records import held, write_json
 from tf_hugebatch.runs import Run, read_object
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.stop_signal import StopSignal
 from tf_hugebatch.tuning import tasks
-from tf_hugebatch.tuning.children import INTERRUPTED, Child, held, outcome, outcome_of_exit
+from tf_hugebatch.tuning.children import INTERRUPTED, Child, outcome, outcome_of_exit
 from tf_hugebatch.tuning.confirm import Confirmation
 from tf_hugebatch.tuning.plan import Plan
 from tf_hugebatch.tuning.screen import Screen, duration, in_words, mean_and_range

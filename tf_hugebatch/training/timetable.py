@@ -1,0 +1,49 @@
+"""When, between updates, the host has something to do: an evaluation, a checkpoint."""
+
+import math
+import time
+
+#: What `--checkpoint_every_steps=auto` means: whatever an update takes, a kill loses about this much at most.
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+class Timetable:
+    """The stops of one run.
+
+    Args:
+        settings: eval_every_epochs, updates_per_epoch and checkpoint_every_steps count.
+        total: updates of the run.
+    """
+
+    def __init__(self, settings, total):
+        self._total, self._every = total, settings.checkpoint_every_steps
+        self._period = settings.eval_every_epochs * settings.updates_per_epoch
+        self._saved = time.monotonic()
+
+    def next_stop(self, done):
+        """The update at which a loop that starts after `done` updates has to end."""
+        next_checkpoint = self._total if self._every == "auto" else (done // self._every + 1) * self._every
+        return min(self._total, next_checkpoint, self._next_evaluation(done))
+
+    def evaluation_is_due(self, done):
+        """After `done` updates."""
+        return done == self._total or self._next_evaluation(done - 1) == done
+
+    def checkpoint_is_due(self, done):
+        """After `done` updates."""
+        if self._every == "auto":
+            return time.monotonic() - self._saved >= SECONDS_BETWEEN_CHECKPOINTS
+        return done % self._every == 0
+
+    def saved(self):
+        """Notes that a checkpoint was made."""
+        self._saved = time.monotonic()
+
+    def last_regular_checkpoint(self, done):
+        """The last update up to `done` at which every run of these settings has a checkpoint; None with auto."""
+        return None if self._every == "auto" else done // self._every * self._every
+
+    def _next_evaluation(self, done):
+        """The first update after `done` with which another `eval_every_epochs` epochs are complete."""
+        # Rounded, so that a period such as 7.000000000001 does not slip to the next update.
+        return max(done + 1, math.ceil(round((math.floor(round(done / self._period, 9)) + 1) * self._period, 6)))

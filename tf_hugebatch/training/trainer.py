@@ -1,0 +1,252 @@
+"""The loop of updates: the only composer of data, step, evaluation, checkpoints and run folder."""
+
+import dataclasses
+import resource
+import signal
+import sys
+import time
+
+from ..data.order import Stream
+from ..data.padding import training_micro_batches
+from .checkpoint import Checkpoints
+from .divergence import LossTrend, first_bad
+from .evaluate import Evaluations
+from .journal import Journal
+from .profile import Profile
+from .progress import Progress
+from .recalibrate import Recalibration
+from .result import EXIT_CODES, Result
+from .rewind import Rewinds
+from .speed import Speed
+from .step import METRICS
+from .strategy import host_of
+from .timetable import Timetable
+from .watchdog import Watchdog
+
+
+class Trainer:
+    """One process's part of a run: from where the last checkpoint left it to its end, or to a signal.
+
+    Making it restores the checkpoint (and raises Refusal for one of another run) and writes nothing.
+    """
+
+    def __init__(self, assembly, splits, folder):
+        settings = assembly.settings
+        self.assembly, self.settings, self.folder = assembly, settings, folder
+        self.total = settings.total_updates
+        self.note = {"data_note": splits.note} if splits.note else {}
+        self.started, self.clock_at_start = time.monotonic(), time.time()
+        status = folder.read_status()
+        self.seconds_before, self.done_before = status.get("wall_seconds") or 0.0, status.get("step")
+        self.timetable = Timetable(settings, self.total)
+        self.checkpoints = Checkpoints(
+            folder.path / "checkpoints",
+            identity={
+                "experiment": settings.experiment_hash(),
+                "total_updates": self.total,
+                "train_examples": settings.train_examples,
+                "seed": settings.seed,
+                "data": splits.fingerprint(),
+                **self.note,
+            },
+            keep=settings.keep_checkpoints,
+            model=assembly.model,
+            optimizer=assembly.optimizer,
+        )
+        self.rewinds = Rewinds(settings, assembly.schedule.scale if settings.on_divergence == "rewind" else None)
+        self.splits, self.stream = splits, Stream(settings.seed, settings.train_examples, settings.shuffle)
+        self.evaluations = Evaluations(
+            assembly.strategy, assembly.model, splits if settings.evaluate_test else dataclasses.replace(splits, test=None),
+            assembly.eval_batch_size, self._recalibrated if settings.recalibrate_bn_batches else None,
+        )
+        self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
+        self.speed = Speed(settings.batch_size)
+        self.watchdog = Watchdog(str(folder.path), lambda reason: self._write_status("failed", reason=reason))
+        notes = self._restore()
+        self.rewinds.restore(notes.get("rewinds", []))
+        self.progress = Progress(self.total, self.done)
+        self.journal = Journal(folder, settings, self.note)
+
+    def _restore(self, up_to=None):
+        """The state of the newest checkpoint (up to an update), or that of the start; returns the checkpoint's notes."""
+        self.done, notes = self.checkpoints.restore_latest(lambda text: print(text, file=sys.stderr), up_to)
+        self.trend = LossTrend(self.settings.batch_size, self.total, notes.get("losses"))
+        self.evaluations.restore(notes)
+        for name, numbers in notes.get("undecodable", {}).items():
+            self.splits.undecodable()[name].remember(numbers)
+        return notes
+
+    def go(self, stop):
+        """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
+        self.stop, settings, layout = stop, self.settings, self.assembly.layout
+        self._go_on()
+        self.mllog = None
+        if settings.mllog:
+            # Here, since its package is not everybody's.
+            from .mllog import MLLog
+
+            self.mllog = MLLog(self.folder.path / "mllog.txt", settings, layout, self.done, self.clock_at_start)
+        self._write_status("running", micro_batch_size=layout.micro_batch_size, micro_batches=layout.rounds,
+                           replicas=layout.replicas, padding_per_update=layout.padding)
+        if self.rewinds.left and not self.done:
+            self._save()  # what a rewind before the first checkpoint goes back to
+        with self.watchdog, self.progress, Profile(settings.profile_steps, self.folder.path / "tensorboard") as profile:
+            if self.done:
+                self.progress.say(f"Going on at update {self.done:,} of {self.total:,}.")
+            elif self.done_before:
+                self.progress.say(f"This run had made {self.done_before:,} updates and left no checkpoint: it starts "
+                                  f"again.")
+            while self.done < self.total:
+                count = min(self.speed.updates_per_loop(settings.steps_per_loop),
+                            self.timetable.next_stop(self.done) - self.done, profile.limit(self.done))
+                with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
+                    metrics = self.assembly.step(self.iterator, count)
+                bad, what = first_bad(metrics)
+                metrics = metrics if bad is None else metrics[: bad + 1]
+                self.journal.train(metrics, last=bad is not None or self.done + count == self.total)
+                self.trend.add(metrics[:, METRICS.index("loss")])
+                self.watchdog.updated()
+                if bad is not None and self.rewinds.left:
+                    self._rewind(self.done + bad + 1, what)
+                    continue
+                if bad is not None:
+                    # The update was refused, or its weights overflowed: either way nothing after it was applied.
+                    self.done += bad
+                    if metrics[-1, METRICS.index("applied")]:
+                        # Overflowed: the weights of update `done` are gone, and no older evaluation is the final one.
+                        self.evaluations.forget_before(self.done)
+                    else:
+                        self._evaluate(self.evaluations.unread(self.done))
+                    return self._end("diverged", f"{what} was not finite at update {self.done + 1}")
+                self.done += count
+                self._show(metrics[-1])
+                if self.timetable.evaluation_is_due(self.done):
+                    self._evaluate([self.evaluations.watched])
+                if self.timetable.checkpoint_is_due(self.done) and self.done < self.total:
+                    self._save()
+                if self.stop.received and self.done < self.total:
+                    return self._interrupted()
+            return self._finish()
+
+    def _go_on(self):
+        """Begins, or goes on, after `done` updates: input and journal."""
+        self.iterator = self._micro_batches(self.done, self.total, self._reading)
+        self.journal.go_on_after(self.done)
+
+    def _reading(self, *of_a_micro_batch):
+        self.watchdog.alive()
+        self.progress.reading(*of_a_micro_batch)
+
+    def _micro_batches(self, first_update, last_update, reading=None):
+        """Iterator over the micro-batches of those updates, each host making those of its own replicas."""
+        return iter(self.assembly.strategy.distribute_datasets_from_function(lambda context: training_micro_batches(
+            self.splits.train, self.stream, self.assembly.layout, first_update, last_update, host_of(context), reading
+        )))
+
+    def _recalibrated(self):
+        """The context of an evaluation with statistics from the first batches of the stream."""
+        batches = self.settings.recalibrate_bn_batches
+        return self.recalibration(self._micro_batches(0, batches), batches)
+
+    # What it does.
+
+    def _evaluate(self, names):
+        if self.mllog and names:
+            self.mllog.evaluation_starts(self.done)
+        with self.watchdog.paused():
+            found = list(self.evaluations(names, self.done))
+        for split, result in found:
+            if self.mllog and split == "test":
+                self.mllog.evaluated(result["accuracy"])
+            if batches := self.settings.recalibrate_bn_batches:
+                result = {**result, "recalibrated_bn_batches": batches}
+            self.journal.evaluation(split, self.done, result)
+            self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
+                              f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
+        if self.mllog and names:
+            self.mllog.evaluation_ends(go_on=self.done < self.total)
+        if self._is_best() and self.done < self.total:
+            self._save()
+        self._write_status("running")
+
+    def _is_best(self):
+        return self.evaluations.best is not None and self.evaluations.best["step"] == self.done
+
+    def _save(self):
+        undecodable = {name: images.numbers for name, images in self.splits.undecodable().items()}
+        best = self.evaluations.best
+        regular = self.timetable.last_regular_checkpoint(self.done) if self.rewinds.left else None
+        with self.watchdog.paused():
+            self.checkpoints.save(
+                self.done, {"losses": self.trend.notes(), "undecodable": undecodable, **self.evaluations.notes(),
+                            **self.rewinds.notes()},
+                also_keep=[update for update in (best and best["step"], regular) if update is not None],
+            )
+        self.timetable.saved()
+        self._write_status("running")
+
+    def _rewind(self, bad, what):
+        """Back to the last checkpoint that every run of these settings has, with a lower rate from there."""
+        self._restore(up_to=self.timetable.last_regular_checkpoint(bad - 1))
+        self.checkpoints.forget_after(self.done)
+        self.rewinds.add(bad, self.done, f"{what} was not finite")
+        self.assembly.step.first_bad_update.assign(-1)
+        self._go_on()
+        self.progress.say(f"{what} was not finite at update {bad:,}: back to {self.done:,}, every rate from there times "
+                          f"{self.rewinds.scale:g}; {self.rewinds.left} more rewinds may follow.")
+        self._write_status("running")
+
+    def _show(self, row):
+        named = dict(zip(METRICS, row))
+        self.progress.advance(self.done, f"epoch {self._epoch():.4g}  loss {named['loss']:.4f}  rate "
+                                         f"{named['learning_rate']:.4g}  {self.speed.images_per_second:,.0f} images/s  "
+                                         f"input wait {self.speed.input_wait_share:.0%}")
+
+    def _epoch(self):
+        return self.done / self.settings.updates_per_epoch
+
+    # How a run ends.
+
+    def _finish(self):
+        self._evaluate(self.evaluations.unread(self.done))
+        if batches := self.settings.recalibrate_bn_batches:
+            # What was reported is what the finished model does.
+            self.recalibration.assign(self._micro_batches(0, batches), batches)
+        self._save()
+        if not self.trend.fell:
+            return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "
+                                         f"{self.trend.first:.4f}")
+        return self._end("done", None)
+
+    def _interrupted(self):
+        self._save()
+        name = signal.Signals(self.stop.received).name
+        reason = f"{name}; the same command goes on at update {self.done}"
+        self._write_status("interrupted", reason=reason)
+        self.journal.close("interrupted", self.done, {})
+        if self.mllog:
+            self.mllog.close()
+        return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, reason,
+                      model=self.assembly.model)
+
+    def _end(self, status, reason):
+        final = {"train_loss": self.trend.last, **self.evaluations.final()}
+        self._write_status(status, reason=reason, final=final)
+        self.journal.close(status, self.done, final)
+        if self.mllog:
+            self.mllog.close("success" if status == "done" else "aborted")
+        return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, note=self.splits.note,
+                      model=self.assembly.model)
+
+    def _write_status(self, status, **fields):
+        left_out = sum(map(len, self.splits.undecodable().values()))
+        best = {"best": self.evaluations.best} if self.evaluations.best else {}
+        self.folder.write_status(
+            status=status, step=self.done, total_steps=self.total,
+            wall_seconds=round(self.seconds_before + time.monotonic() - self.started, 3),
+            images_per_second=round(self.speed.images_per_second, 1),
+            input_wait_share=round(self.speed.input_wait_share, 4),
+            peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            **({"undecodable_images": left_out} if left_out else {}),
+            **{"reason": None, **self.note, **best, **self.rewinds.notes(), **fields},
+        )
