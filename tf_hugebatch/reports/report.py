@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from tf_hugebatch.reports import regime_tables, regimes, tables
 from tf_hugebatch.reports.blanks import Blank
-from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes
+from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes, searched
 from tf_hugebatch.reports.sheets import code, csv_text, markdown_table, plain
 from tf_hugebatch.reports.stats import group_runs
 from tf_hugebatch.runs import Run, Sweep, load_runs, load_sweeps
@@ -142,7 +142,7 @@ class Report:
     def write_summary(self, items: list[Item], command: str) -> str:
         """Writes report.md of all items; returns its path."""
         evidence, lines = self.evidence, ["# Report", "", "Made by", "", code(command), ""]
-        trials = sum(run.part == "trials" for run in evidence.runs)
+        trials = sum(map(searched, evidence.runs))
         lines += [f"{len(evidence.runs)} runs were read, {trials} of them trials of a search; {evidence.counted} have ended "
                   f"and count; {len(evidence.sweeps)} sweeps. Accuracies are on test, after the last update. 95% intervals: "
                   "over seeds and over the test images, which all seeds share; unknown with one seed.", ""]
