@@ -241,12 +241,22 @@ def test_tables_1_and_4_have_runs_on_all_of_imagenet(tmp_path):
 
 
 def test_table_2_has_our_baseline_and_regimes(tmp_path):
+    made_seeds(tmp_path / "a", [0.9918, 0.9919, 0.992, 0.9921, 0.9922], learning_rate=0.05, batch_size=256, optimizer="sgd",
+               model="lenet", **BASE)
+    made_seeds(tmp_path / "b", [0.95, 0.95], learning_rate=0.05, batch_size=512, optimizer="sgd", model="lenet", **BASE)
+    row = cell(table(2, tmp_path), dataset="mnist")
+    assert (row["n"], row["mean_percent"], row["ours_large_from"], row["ours_full"]) == (5, pytest.approx(99.2), 512, 60_000)
+    assert "256 < B_L <= 512" in table(2, tmp_path).markdown
+
+
+def test_table_2_decides_nothing_from_few_seeds(tmp_path):
     made_seeds(tmp_path / "a", [0.9918, 0.992, 0.9922], learning_rate=0.05, batch_size=256, optimizer="sgd", model="lenet",
                **BASE)
     made_seeds(tmp_path / "b", [0.95, 0.95], learning_rate=0.05, batch_size=512, optimizer="sgd", model="lenet", **BASE)
-    row = cell(table(2, tmp_path), dataset="mnist")
-    assert (row["n"], row["mean_percent"], row["ours_large_from"], row["ours_full"]) == (3, pytest.approx(99.2), 512, 60_000)
-    assert "256 < B_L <= 512" in table(2, tmp_path).markdown
+    found = table(2, tmp_path)
+    row = cell(found, dataset="mnist")
+    assert (row["n"], row["ours_large_from"], row["ours_large_decided"]) == (3, None, False)
+    assert "undecided: the baseline has 3 seeds, fewer than 5" in found.markdown
 
 
 def test_the_committed_runs_are_shown(tmp_path):

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from tf_hugebatch import published
-from tf_hugebatch.reports import commands, regime_tables, regimes, table3
+from tf_hugebatch.reports import commands, regime_blanks, regimes, table3
 from tf_hugebatch.reports.blanks import Blank, cost_in_words
 from tf_hugebatch.reports.outcomes import read_outcomes
 from tf_hugebatch.reports.sheets import CELLS, NUMBER_COLUMNS, Table, cells_of, interval, markdown_table, notes_of, numbers_of
@@ -95,14 +95,16 @@ def _table_2(groups, sweeps):
         lines.append({"data set": family.dataset, "whose": "ours", "network": family.model, "B0": f"{family.baseline_batch:,}",
                       "epochs": f"{one.epochs:g}" if one.epochs else "", **cells_of(one.baseline),
                       "A": cells_of(one.baseline).get("mean"), "95% interval": interval(mean), "B_F": f"{one.full:,}",
-                      **{edge.name: _bracket(edge) if one.baseline and edge.verdicts else ""
+                      **{edge.name: _bracket(one, edge) if one.baseline and edge.verdicts else ""
                          for edge in (one.large, one.huge)}})
     columns = ("data set", "whose", "network", "B0", "epochs", "A", *CELLS[1:], "B_L", "B_H", "B_F")
     text = markdown_table(columns, lines) + notes_of([one.baseline for one in found])
-    return Table("Table 2: baselines and regimes", _TABLE_2, rows, text, regime_tables.regimes_table(found).blanks)
+    return Table("Table 2: baselines and regimes", _TABLE_2, rows, text, regime_blanks.blanks_of(found))
 
 
-def _bracket(edge: regimes.Boundary) -> str:
+def _bracket(one: regimes.Regimes, edge: regimes.Boundary) -> str:
+    if one.doubt:
+        return f"undecided: {one.doubt}"
     if not edge.decided:
         return f"undecided (holds at {edge.holds_at:,}" + (f", fails at {edge.fails_at:,})" if edge.fails_at else ")")
     signs = ("<", "<=") if edge.name == "B_L" else ("<=", "<")
