@@ -66,6 +66,16 @@ def test_every_blank_has_its_command_and_cost_in_the_summary(runs, output):
             assert blank.command in summary and blank.cost in summary
 
 
+def test_blanks_are_those_of_boundaries_first_and_their_cost_is_added_up(runs, output, capsys):
+    report(f"runs={runs}", "table=1,3", "regimes", f"output={output}")
+    said = capsys.readouterr().out.partition("\nblank: ")[2]
+    head, first, command, *_ = said.splitlines()
+    assert re.match(r"\d+, about [\d,]+ days on two CPU cores in all, the \d+ of less than a day about .*; what fills them:$", head)
+    assert re.match(r"  (the baseline of|A and xi of|B_[LH] of)", first) and command.startswith("    ")
+    assert re.search(r"<summary>62 blanks, and what fills them: about \d+ days on two CPU cores in all",
+                     (output / "report.md").read_text())
+
+
 def test_links_of_the_summary_lead_somewhere(runs, output):
     report(f"runs={runs}", "table=1..4", "regimes", f"output={output}")
     links = re.findall(r"\]\(([^)]+)\)", (output / "report.md").read_text())

@@ -17,6 +17,7 @@ DESCRIPTION = ("Make the paper's tables and figures from run folders, ours besid
 TABLES, FIGURES = range(1, 5), range(1, 34)
 STEPS_TO_TARGET = "steps_to_target"
 _BETWEEN_LINES = 50  # runs: a few seconds
+_WITH_BOUNDARIES = ("regimes", "table2")  # items
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all
 
 
@@ -146,9 +147,13 @@ def _left_aside(evidence, summary):
 
 
 def _blanks(items, summary):
-    blanks = list(dict.fromkeys(blank for item in items for blank in item.blanks))
+    """Those that a boundary waits for come first, in their order: what it rests on is asked for most."""
+    from tf_hugebatch.reports.blanks import total_in_words
+
+    ordered = sorted(items, key=lambda item: item.name not in _WITH_BOUNDARIES)
+    blanks = list(dict.fromkeys(blank for item in ordered for blank in item.blanks))
     if blanks:
-        yield f"\nblank: {len(blanks)}; what fills them:"
+        yield f"\nblank: {len(blanks)}, {total_in_words(blanks)}; what fills them:"
     yield from _first((f"  {blank.what} ({blank.cost})\n    {blank.command}" for blank in blanks), len(blanks), summary)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 #: Training images a second by network, two CPU cores without an accelerator, measured 2026-11; only to say what a command
 #: costs.
 IMAGES_PER_SECOND = {"lenet5": 15_000, "lenet": 2_400, "resnet50": 5.7}
-_HARDWARE = "on two CPU cores"
+_HARDWARE, _DAY = "on two CPU cores", 24 * 3600
 
 
 class Cost(str):
@@ -55,12 +55,19 @@ def cheapest_first(blanks: Iterable[Blank]) -> list[Blank]:
 
 
 def total_in_words(blanks: Iterable[Blank]) -> str:
-    """What all of them cost, a command that fills several blanks once."""
+    """What all of them cost, a command that fills several blanks once; apart, those that are over within a day, which a few
+    ImageNet runs would hide."""
     times = {blank.command: blank.seconds for blank in blanks}
     known = [seconds for seconds in times.values() if seconds is not None]
-    left_out = len(times) - len(known)
-    return (f"about {_time(sum(known))} {_HARDWARE} in all" if known else "time unknown") + (
-        f", not counting {left_out} whose time can't be added up" if known and left_out else "")
+    if not known:
+        return "time unknown"
+    words = [f"about {_time(sum(known))} {_HARDWARE} in all"]
+    short = [seconds for seconds in known if seconds < _DAY]
+    if 0 < len(short) < len(known):
+        words.append(f"the {len(short)} of less than a day about {_time(sum(short))}")
+    if len(known) < len(times):
+        words.append(f"not counting {len(times) - len(known)} whose time can't be added up")
+    return ", ".join(words)
 
 
 def _time(seconds: float) -> str:

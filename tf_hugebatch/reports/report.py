@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from tf_hugebatch.reports import regime_tables, regimes, tables
-from tf_hugebatch.reports.blanks import Blank
+from tf_hugebatch.reports.blanks import Blank, total_in_words
 from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes, searched
 from tf_hugebatch.reports.sheets import code, csv_text, markdown_table, plain
 from tf_hugebatch.reports.stats import group_runs
@@ -195,7 +195,8 @@ def blanks_in_words(blanks: list[Blank]) -> str:
     lines = [line for blank in blanks for line in (f"* {plain(blank.what)}: {plain(blank.cost)}", "", code(blank.command), "")]
     if len(blanks) <= _BLANKS_IN_SIGHT:
         return "\n".join(["\nBlank, and what fills it:\n", *lines])
-    return "\n".join([f"\n<details><summary>{len(blanks)} blanks, and what fills them</summary>\n", *lines, "</details>\n"])
+    head = f"{len(blanks)} blanks, and what fills them: {total_in_words(blanks)}"
+    return "\n".join([f"\n<details><summary>{head}</summary>\n", *lines, "</details>\n"])
 
 
 def _links(files) -> str:
