@@ -66,6 +66,11 @@ class Outcome:
         return self.validation_loss if self.values["validation_examples"] else self.loss
 
 
+def state(run: Run) -> str:
+    """A run's status as it is written; 'dry run' for one that was not to train, 'no status' where there is none to read."""
+    return one_line(run.status.get("status") or ("dry run" if run.settings.get("dry_run") is True else "no status"))
+
+
 def searched(run: Run) -> bool:
     """Whether a run is part of a search: of a sweep's runs only those of a chosen setting are not."""
     return run.part not in ("", "final", "final_before")
