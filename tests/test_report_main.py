@@ -98,6 +98,23 @@ def test_a_folder_without_runs_gives_a_report_of_blanks(tmp_path, output, capsys
         assert {row["mean_percent"] for row in csv.DictReader(file)} == {""}
 
 
+def test_that_nothing_counts_is_said_with_where_it_was_looked_for(runs, tmp_path, output, capsys, monkeypatch):
+    def said(*words):
+        assert report(*words, "table=1", f"output={output}") == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTHING TO REPORT")]
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    [line] = said("runs=empty")
+    assert f"no run (a folder with a settings.json) lies below {tmp_path}/empty." in line
+    [line] = said(f"runs={tmp_path}/nothing*")
+    assert f"{tmp_path}/nothing*" in line
+    made_run(tmp_path / "empty" / "killed", status="running")
+    [line] = said("runs=empty")
+    assert "none of the 1 runs has ended with a result" in line
+    assert said(f"runs={runs}") == said(f"runs={runs}/lars/trials") == []
+
+
 def test_several_folders_and_patterns(runs, output, capsys):
     assert report(f"runs={runs}/linear_*/**,{runs}/lars,{runs}/lars/final", "table=3", f"output={output}") == 0
     assert "found    11 runs, 1 sweeps" in capsys.readouterr().out

@@ -99,7 +99,7 @@ def main(argv=None):
         return 128 + signal.SIGINT
     summary = made.write_summary(items, shlex.join(["python", "-m", f"tf_hugebatch.{PROGRAM}", *argv]))
     print("", *_table(items), *_left_aside(evidence, summary), *_blanks(items, summary), *_problems(items),
-          f"report: {summary}",
+          *_nothing_counts(own, evidence), f"report: {summary}",
           sep="\n")
     return 1 if any(item.problem for item in items) else 0
 
@@ -136,6 +136,16 @@ def _table(items):
         files = ", ".join(os.path.splitext(name)[1][1:] for name in item.files)
         files = files or ("not made" if item.problem else "nothing to draw")
         yield f"{item.name:<{width}}  {len(item.blanks) or '-':>6}  {files}"
+
+
+def _nothing_counts(own, evidence):
+    """Says that a report holds no number of the user's, where a newcomer may not see it for all its tables."""
+    if evidence.ended:
+        return
+    where = ", ".join(map(os.path.abspath, own["runs"] if isinstance(own["runs"], tuple) else _folders(own["runs"])))
+    found = "no run (a folder with a settings.json) lies" if not evidence.found else \
+        f"none of the {len(evidence.found)} runs has ended with a result"
+    yield f"\nNOTHING TO REPORT: {found} below {where}. Every number of ours is blank; --runs names other folders."
 
 
 def _left_aside(evidence, summary):

@@ -26,12 +26,13 @@ _BLANKS_IN_SIGHT = 3
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a report is made from. found: every run folder; runs, sweeps: those that can be read at all; counted: runs that
-    have ended and enter tables; aside: what is not used, in whole or in part."""
+    """What a report is made from. found: every run folder; runs, sweeps: those that can be read at all; ended: how many runs
+    have ended; counted: how many of these enter tables, which trials don't; aside: what is not used, in whole or in part."""
 
     found: list[Run]
     runs: list[Run]
     sweeps: list[Sweep]
+    ended: int
     counted: int
     aside: list[LeftAside]
 
@@ -60,7 +61,7 @@ def sift(runs: list[Run], sweeps: list[Sweep], watch: Callable[[list[Run]], Iter
             aside.append(LeftAside(sweep.path,
                                    "no result.json that can be read: the search has not ended; its trials stay trials"))
     return Evidence(runs, [run for run in runs if _is_readable(run)], [sweep for sweep in sweeps if sweep.plan],
-                    sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
+                    len(outcomes), sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
 
 
 def _is_readable(run: Run) -> bool:
