@@ -108,6 +108,18 @@ def test_devices_that_are_not_there_are_refused_before_anything_is_created(elsew
     assert everything_in(elsewhere) == []
 
 
+@pytest.mark.parametrize("dataset, lines", [("synthetic", 1), ("mnist5k", 0)])
+def test_a_data_set_of_another_program_is_trained_on_and_said(elsewhere, capsys, monkeypatch, dataset, lines):
+    def train(settings, **_):
+        assert settings.dataset == dataset
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tf_hugebatch.training.loop.train", train)
+    assert main(f"--dataset={dataset}", "--batch_size=32") == 130
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert said == ["note: --dataset=synthetic is imagenet_main's; mnist_main trains on it as imagenet_main does"] * lines
+
+
 def test_help_exits_0(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mnist_main", "--batch_size=nonsense", "--help"])
     with pytest.raises(SystemExit) as stopped:

@@ -27,7 +27,7 @@ def report(*words):
 @pytest.fixture
 def runs(tmp_path):
     folder = tmp_path / "runs"
-    made_seeds(folder / "linear_256", [0.97, 0.971, 0.972], dataset="mnist5k", batch_size=256, **RULE)
+    made_seeds(folder / "linear_256", [0.97, 0.971, 0.972, 0.971, 0.972], dataset="mnist5k", batch_size=256, **RULE)
     made_seeds(folder / "linear_512", [0.80, 0.81], dataset="mnist5k", batch_size=512, **RULE)
     made_sweep(folder / "lars", [0.97, 0.98], chosen={"peak_learning_rate": 20.0, "warmup_epochs": 5.0}, batch_size=1024,
                optimizer="lars", schedule="polynomial")
@@ -46,9 +46,9 @@ def test_tables_and_regimes_with_a_summary(runs, output, capsys):
         "regimes_batches.csv", "report.md", "report.json"}
     said, progress = capsys.readouterr()
     assert re.search(r"^table3 +62 +md, csv$", said, re.MULTILINE) and f"report: {output}/report.md" in said
-    assert "found    9 runs, 1 sweeps" in said and "[4/4] regimes" in progress
+    assert "found    11 runs, 1 sweeps" in said and "[4/4] regimes" in progress
     summary = (output / "report.md").read_text()
-    assert "9 runs were read, 2 of them trials of a search; 7 have ended and count; 1 sweeps" in summary
+    assert "11 runs were read, 2 of them trials of a search; 9 have ended and count; 1 sweeps" in summary
     for words in ("## Table 1", "## Table 3", "## Table 4", "## Regimes", "[table3.csv](table3.csv)", "256 < B_L <= 512",
                   "python -m tf_hugebatch.mnist_main", f"--runs={runs}"):
         assert words in summary
@@ -64,6 +64,16 @@ def test_every_blank_has_its_command_and_cost_in_the_summary(runs, output):
     for number in tables.NUMBERS:
         for blank in tables.make(number, load_runs(runs), load_sweeps(runs)).blanks:
             assert blank.command in summary and blank.cost in summary
+
+
+def test_blanks_are_those_of_boundaries_first_and_their_cost_is_added_up(runs, output, capsys):
+    report(f"runs={runs}", "table=1,3", "regimes", f"output={output}")
+    said = capsys.readouterr().out.partition("\nblank: ")[2]
+    head, first, command, *_ = said.splitlines()
+    assert re.match(r"\d+, about [\d,]+ days on two CPU cores in all, the \d+ of less than a day about .*; what fills them:$", head)
+    assert re.match(r"  (the baseline of|A and xi of|B_[LH] of)", first) and command.startswith("    ")
+    assert re.search(r"<summary>62 blanks, and what fills them: about \d+ days on two CPU cores in all",
+                     (output / "report.md").read_text())
 
 
 def test_links_of_the_summary_lead_somewhere(runs, output):
@@ -88,9 +98,26 @@ def test_a_folder_without_runs_gives_a_report_of_blanks(tmp_path, output, capsys
         assert {row["mean_percent"] for row in csv.DictReader(file)} == {""}
 
 
+def test_that_nothing_counts_is_said_with_where_it_was_looked_for(runs, tmp_path, output, capsys, monkeypatch):
+    def said(*words):
+        assert report(*words, "table=1", f"output={output}") == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTHING TO REPORT")]
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    [line] = said("runs=empty")
+    assert f"no run (a folder with a settings.json) lies below {tmp_path}/empty." in line
+    [line] = said(f"runs={tmp_path}/nothing*")
+    assert f"{tmp_path}/nothing*" in line
+    made_run(tmp_path / "empty" / "killed", status="running")
+    [line] = said("runs=empty")
+    assert "none of the 1 runs has ended with a result" in line
+    assert said(f"runs={runs}") == said(f"runs={runs}/lars/trials") == []
+
+
 def test_several_folders_and_patterns(runs, output, capsys):
     assert report(f"runs={runs}/linear_*/**,{runs}/lars,{runs}/lars/final", "table=3", f"output={output}") == 0
-    assert "found    9 runs, 1 sweeps" in capsys.readouterr().out
+    assert "found    11 runs, 1 sweeps" in capsys.readouterr().out
 
 
 def test_reading_many_runs_says_how_far_it_is(tmp_path, output, capsys):
@@ -198,7 +225,7 @@ def test_a_report_over_damaged_folders_comes_out_and_says_what_it_left_aside(run
         [row] = [line for line in summary.splitlines() if line.startswith(f"| {runs}/damaged/{name} |")]
         assert reason in row and f"{runs}/damaged/{name}: " in said
     assert "\x1b" not in said and "left aside: 9" in said
-    assert "8 have ended and count" in summary  # seven and the one whose metrics are torn
+    assert "10 have ended and count" in summary  # nine and the one whose metrics are torn
 
 
 @given(data=st.data())

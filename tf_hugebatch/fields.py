@@ -201,6 +201,8 @@ _ALL = [
     _reporting("reporting", "eval_every_epochs", "number", _positive, 1.0, "epochs between two evaluations"),
     _reporting("reporting", "evaluate_test", "true|false", parsers.boolean, True,
                "false: the test split is not read at all, as in the trials of a sweep; needs validation_examples"),
+    _reporting("reporting", "selected_on", ("none", "validation", "test"), None, "none",
+               "the split whose accuracy chose this setting, for whoever reads the run: a sweep states it in its final runs"),
     _reporting("reporting", "checkpoint_every_steps", "updates or auto", parsers.integer(low=1, words=("auto",)), "auto",
                "updates between two checkpoints"),
     _reporting("reporting", "keep_checkpoints", "whole number", _count, 2,

@@ -36,7 +36,7 @@ def main(argv, *, program, description, dataset):
     if refusal_text := command.refusal(more):
         print(refusal_text, file=sys.stderr)
         return 2
-    print(settings.text(), flush=True)
+    print(settings.text(), *_of_another_program(settings.dataset, program), sep="\n", flush=True)
     try:
         # Only now: TensorFlow takes seconds to import, and a refusal should not.
         from .training import loop
@@ -50,6 +50,13 @@ def main(argv, *, program, description, dataset):
         return 128 + signal.SIGINT
     _report(result, settings)
     return result.exit_code
+
+
+def _of_another_program(dataset, program):
+    """A line where a program was given another one's data set, which may be a slip: --dataset decides, not the program."""
+    own = registry.find("dataset", dataset).facts["program"]
+    if own != program:
+        yield f"note: --dataset={dataset} is {own}'s; {program} trains on it as {own} does"
 
 
 def _tpu_problems(settings):

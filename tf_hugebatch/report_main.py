@@ -17,6 +17,7 @@ DESCRIPTION = ("Make the paper's tables and figures from run folders, ours besid
 TABLES, FIGURES = range(1, 5), range(1, 34)
 STEPS_TO_TARGET = "steps_to_target"
 _BETWEEN_LINES = 50  # runs: a few seconds
+_WITH_BOUNDARIES = ("regimes", "table2")  # items
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all
 
 
@@ -98,7 +99,7 @@ def main(argv=None):
         return 128 + signal.SIGINT
     summary = made.write_summary(items, shlex.join(["python", "-m", f"tf_hugebatch.{PROGRAM}", *argv]))
     print("", *_table(items), *_left_aside(evidence, summary), *_blanks(items, summary), *_problems(items),
-          f"report: {summary}",
+          *_nothing_counts(own, evidence), f"report: {summary}",
           sep="\n")
     return 1 if any(item.problem for item in items) else 0
 
@@ -137,6 +138,16 @@ def _table(items):
         yield f"{item.name:<{width}}  {len(item.blanks) or '-':>6}  {files}"
 
 
+def _nothing_counts(own, evidence):
+    """Says that a report holds no number of the user's, where a newcomer may not see it for all its tables."""
+    if evidence.ended:
+        return
+    where = ", ".join(map(os.path.abspath, own["runs"] if isinstance(own["runs"], tuple) else _folders(own["runs"])))
+    found = "no run (a folder with a settings.json) lies" if not evidence.found else \
+        f"none of the {len(evidence.found)} runs has ended with a result"
+    yield f"\nNOTHING TO REPORT: {found} below {where}. Every number of ours is blank; --runs names other folders."
+
+
 def _left_aside(evidence, summary):
     from tf_hugebatch.reports.outcomes import one_line
 
@@ -146,9 +157,13 @@ def _left_aside(evidence, summary):
 
 
 def _blanks(items, summary):
-    blanks = list(dict.fromkeys(blank for item in items for blank in item.blanks))
+    """Those that a boundary waits for come first, in their order: what it rests on is asked for most."""
+    from tf_hugebatch.reports.blanks import total_in_words
+
+    ordered = sorted(items, key=lambda item: item.name not in _WITH_BOUNDARIES)
+    blanks = list(dict.fromkeys(blank for item in ordered for blank in item.blanks))
     if blanks:
-        yield f"\nblank: {len(blanks)}; what fills them:"
+        yield f"\nblank: {len(blanks)}, {total_in_words(blanks)}; what fills them:"
     yield from _first((f"  {blank.what} ({blank.cost})\n    {blank.command}" for blank in blanks), len(blanks), summary)
 
 

@@ -104,6 +104,13 @@ class Run:
         return Sweep(above) if above else None
 
     @property
+    def selected_on(self) -> str:
+        """'validation' or 'test', the split that chose the run's setting: what its sweep says, or where it lies in none what
+        its settings say; '' where nothing says so."""
+        stated = self.sweep.plan.get("select_on") if self.sweep else self.settings.get("selected_on")
+        return stated if stated in ("validation", "test") else ""
+
+    @property
     def part(self) -> str:
         """Within a sweep 'trials', 'repeats' (which confirm the best trials), 'final', or 'final_before' (of a setting that
         more trials replaced); '' for a run of its own."""

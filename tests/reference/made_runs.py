@@ -40,8 +40,11 @@ def made_seeds(folder, accuracies, losses=0.03, **settings):
 
 
 def made_sweep(folder, accuracies=(), losses=0.03, *, chosen, space=None, trials=20, confirm=3, diverged=0,
-               select_on="validation", status="done", **settings):
-    """A sweep that tried `trials` points and, unless `chosen` is None, has a final run for each accuracy."""
+               select_on="validation", status="done", tested_before=(), **settings):
+    """A sweep that tried `trials` points and, unless `chosen` is None, has a final run for each accuracy.
+
+    tested_before: earlier choices, as result.json names them.
+    """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     base = Settings(**{"dataset": "mnist5k", **{name: value for name, value in settings.items() if name != "note"}})
@@ -51,7 +54,8 @@ def made_sweep(folder, accuracies=(), losses=0.03, *, chosen, space=None, trials
     if "peak_learning_rate" in (chosen or {}):
         settings = {name: value for name, value in settings.items() if name not in ("learning_rate", "lr_scaling")}
     result = {"status": status, "trials": {"done": trials - diverged, "diverged": diverged, "failed": 0}, "failed": [],
-              "chosen": chosen and {"trial": 0, "values": chosen, "accuracy": 0.99, "split": select_on}, "edges": []}
+              "chosen": chosen and {"trial": 0, "values": chosen, "accuracy": 0.99, "split": select_on}, "edges": [],
+              "tested_before": tested_before}
     (folder / "sweep.json").write_text(json.dumps(plan))
     (folder / "result.json").write_text(json.dumps(result))
     for number in range(min(trials, 2)):  # two stand for all

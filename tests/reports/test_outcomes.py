@@ -164,6 +164,16 @@ def test_no_cut_and_no_bytes_stop_the_reading(tmp_path_factory, name, junk, at):
     assert len(outcomes) + len(aside) >= 1
 
 
+def test_runs_that_repeat_settings_of_a_search_are_no_results(tmp_path):
+    class Repeat(type(made_run(tmp_path / "again"))):
+        part = "repeats"  # of a search that tries its best settings with more seeds before it chooses
+
+    made_run(tmp_path / "held_out", final={"test_accuracy": None, "validation_accuracy": 0.9}, validation_examples=400)
+    outcomes, aside = read_outcomes([Repeat(tmp_path / "again"), Repeat(tmp_path / "held_out")])
+    assert [outcome.is_trial for outcome in outcomes] == [True, True] and aside == []
+    assert group_runs(outcomes) == ([], [])
+
+
 def test_final_runs_of_an_earlier_choice_count_nowhere(tmp_path):
     made_sweep(tmp_path / "sweep", (0.98, 0.99), chosen={"peak_learning_rate": 2.0})
     made_run(tmp_path / "sweep" / "final_before" / "trial0003" / "seed1", accuracy=0.999)

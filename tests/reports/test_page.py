@@ -81,7 +81,8 @@ def test_every_run_is_a_row_with_its_numbers(tmp_path):
     assert (rows["lost"]["test_accuracy"], rows["lost"]["status"]) == ("", "diverged")
     assert "loss not finite at update 3" in rows["lost"]["marks"]
     trial = rows[os.path.join("sweep", "trials", "0001")]
-    assert trial["part"] == "trials" and trial["sweep"] == "sweep" and "selected on test" in trial["marks"]
+    assert trial["part"] == "trials" and "selected on test" in trial["marks"]
+    assert re.search(r'<a href="\.\./runs/sweep/">trials</a>', page.text)
     assert trial["test_accuracy"].endswith("†") and "the setting was chosen by accuracy on the test split" in page.text
 
 
@@ -92,10 +93,51 @@ def test_what_was_left_aside_is_named_with_the_reason(tmp_path):
     (tmp_path / "runs" / "lost" / "status.json").write_text("{")
     page = page_of(tmp_path / "report", load_runs(tmp_path / "runs"), sweeps)
     below = html.unescape(page.text.partition("<h2>Left aside</h2>")[2].partition("</ul>")[0])
-    assert re.search(r"torn</a>: its settings.json can't be read", below)
-    assert re.search(r"lost</a>: it has no status.json", below)
-    assert re.search(r"good</a>: 1 lines of its metrics.jsonl are torn", below)
+    assert re.search(r"torn</a>: settings.json is empty or no JSON object", below)
+    assert re.search(r"lost</a>: no status.json that can be read", below)
+    assert re.search(r'good/metrics.jsonl">\S+</a>: 1 of \d+ lines torn', below)
     assert below.count("<li>") == 3
+
+
+def test_a_dry_run_is_called_one(tmp_path):
+    made.write_run(tmp_path / "runs" / "dry", dry_run="true", accuracy=None)
+    made.write_run(tmp_path / "runs" / "lost", accuracy=None)
+    for name in ("dry", "lost"):
+        (tmp_path / "runs" / name / "status.json").unlink()
+    page = page_of(tmp_path / "report", load_runs(tmp_path / "runs"))
+    assert [(row["name"], row["status"]) for row in page.rows] == [("dry", "dry run"), ("lost", "no status")]
+    assert "2 runs: 1 dry run, 1 no status." in page.text and "a dry run: it trained nothing" in page.text
+
+
+def test_a_column_without_anything_in_it_is_left_out(tmp_path):
+    made.write_run(tmp_path / "runs" / "a", accuracy=0.9)
+    heads = [attributes["data-key"] for tag, attributes in page_of(tmp_path / "report", load_runs(tmp_path / "runs")).tags
+             if tag == "th" and "data-key" in attributes]
+    assert "test_accuracy" in heads and not {"part", "marks", "validation_accuracy"} & set(heads)
+
+
+def test_earlier_choices_that_read_the_test_split_are_marked(tmp_path):
+    from reference.made_runs import made_sweep
+
+    made_sweep(tmp_path / "runs" / "sweep", [0.9, 0.9], chosen={"learning_rate": 0.1}, tested_before=("trial0003",))
+    page = page_of(tmp_path / "report", load_runs(tmp_path / "runs"), load_sweeps(tmp_path / "runs"))
+    marks = {row["name"]: row["marks"] for row in page.rows}
+    assert marks["final/seed1"] == "test read before: 1 earlier choice" and marks["trials/0000"] == ""
+    assert '<span class="bad">validation; test read before: 1 earlier choice</span>' in page.text
+
+
+@pytest.mark.parametrize("split, marked", [("test", True), ("validation", False)])
+def test_a_final_run_that_lost_its_sweep_keeps_its_mark(tmp_path, split, marked):
+    made.write_run(tmp_path / "runs" / "copied", accuracy=0.9, selected_on=split)
+    made.write_run(tmp_path / "runs" / "lost", accuracy=None, status="diverged")
+    page = page_of(tmp_path / "report", load_runs(tmp_path / "runs"))
+    assert ("selected on test" in page.rows[0]["marks"], page.rows[0]["test_accuracy"].endswith("†")) == (marked, marked)
+
+
+def test_a_long_name_breaks_between_its_folders(tmp_path):
+    made.write_run(tmp_path / "runs" / "a" / "b", accuracy=0.9)
+    made.write_run(tmp_path / "runs" / "c", accuracy=0.9)
+    assert "<summary>a/<wbr>b</summary>" in page_of(tmp_path / "report", load_runs(tmp_path / "runs")).text
 
 
 def test_values_of_another_kind_are_left_blank(tmp_path):

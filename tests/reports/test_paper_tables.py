@@ -10,6 +10,7 @@ import pytest
 from reference.made_runs import made_run, made_seeds, made_sweep
 from tf_hugebatch import command_line, published
 from tf_hugebatch.reports import table3, tables
+from tf_hugebatch.reports.outcomes import setting_of
 from tf_hugebatch.runs import load_runs, load_sweeps
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -143,6 +144,24 @@ def test_the_rule_takes_its_rate_from_the_sweep_at_256(sgd):
     assert "9,000,000 images" in blank.cost
 
 
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_of_two_searches_the_one_that_chose_on_validation_stands_in_the_cell(tmp_path, names):
+    common = {**BASE, "model": "lenet5", "optimizer": "sgd", "batch_size": 8192, "chosen": {"peak_learning_rate": 0.5}}
+    made_sweep(tmp_path / names[0], [0.99] * 5, select_on="test", **common)
+    made_sweep(tmp_path / names[1], [0.98] * 2, **common)
+    row = cell(table(3, tmp_path), network="lenet5", optimizer="sgd", way="(b) tuned")
+    assert (row["selected_on"], row["n"]) == ("validation", 2)
+
+
+def test_a_search_that_chose_the_rules_own_setting_is_not_the_rule(tmp_path):
+    common = {**BASE, "model": "lenet5", "optimizer": "sgd"}
+    made_sweep(tmp_path / "at_256", [0.99, 0.99], chosen={"learning_rate": 0.08}, batch_size=256, **common)
+    made_sweep(tmp_path / "at_8192", [0.98, 0.98], chosen={"learning_rate": 0.08}, batch_size=8192, **common)
+    found = table(3, tmp_path)
+    assert cell(found, network="lenet5", optimizer="sgd", way="(a) rule").get("n") is None
+    assert cell(found, network="lenet5", optimizer="sgd", way="(b) tuned")["n"] == 2
+
+
 def test_a_search_that_found_nothing_is_a_result(tmp_path):
     made_sweep(tmp_path / "b", chosen=None, diverged=20, batch_size=8192, optimizer="rmsprop_layerwise", model="lenet5", **BASE)
     made_sweep(tmp_path / "a", chosen=None, diverged=20, batch_size=256, optimizer="rmsprop_layerwise", model="lenet5", **BASE)
@@ -234,7 +253,8 @@ def test_the_two_steps_of_the_rule_are_one_cell(tmp_path):
 # Tables 1, 2 and 4 with runs.
 
 IMAGENET = {"dataset": "imagenet2012", "model": "resnet50", "batch_size": 131072, "epochs": 90, "optimizer": "lars",
-            "peak_learning_rate": 28, "warmup_epochs": 25, "schedule": "cosine", "momentum": 0.94429}
+            "optimizer_preset": "mlperf", "peak_learning_rate": 28, "warmup_epochs": 25, "schedule": "cosine",
+            "momentum": 0.94429, "weight_decay": 1e-4, "label_smoothing": 0.1, "bn_span": 128}
 
 
 def test_tables_1_and_4_have_runs_on_all_of_imagenet(tmp_path):
@@ -249,13 +269,46 @@ def test_tables_1_and_4_have_runs_on_all_of_imagenet(tmp_path):
     assert table(1, tmp_path).blanks == []
 
 
+@pytest.mark.parametrize("row", published.TABLE_4)
+def test_a_row_of_table_4_is_its_flagfile(row):
+    path = ROOT / "flags" / "table4" / f"lr{row.learning_rate:g}_chips{row.tpu_chips}.flags"
+    command = command_line.parse([f"--flagfile={path}"], program="", description="", dataset="imagenet2012")
+    assert command.problems == []
+    assert setting_of(command.settings.as_dict()) == setting_of(tables.table_4_recipe(row))
+
+
+@pytest.mark.parametrize("change", [
+    {"weight_decay": 5e-5}, {"label_smoothing": 0.0}, {"schedule": "polynomial"}, {"validation_examples": 10_000},
+    {"clip_global_norm": 1.0}, {"bn_span": 64}, {"optimizer_preset": "contrib"}, {"warmup_shape": "cosine"},
+    {"model": "resnet18"}, {"batch_size": 65536}])
+def test_another_recipe_is_no_row_of_table_4(tmp_path, change):
+    made_run(tmp_path, 0.73, seed=1, **{**IMAGENET, **change})
+    assert all(row.get("n") is None for row in table(4, tmp_path).rows)
+
+
+@pytest.mark.parametrize("change", [{"shuffle": "shards"}, {"precision": "mixed_bfloat16"}, {"micro_batch_size": 128}])
+def test_what_table_4_leaves_open_may_differ(tmp_path, change):
+    made_run(tmp_path, 0.73, seed=1, **{**IMAGENET, **change})
+    assert cell(table(4, tmp_path), peak_rate=28, tpu_chips=256)["n"] == 1
+
+
 def test_table_2_has_our_baseline_and_regimes(tmp_path):
+    made_seeds(tmp_path / "a", [0.9918, 0.9919, 0.992, 0.9921, 0.9922], learning_rate=0.05, batch_size=256, optimizer="sgd",
+               model="lenet", **BASE)
+    made_seeds(tmp_path / "b", [0.95, 0.95], learning_rate=0.05, batch_size=512, optimizer="sgd", model="lenet", **BASE)
+    row = cell(table(2, tmp_path), dataset="mnist")
+    assert (row["n"], row["mean_percent"], row["ours_large_from"], row["ours_full"]) == (5, pytest.approx(99.2), 512, 60_000)
+    assert "256 < B_L <= 512" in table(2, tmp_path).markdown
+
+
+def test_table_2_decides_nothing_from_few_seeds(tmp_path):
     made_seeds(tmp_path / "a", [0.9918, 0.992, 0.9922], learning_rate=0.05, batch_size=256, optimizer="sgd", model="lenet",
                **BASE)
     made_seeds(tmp_path / "b", [0.95, 0.95], learning_rate=0.05, batch_size=512, optimizer="sgd", model="lenet", **BASE)
-    row = cell(table(2, tmp_path), dataset="mnist")
-    assert (row["n"], row["mean_percent"], row["ours_large_from"], row["ours_full"]) == (3, pytest.approx(99.2), 512, 60_000)
-    assert "256 < B_L <= 512" in table(2, tmp_path).markdown
+    found = table(2, tmp_path)
+    row = cell(found, dataset="mnist")
+    assert (row["n"], row["ours_large_from"], row["ours_large_decided"]) == (3, None, False)
+    assert "undecided: the baseline has 3 seeds, fewer than 5" in found.markdown
 
 
 def test_the_committed_runs_are_shown(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from reference.made_runs import RULE, made_run, made_seeds, made_sweep
 from tf_hugebatch import command_line, published
-from tf_hugebatch.reports import regime_tables
+from tf_hugebatch.reports import regime_blanks, regime_tables
 from tf_hugebatch.reports.outcomes import read_outcomes
 from tf_hugebatch.reports.regimes import find
 from tf_hugebatch.reports.stats import group_runs
@@ -106,7 +106,7 @@ def test_a_seed_less_boundary_is_undecided_and_more_seeds_are_asked_for(tmp_path
     assert one.large.open_batches == [512]
     said = regime_tables.words_of(one, one.large)
     assert said.startswith("undecided: ") and "undecided at 512" in said
-    [blank] = [blank for blank in regime_tables.blanks_of(one) if "B_L" in blank.what]
+    [blank] = [blank for blank in regime_blanks.blanks_of([one]) if "B_L" in blank.what]
     assert "for seed in 4 5;" in blank.command and f"{tmp_path}/linear_512/seed$seed" in blank.command
 
 
@@ -124,8 +124,8 @@ def test_a_boundary_that_was_not_reached(tmp_path):
     linear(tmp_path, 512, GOOD)
     one = regimes_of(tmp_path)
     assert (one.large.holds_at, one.large.fails_at, one.large.decided) == (512, None, False)
-    missing = [blank.what.rpartition(" ")[2] for blank in regime_tables.blanks_of(one) if "B_L" in blank.what]
-    assert missing == ["1,024", "2,048", "4,096", "8,192", "16,384", "32,768", "60,000"]
+    missing = [blank.what.rpartition(" ")[2] for blank in regime_blanks.blanks_of([one]) if "B_L" in blank.what]
+    assert missing == ["8,192", "2,048", "32,768", "1,024", "4,096", "16,384", "60,000"]  # each halves what is open
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.1}, {"warmup_epochs": 1}, {"lr_scaling": "sqrt"}, {"momentum": 0.8},
@@ -150,20 +150,105 @@ def test_a_baseline_that_a_sweep_tuned_scales_too(tmp_path):
     assert [verdict.batch for verdict in regimes_of(tmp_path).large.verdicts] == [512]
 
 
-def test_the_baseline_is_not_chosen_by_its_accuracy(tmp_path):
-    linear(tmp_path / "a", 256, [0.999] * 5, learning_rate=0.2)
-    linear(tmp_path / "b", 256, [0.990] * 3)
-    linear(tmp_path / "b", 512, BAD)
+OTHER = {"learning_rate": 0.2}
+
+
+def tuned(folder, accuracies, rate=0.2, **more):
+    """Final runs of a search at 256."""
+    return made_sweep(folder, accuracies, dataset="mnist", **{**RULE, "chosen": {"peak_learning_rate": rate}, **more})
+
+
+@pytest.mark.parametrize("ours, theirs", [(0.992, 0.990), (0.990, 0.992)])
+def test_the_baseline_tuned_on_validation_comes_first_whatever_its_accuracy(tmp_path, ours, theirs):
+    tuned(tmp_path / "tuned", [ours] * 5)
+    linear(tmp_path, 256, [theirs] * 5)
+    linear(tmp_path, 512, BAD)
     one = regimes_of(tmp_path)
-    assert one.baseline.n == 3 and len(one.other_baselines) == 1
+    assert (one.baseline.select_on, one.target, len(one.other_baselines)) == ("validation", pytest.approx(0.995 * ours), 1)
+    assert one.large.verdicts == ()  # at 512 the other rate was scaled
+    said = regime_tables.regimes_table([one]).markdown
+    assert "rate 0.2 (chosen on validation in 20 trials), 5 seeds" in said
+    assert "Not taken: rate 0.05 (not searched), 5 seeds. Of several settings the one counts" in said
+
+
+@pytest.mark.parametrize("accuracies, more", [
+    (BASELINE[:4], {}), ([*BASELINE[:4], None], {}), ([*BASELINE[:4], 0.97], {}), (BASELINE, {"select_on": "test"}),
+    (BASELINE, {"epochs": 60})])
+def test_a_tuned_baseline_that_lacks_something_gives_way(tmp_path, accuracies, more):
+    tuned(tmp_path / "tuned", accuracies, **more)
+    linear(tmp_path, 256, BASELINE)
+    one = regimes_of(tmp_path)
+    assert one.baseline.select_on == "" and one.doubt == ""
+
+
+def test_seeds_that_are_missing_are_better_than_seeds_that_diverge(tmp_path):
+    tuned(tmp_path / "tuned", [*BASELINE[:2], None, None, None])
+    linear(tmp_path, 256, BASELINE[:1])
+    one = regimes_of(tmp_path)
+    assert one.baseline.select_on == "" and one.doubt == "the baseline has 1 seed, fewer than 5"
+
+
+@pytest.mark.parametrize("accuracies, doubt", [
+    (BASELINE[:4], "the baseline has 4 seeds, fewer than 5"), (BASELINE[:1], "the baseline has 1 seed, fewer than 5"),
+    ([*BASELINE, None], "1 of the baseline's 6 seeds diverged"),
+    ([*BASELINE[:3], None], "1 of the baseline's 4 seeds diverged"),
+    ([*BASELINE[:4], 0.1135], "the baseline is unstable: its accuracies range over 87.86 points")])
+def test_a_baseline_that_is_not_sound_decides_nothing(tmp_path, accuracies, doubt):
+    linear(tmp_path, 256, accuracies)
+    linear(tmp_path, 512, [0.1135] * 5)
+    linear(tmp_path, 1024, [None] * 5)
+    lars(tmp_path, 4096, [0.999] * 5)
+    lars(tmp_path, 8192, [None] * 5)
+    one = regimes_of(tmp_path)
+    for edge in (one.large, one.huge):
+        assert (edge.decided, edge.value, edge.fails_at) == (False, None, None)
+        assert {(verdict.word, verdict.reason) for verdict in edge.verdicts} == {("undecided", doubt)}
+        assert regime_tables.words_of(one, edge) == f"undecided: {doubt}"
+    assert f"It decides nothing: {doubt}." in regime_tables.regimes_table([one]).markdown
+    assert {row["verdict"] for row in regime_tables.batches_table([one]).rows} == {"undecided"}
 
 
 def test_few_seeds_of_the_baseline_are_said_and_asked_for(tmp_path):
     linear(tmp_path, 256, BASELINE[:2])
+    linear(tmp_path, 512, BAD * 2)
     one = regimes_of(tmp_path)
     table = regime_tables.regimes_table([one])
-    assert "2 seeds, fewer than the 5" in table.markdown
+    assert "2 seeds, fewer than 5" in table.markdown
     assert "for seed in 3 4 5;" in table.blanks[0].command and "3 more seeds" in table.blanks[0].what
+    # What has its five seeds beside it is not asked for again: the baseline's seeds decide it.
+    assert not [blank for blank in table.blanks if "B_L" in blank.what.partition(",")[0] and "512" in blank.what]
+
+
+def test_seeds_of_a_tuned_baseline_keep_word_of_what_chose_them(tmp_path):
+    tuned(tmp_path / "tuned", BASELINE[:3])
+    [first, *_] = regime_blanks.blanks_of([regimes_of(tmp_path)])
+    assert "for seed in 4 5;" in first.command and f"--run_dir={tmp_path}/tuned/final/seed$seed" in first.command
+    settings = command_line.parse(train_words(first.command), program="", description="", dataset="mnist").settings
+    assert (settings.selected_on, settings.peak_learning_rate) == ("validation", 0.2)
+
+
+@pytest.mark.parametrize("accuracies", [[*BASELINE[:3], None, None], [None, None]])
+def test_an_unstable_baseline_needs_another_rate(tmp_path, accuracies):
+    tuned(tmp_path / "tuned", accuracies, rate=0.4)
+    linear(tmp_path, 256, [None, None], learning_rate=0.2)
+    one = regimes_of(tmp_path)
+    blanks = regime_blanks.blanks_of([one])
+    assert "a stable baseline of mnist, lenet" in blanks[0].what and "--learning_rate=" in blanks[0].command
+    assert not [blank for blank in blanks if "linear scaling" in blank.what]  # of a rate that is not to be scaled
+    settings = command_line.parse(train_words(blanks[0].command), program="", description="", dataset="mnist").settings
+    assert settings.peak_rate == 0.1 and settings.batch_size == 256  # 0.2 was tried
+    values = {name: value for name, value in settings.as_dict().items() if name not in ("seed", "run_dir")}
+    made_seeds(tmp_path / "lower", BASELINE, **values)
+    one = regimes_of(tmp_path)
+    assert one.doubt == "" and one.baseline.values["learning_rate"] == 0.1
+
+
+def test_a_batch_larger_than_the_data_has_no_baseline(tmp_path):
+    made_seeds(tmp_path, [0.0], dataset="imagenet2012", dataset_size=(240, 10), model="resnet18", batch_size=48,
+               optimizer="lars")
+    one = next(one for one in find(*evidence(tmp_path)) if one.family.dataset_size)
+    table = regime_tables.regimes_table([one])
+    assert "its batch, 256, is more than the 240 training examples" in table.markdown and table.blanks == []
 
 
 def test_without_a_baseline_nothing_is_decided(tmp_path):
@@ -204,7 +289,8 @@ def test_any_setting_may_reach_it(tmp_path):
 
 
 @pytest.mark.parametrize("accuracies, word", [(BAD, "fails"), (CLOSE, "undecided"), (GOOD, "holds"), ([0.95], "undecided"),
-                                              ([0.95, None], "undecided"), ([None, None], "fails")])
+                                              ([0.95, None], "undecided"), ([None, None], "fails"),
+                                              ([*GOOD, None], "undecided")])
 def test_one_batch_by_definition_2_2(tmp_path, accuracies, word):
     linear(tmp_path, 256, BASELINE)
     lars(tmp_path, 4096, accuracies)
@@ -273,7 +359,7 @@ def test_a_small_data_set_of_no_paper(tmp_path):
     assert (one.large.fails_at, one.full, one.family.published) == (4000, 4000, None)
     table = regime_tables.regimes_table([one])
     assert "the paper has no such data set" in table.markdown and "not in the paper" in table.markdown
-    assert [blank.what.rpartition(" ")[2] for blank in table.blanks if "B_L" in blank.what] == ["512", "1,024", "2,048"]
+    assert [blank.what.rpartition(" ")[2] for blank in table.blanks if "B_L" in blank.what] == ["1,024", "512", "2,048"]
 
 
 def test_what_rests_on_what_is_in_the_second_table(known):
@@ -297,7 +383,7 @@ def train_words(command):
 def test_the_command_of_a_blank_is_the_run_that_counts(tmp_path):
     linear(tmp_path / "runs", 256, BASELINE, learning_rate=0.07, momentum=0.8)
     one = regimes_of(tmp_path)
-    [blank] = [blank for blank in regime_tables.blanks_of(one) if blank.what.endswith("linear scaling at 512")]
+    [blank] = [blank for blank in regime_blanks.blanks_of([one]) if blank.what.endswith("linear scaling at 512")]
     command = command_line.parse(train_words(blank.command), program="mnist_main", description="", dataset="mnist")
     assert command.problems == [] and command.settings.run_dir.endswith("seed9")
     values = command.settings.replace(run_dir=None).as_dict()
@@ -309,7 +395,7 @@ def test_sweeps_of_blanks_are_command_lines_of_runs_with_spaces_that_exist(tmp_p
     import pathlib
 
     linear(tmp_path, 256, BASELINE)
-    blanks = [blank for blank in regime_tables.blanks_of(regimes_of(tmp_path)) if "B_H" in blank.what]
+    blanks = [blank for blank in regime_blanks.blanks_of([regimes_of(tmp_path)]) if "B_H" in blank.what]
     assert len(blanks) == 2 * 8
     own = ("--space=", "--method=", "--trials=", "--confirm=", "--final_seeds=", "--sweep_dir=")
     root = pathlib.Path(__file__).parents[2]
@@ -330,3 +416,65 @@ def test_a_subset_is_a_family_of_its_own_and_costs_what_it_holds(tmp_path):
     table = regime_tables.regimes_table([one])
     assert "### synthetic, 1,000 training images, resnet18" in table.markdown and one.full == 1000
     assert "--dataset_size=1000,100" in table.blanks[0].command and table.blanks[0].cost.startswith("6,000 images")
+
+
+# Order, and where the runs go.
+
+
+def blanks_in(folder):
+    return regime_blanks.blanks_of(find(*evidence(folder)))
+
+
+def test_what_decides_a_boundary_soonest_comes_first(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, CLOSE)
+    linear(tmp_path, 8192, BAD)
+    lars(tmp_path, 4096, CLOSE)
+    linear(tmp_path / "lenet5", 256, BASELINE[:2], model="lenet5")
+    found = [blank for blank in blanks_in(tmp_path) if "mnist" in blank.what]
+    assert [blank.what for blank in found[:4]] == [
+        "A and xi of mnist, lenet5, and B_L and B_H with them: 3 more seeds",
+        "B_L of mnist, lenet: linear scaling at 512: 2 more seeds",
+        "B_H of mnist, lenet: the best setting at 512, lars", "B_H of mnist, lenet: the best setting at 512, lamb"]
+    assert [blank.what for blank in found if "the best setting at 4,096: 2 more seeds" in blank.what]
+    scaled = [blank.what.rpartition(" ")[2] for blank in found if "mnist, lenet: linear scaling at" in blank.what]
+    assert scaled[1:] == ["2,048", "1,024", "4,096"]
+    of_a_turn = [blank.what for blank in found if "2,048" in blank.what and "lenet:" in blank.what]
+    assert "linear scaling" in of_a_turn[0]  # five runs before a search
+
+
+def run_dirs(blanks):
+    import re
+
+    return [found for blank in blanks for found in re.findall(r"--(?:run|sweep)_dir=(\S+?);?(?:\s|$)", blank.command)]
+
+
+def test_experiments_that_differ_have_folders_that_differ(tmp_path):
+    linear(tmp_path / "a", 256, BASELINE)
+    linear(tmp_path / "held out", 256, BASELINE, validation_examples=5000)
+    linear(tmp_path / "rate", 256, BASELINE, learning_rate=0.1, model="lenet5")
+    linear(tmp_path / "note", 256, BASELINE, note="JPEG-recompressed")
+    for number, size in enumerate([(1000, 100), (2000, 100)]):
+        made_seeds(tmp_path / f"subset{number}", [0.9] * 5, dataset="synthetic", dataset_size=size, model="resnet18",
+                   image_size=32, batch_size=256, optimizer="sgd", warmup_epochs=0, epochs=2)
+    for number, examples in enumerate([300, 400]):  # no baseline
+        made_seeds(tmp_path / f"small{number}", [0.9], dataset="imagenet2012", dataset_size=(examples, 10), model="resnet18",
+                   batch_size=48, optimizer="lars")
+    blanks = blanks_in(tmp_path)
+    folders = run_dirs(blanks)
+    assert len(folders) == len(blanks) > 50 and len(set(folders)) == len(folders)
+    assert "runs/regimes/mnist_lenet/linear_512/seed$seed" in folders  # nothing beyond what the name says
+
+
+def test_runs_of_several_experiments_in_one_folder_get_no_more_seeds_there(tmp_path):
+    made_run(tmp_path / "runs" / "seed1", 0.992, dataset="mnist", batch_size=256, seed=1, **RULE)
+    made_run(tmp_path / "runs" / "seed2", 0.992, dataset="mnist", batch_size=256, seed=2, validation_examples=5000, **RULE)
+    folders = [folder for blank, folder in zip(blanks_in(tmp_path), run_dirs(blanks_in(tmp_path))) if "A and xi" in blank.what]
+    assert len(set(folders)) == 2 and not [folder for folder in folders if folder.startswith(str(tmp_path))]
+
+
+def test_seeds_in_folders_of_another_name_get_more_seeds_elsewhere(tmp_path):
+    for seed, name in ((1, "monday"), (2, "tuesday")):
+        made_run(tmp_path / name, 0.992, dataset="mnist", batch_size=256, seed=seed, **RULE)
+    [folder] = [folder for blank, folder in zip(blanks_in(tmp_path), run_dirs(blanks_in(tmp_path))) if "A and xi" in blank.what]
+    assert folder.startswith("runs/regimes/mnist_lenet/sgd_256_") and folder.endswith("/seed$seed")

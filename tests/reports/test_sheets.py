@@ -94,5 +94,15 @@ def test_a_winner_on_the_edge_of_its_space_is_said(tmp_path, edges, words):
     assert numbers_of(group)["edges"] == (words or None)
 
 
+@pytest.mark.parametrize("earlier, words", [
+    ((), "validation"), (("trial0003",), "validation; test read before: 1 earlier choice"),
+    (("trial0003", "trial0007"), "validation; test read before: 2 earlier choices")])
+def test_earlier_choices_that_read_the_test_split_are_said(tmp_path, earlier, words):
+    made_sweep(tmp_path, [0.98, 0.98], chosen={"learning_rate": 0.1}, tested_before=earlier)
+    group = group_in(tmp_path)
+    assert cells_of(group)["chosen on"] == words and numbers_of(group)["tested_before"] == (len(earlier) or None)
+    assert ("Test read before: the search had chosen another setting" in notes_of([group])) == bool(earlier)
+
+
 def test_no_group_is_blank():
     assert numbers_of(None) == cells_of(None) == {}

@@ -1,6 +1,8 @@
 """Means over seeds: against SciPy, against numbers worked out by hand, and never more sure than the runs allow."""
 
+import json
 import math
+import shutil
 import statistics
 
 import pytest
@@ -130,6 +132,31 @@ def test_a_sweep_without_trials_chose_nothing(tmp_path):
     made_sweep(tmp_path, [0.97, 0.98], chosen={"learning_rate": 0.1}, trials=0)
     [group], _ = groups(tmp_path)
     assert group.sweep is None and group.trials is None
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_final_runs_that_lost_their_sweep_still_say_what_chose_them(tmp_path, split):
+    made_sweep(tmp_path / "sweep", [0.97, 0.98], chosen={"learning_rate": 0.1}, select_on=split)
+    shutil.copytree(tmp_path / "sweep" / "final", tmp_path / "copied" / "final")
+    for path in (tmp_path / "copied").rglob("settings.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "selected_on": split}))
+    made_run(tmp_path / "copied" / "untuned", 0.90, seed=5, learning_rate=0.1)
+    found, _ = groups(tmp_path / "copied")
+    assert sorted((group.select_on, group.n, group.sweep) for group in found) == [("", 1, None), (split, 2, None)]
+    assert {run.selected_on for run in load_runs(tmp_path / "copied" / "final")} == {split}
+
+
+def test_a_sweep_says_more_than_its_runs(tmp_path):
+    made_sweep(tmp_path, [0.97, 0.98], chosen={"learning_rate": 0.1}, select_on="test", selected_on="validation")
+    [group], _ = groups(tmp_path)
+    assert group.select_on == "test" and {run.selected_on for run in load_runs(tmp_path)} == {"test"}
+
+
+@pytest.mark.parametrize("names, count", [(["trial0003", "trial0007"], 2), ([], 0), (None, 0), ("x", 0), ({"a": 1}, 0)])
+def test_earlier_choices_that_were_tested_are_counted(tmp_path, names, count):
+    made_sweep(tmp_path, [0.97, 0.98], chosen={"learning_rate": 0.1}, tested_before=names)
+    [group], _ = groups(tmp_path)
+    assert group.tested_before == count
 
 
 def test_the_loss_is_of_validation_where_there_is_a_split(tmp_path):

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 from reference.small_sweeps import RATES, WORDS, make_plan, read, run, runs_of
 
+from tf_hugebatch import command_line
 from tf_hugebatch.runs import load_sweeps
 from tf_hugebatch.settings import Refusal
 
@@ -21,6 +22,15 @@ def swept(tmp_path_factory):
     folder, stream = tmp_path_factory.mktemp("swept") / "sweep", io.StringIO()
     code = run(folder, stream=stream)
     return folder, code, stream.getvalue()
+
+
+@pytest.mark.parametrize("held_out, split", [(400, "validation"), (0, "test")])
+def test_final_runs_say_on_which_split_their_setting_was_chosen(tmp_path, held_out, split):
+    plan = make_plan(tmp_path / "s", validation_examples=held_out, words=(*WORDS, "--selected_on=test"))
+    settings = command_line.parse(plan.final_command({"learning_rate": 0.1}, 3)[len(plan.runner):], program="", description="",
+                                  dataset="mnist").settings
+    assert settings.selected_on == split
+    assert "--selected_on=validation" not in plan.final_command({}, 3)  # a rung by the rule: nothing was chosen
 
 
 @pytest.mark.parametrize("resume", ["never", "required"])
@@ -41,7 +51,7 @@ def test_the_best_on_validation_is_trained_on_everything_with_fresh_seeds(swept)
     best = min(range(6), key=lambda number: abs(math.log10(rates[number] / 0.1)))
     for name, (settings, starts) in final.items():
         assert (settings["validation_examples"], settings["evaluate_test"]) == ("0", "true")
-        assert (settings["seed"], starts) == (name[-1], 1)
+        assert (settings["seed"], settings["selected_on"], starts) == (name[-1], "validation", 1)
         assert float(settings["learning_rate"]) == rates[best]
     assert len(set(rates)) == 6 and all(0.01 <= rate <= 0.5 for rate in rates)
     result = read(folder / "result.json")

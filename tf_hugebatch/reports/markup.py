@@ -13,6 +13,11 @@ def text(value):
     return "" if value is None else html.escape(str(value))
 
 
+def breaking(path):
+    """A path, escaped, that goes to the next line between its folders where it is long."""
+    return text(path).replace("/", "/<wbr>")
+
+
 def link(path, folder, *file):
     """Address, seen from `folder`, of a run's folder or of a file in it."""
     relative = os.path.relpath(os.path.join(path, *file), os.fspath(folder)).replace(os.sep, "/")

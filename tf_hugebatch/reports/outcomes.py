@@ -58,12 +58,22 @@ class Outcome:
     @property
     def is_trial(self) -> bool:
         """A run that searched: it says which setting to choose, never how good that setting is."""
-        return self.run.part in ("trials", "repeats")
+        return searched(self.run)
 
     @property
     def watched_loss(self) -> float | None:
         """The loss of definition 2.1: on validation, on test where there is no validation split."""
         return self.validation_loss if self.values["validation_examples"] else self.loss
+
+
+def state(run: Run) -> str:
+    """A run's status as it is written; 'dry run' for one that was not to train, 'no status' where there is none to read."""
+    return one_line(run.status.get("status") or ("dry run" if run.settings.get("dry_run") is True else "no status"))
+
+
+def searched(run: Run) -> bool:
+    """Whether a run is part of a search: of a sweep's runs only those of a chosen setting are not."""
+    return run.part not in ("", "final", "final_before")
 
 
 def trials_planned(sweep: Sweep | None) -> int:
@@ -164,7 +174,7 @@ def _outcome(run: Run) -> Outcome:
     found = {name: _number(final, name, 1.0 if name.endswith("accuracy") else sys.float_info.max, strict=status == "done")
              for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")}
     if status == "done" and found["test_accuracy"] is None:
-        if run.part not in ("trials", "repeats") or found["validation_accuracy"] is None:
+        if not searched(run) or found["validation_accuracy"] is None:
             raise ValueError("done, but status.json has no test_accuracy")
     note = run.status.get("data_note") or ""
     return Outcome(run, values, status == "diverged", found["test_accuracy"], found["test_loss"],

@@ -11,17 +11,19 @@ import shlex
 from ..runs import read_object
 from . import page_sections
 from .drawing import SELECTED_ON_TEST
-from .markup import class_of, link, number, text
-from .sources import final_percent, peak_rate, selected_on_test
+from .markup import breaking, class_of, link, number, text
+from .outcomes import state
+from .sheets import chosen_on
+from .sources import final_percent, peak_rate
+from .stats import tested_before
 
-# Key, head, whether it sorts as a number.
+# Key, head, whether it sorts as a number; what a reader must know first stands first.
 _COLUMNS = (
     ("run", "run", False), ("status", "status", False), ("test_accuracy", "test %", True),
-    ("validation_accuracy", "validation %", True), ("dataset", "data set", False), ("model", "model", False),
-    ("optimizer", "optimizer", False), ("batch_size", "batch", True), ("epochs", "epochs", True), ("updates", "updates", True),
-    ("rate", "peak rate", True), ("warmup", "warm-up", True), ("schedule", "schedule", False), ("seed", "seed", True),
-    ("part", "part", False), ("sweep", "sweep", False), ("train_loss", "train loss", True), ("speed", "images/s", True),
-    ("marks", "marks", False),
+    ("validation_accuracy", "validation %", True), ("marks", "marks", False), ("dataset", "data set", False),
+    ("model", "model", False), ("optimizer", "optimizer", False), ("batch_size", "batch", True), ("epochs", "epochs", True),
+    ("updates", "updates", True), ("rate", "peak rate", True), ("warmup", "warm-up", True), ("schedule", "schedule", False),
+    ("seed", "seed", True), ("part", "of a sweep", False), ("train_loss", "train loss", True), ("speed", "images/s", True),
 )
 
 
@@ -67,9 +69,8 @@ def _beside(name):
 def _counts(runs, sweeps):
     found = {}
     for run in runs:
-        status = str(run.status.get("status") or "no status")
-        found[status] = found.get(status, 0) + 1
-    words = ", ".join(f"{count:,} {text(status)}" for status, count in sorted(found.items()))
+        found[state(run)] = found.get(state(run), 0) + 1
+    words = ", ".join(f"{count:,} {text(name)}" for name, count in sorted(found.items()))
     of_sweeps = f", {len(sweeps):,} sweep{'s' * (len(sweeps) != 1)}" if sweeps else ""
     return f"{len(runs):,} runs: {words}{of_sweeps}." if runs else "No runs."
 
@@ -82,16 +83,19 @@ def _controls():
 
 
 def _table(runs, identities, folder):
+    names = _names(runs)
+    cells = {run: _cells(run, name, folder) for run, name in names.items()}
+    # A column in which no run has anything only makes the table wider.
+    columns = [column for column in _COLUMNS if not runs or any(cells[run][column[0]][1] for run in runs)]
     heads = "".join(f'<th scope="col" data-key="{key}"{class_of("number" * numeric)}><button type="button">{head}</button></th>'
-                    for key, head, numeric in _COLUMNS)
+                    for key, head, numeric in columns)
     yield '<div class="scroll" tabindex="0" role="region" aria-label="Table of runs">'
     yield f'<table id="runs"><thead><tr>{heads}</tr></thead><tbody>'
-    for run, name in _names(runs).items():
-        cells, name = _cells(run, name, folder), text(name)
-        inside = "".join(_cell(cells[key], numeric) for key, _, numeric in _COLUMNS)
-        yield f'<tr id="{identities[os.path.abspath(run.path)]}" data-name="{name}">{inside}</tr>'
+    for run, name in names.items():
+        inside = "".join(_cell(cells[run][key], numeric) for key, _, numeric in columns)
+        yield f'<tr id="{identities[os.path.abspath(run.path)]}" data-name="{text(name)}">{inside}</tr>'
     yield "</tbody></table></div>"
-    if any(selected_on_test(run) for run in runs):
+    if any(run.selected_on == "test" for run in runs):
         yield f"<p>{SELECTED_ON_TEST} the setting was chosen by accuracy on the test split.</p>"
 
 
@@ -112,21 +116,20 @@ def _cells(run, name, folder):
     settings, status = run.settings, run.status
     plain = {name: (settings.get(name), text(settings.get(name)), "")
              for name in ("dataset", "model", "optimizer", "schedule", "seed")}
-    mark = SELECTED_ON_TEST if selected_on_test(run) else ""
+    mark = SELECTED_ON_TEST if run.selected_on == "test" else ""
     loss = number((status.get("final") or {}).get("train_loss")) if isinstance(status.get("final"), dict) else None
-    state = status.get("status") or "no status"
+    stands, part, marks = state(run), text(run.part), "; ".join(_marks(run))
     return {
-        **plain, "run": (name, _details(run, name, folder), ""),
+        **plain, "run": (name, _details(run, name, marks, folder), ""),
         "batch_size": _figure(settings.get("batch_size"), ","), "epochs": _figure(settings.get("epochs"), "g"),
         "updates": _figure(status.get("total_steps"), ","), "rate": _figure(_peak(settings), ".4g"),
-        "warmup": _warmup(settings), "part": (run.part, text(run.part), ""),
-        "sweep": (run.sweep.path, f'<a href="{link(run.sweep.path, folder)}">{text(os.path.basename(run.sweep.path))}</a>', "")
-        if run.sweep else ("", "", ""),
-        "status": (state, text(state), "" if state == "done" else "bad"),
+        "warmup": _warmup(settings),
+        "part": (run.part, f'<a href="{link(run.sweep.path, folder)}">{part}</a>' if run.sweep else part, ""),
+        "status": (stands, text(stands), "" if stands in ("done", "dry run") else "bad"),
         "test_accuracy": _percent(run, "test_accuracy", folder, mark),
         "validation_accuracy": _percent(run, "validation_accuracy", folder, mark),
         "train_loss": _linked(loss, ".4g", run, folder), "speed": _figure(status.get("images_per_second"), ",.0f"),
-        "marks": ("; ".join(_marks(run)), "<br>".join(map(text, _marks(run))), "marks"),
+        "marks": (marks, marks and f'<div title="{text(marks)}">{text(marks)}</div>', "marks"),
     }
 
 
@@ -162,18 +165,21 @@ def _warmup(settings):
 def _marks(run):
     """What a reader must know beside the numbers."""
     status = run.status
-    marks = [f"{SELECTED_ON_TEST} selected on test"] if selected_on_test(run) else []
+    marks = [f"{SELECTED_ON_TEST} selected on test"] if run.selected_on == "test" else []
+    earlier = tested_before(run.sweep) if run.sweep and run.part == "final" else 0
+    marks += [chosen_on("", earlier)] if earlier else []
     marks += [str(status["data_note"])] if status.get("data_note") else []
     if status.get("status") != "done" and status.get("reason"):
         marks.append(str(status["reason"]))
-    return marks + ([f"{run.damaged} torn lines"] if run.damaged else [])
+    return marks + ([f"{run.damaged} torn line{'s' * (run.damaged > 1)}"] if run.damaged else [])
 
 
-def _details(run, name, folder):
+def _details(run, name, marks, folder):
     versions = read_object(os.path.join(run.path, "versions.json")) or {}
     command = versions.get("command_line")
     words = shlex.join(map(str, command)) if isinstance(command, list) else "not written down"
     commit = versions.get("git_commit")
-    return (f"<details><summary>{text(name)}</summary>"
+    return (f"<details><summary>{breaking(name)}</summary>"
             f'<a href="{link(run.path, folder)}">folder</a> · <a href="{link(run.path, folder, "versions.json")}">versions</a>'
-            f"{f' · commit {text(str(commit)[:12])}' if commit else ''}<br><code>{text(words)}</code></details>")
+            f"{f' · commit {text(str(commit)[:12])}' if commit else ''}<br>{marks and f'{text(marks)}<br>'}"
+            f"<code>{text(words)}</code></details>")

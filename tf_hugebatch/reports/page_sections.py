@@ -7,7 +7,10 @@ import numpy as np
 from . import heat_maps
 from .drawing import SELECTED_ON_TEST
 from .figures import column
-from .markup import class_of, link, number, text
+from .markup import breaking, class_of, link, number, text
+from .outcomes import one_line, read_outcomes
+from .sheets import chosen_on
+from .stats import group_runs, tested_before
 
 _MOST_POINTS = 60  # of a curve; the page's pictures have few pixels and a thousand runs share a file
 
@@ -92,9 +95,10 @@ def sweep_table(sweeps, folder):
     yield '<h2>Sweeps</h2><div class="scroll" tabindex="0" role="region" aria-label="Sweeps">'
     yield f"<table><thead><tr>{heads}</tr></thead>"
     for sweep in sweeps:
-        cells = (f'<a href="{link(sweep.path, folder)}">{text(sweep.path)}</a>', text(sweep.plan.get("method")), _trials(sweep),
-                 _chosen_on(sweep), _chosen(sweep), _edges(sweep))
-        yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        cells = (f'<a href="{link(sweep.path, folder)}">{breaking(sweep.path)}</a>', text(sweep.plan.get("method")),
+                 _trials(sweep), _chosen_on(sweep), _chosen(sweep), _edges(sweep))
+        inside = "".join(f'<td class="words">{cell}</td>' for cell in cells)
+        yield f"<tr>{inside}</tr>"
     yield "</table></div>"
 
 
@@ -108,7 +112,8 @@ def _trials(sweep):
 
 def _chosen_on(sweep):
     on = sweep.plan.get("select_on")
-    return f'<span class="bad">test {SELECTED_ON_TEST}</span>' if on == "test" else text(on)
+    words = text(chosen_on(f"test {SELECTED_ON_TEST}" if on == "test" else one_line(on or ""), tested_before(sweep)))
+    return f'<span class="bad">{words}</span>' if on == "test" or tested_before(sweep) else words
 
 
 def _chosen(sweep):
@@ -126,19 +131,11 @@ def _edges(sweep):
 
 def left_aside(runs, folder):
     """HTML: runs that count nowhere, or only in part, and why."""
-    found = [(run, reason) for run in runs if (reason := _reason(run))]
+    outcomes, found = read_outcomes(runs)
+    found += group_runs(outcomes)[1]
     if found:
         yield "<h2>Left aside</h2><ul>"
-        for run, reason in found:
-            yield f'<li><a href="{link(run.path, folder)}">{text(run.path)}</a>: {text(reason)}</li>'
+        for one in found:
+            place = os.path.split(one.path) if os.path.isfile(one.path) else (one.path,)
+            yield f'<li><a href="{link(place[0], folder, *place[1:])}">{text(one.path)}</a>: {text(one.reason)}</li>'
         yield "</ul>"
-
-
-def _reason(run):
-    if not run.settings:
-        return "its settings.json can't be read"
-    if not run.status:
-        return "it has no status.json that can be read: it never started, or was cut off"
-    if run.status.get("status") not in ("done", "diverged"):
-        return f"it is {run.status.get('status')}: {run.status.get('reason') or 'it has not ended'}"
-    return f"{run.damaged} lines of its metrics.jsonl are torn and were skipped" if run.damaged else ""

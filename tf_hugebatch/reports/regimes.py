@@ -7,7 +7,8 @@ definitions ask for 99.5% of A within rho epochs.
     huge,  B > B_H     no technique reaches it
     full,  B_F         every training example in every update
 
-A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided.
+A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided. Every
+batch is while the baseline is not sound (baselines.doubt): too few seeds, or an unstable setting.
 """
 
 from __future__ import annotations
@@ -16,47 +17,12 @@ import dataclasses
 from collections.abc import Iterable
 
 from tf_hugebatch import durations, published, registry
+from tf_hugebatch.reports import baselines
+from tf_hugebatch.reports.baselines import Family
 from tf_hugebatch.reports.commands import TRIALS
-from tf_hugebatch.reports.outcomes import setting_of, train_size, updates
+from tf_hugebatch.reports.outcomes import train_size, updates
 from tf_hugebatch.reports.stats import Group, trials_done
 from tf_hugebatch.runs import Sweep
-
-_RATES = ("learning_rate", "lr_scaling", "peak_learning_rate")
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """Runs that can be compared: one data set and split, one network, the same words on the data."""
-
-    dataset: str
-    dataset_size: tuple[int, int] | None
-    model: str
-    validation_examples: int
-    note: str
-
-    @classmethod
-    def of(cls, group: Group) -> Family:
-        values = group.values
-        return cls(values["dataset"], values["dataset_size"], values["model"], values["validation_examples"], group.note)
-
-    @property
-    def baseline_batch(self) -> int:
-        return registry.DATASETS[self.dataset].facts["baseline_batch"]
-
-    @property
-    def train_size(self) -> int:
-        facts = registry.DATASETS[self.dataset].facts
-        return (self.dataset_size or (facts["train_examples"],))[0] - self.validation_examples
-
-    @property
-    def published(self) -> published.Baseline | None:
-        """The paper's row for the data set, with its own network; None for another data set."""
-        return published.BASELINES.get(self.dataset)
-
-    def __str__(self):
-        subset = f", {self.dataset_size[0]:,} training images" if self.dataset_size else ""
-        held_out = f", {self.validation_examples:,} held out" if self.validation_examples else ""
-        return f"{self.dataset}{subset}, {self.model}{held_out}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +70,19 @@ class Boundary:
 @dataclasses.dataclass(frozen=True)
 class Regimes:
     """Of one family. baseline: None where there is none, or none that trained. other_baselines: SGD settings at B0 not taken.
-    target: 0.995 A; loss_limit: 1.2 xi; epochs: rho."""
+    doubt: why the baseline decides nothing, '' where it does. target: 0.995 A; loss_limit: 1.2 xi; epochs: rho. large, huge:
+    undecided throughout while there is doubt; tentative: the two as they would be without it, which says what is missing."""
 
     family: Family
     baseline: Group | None
     other_baselines: tuple[Group, ...] = ()
+    doubt: str = ""
     target: float | None = None
     loss_limit: float | None = None
     epochs: float | None = None
     large: Boundary = Boundary("B_L", (), None, None, False, ())
     huge: Boundary = Boundary("B_H", (), None, None, False, ())
+    tentative: tuple[Boundary, ...] = ()
     searches: tuple[tuple[int, Sweep], ...] = ()
 
     @property
@@ -139,64 +108,31 @@ def _place(family):
 
 
 def _regimes(family: Family, groups: list[Group], sweeps: list[Sweep]) -> Regimes:
-    candidates = [group for group in groups if group.values["batch_size"] == family.baseline_batch
-                  and group.values["optimizer"] == "sgd" and group.accuracy and _epochs(group.values)]
-    if not candidates:
-        return Regimes(family, None)
-    # The baseline is what other batches scale from; how accurate it is on test plays no part in the choice.
-    baseline = max(candidates, key=lambda group: (len(_linear(group, groups)), group.n, group.trials or 0))
-    others = tuple(group for group in candidates if group is not baseline)
+    baseline = baselines.choose(family, groups)
+    others = tuple(group for group in baselines.candidates(family, groups) if group is not baseline)
+    if baseline is None:
+        return Regimes(family, None, others)
     target = published.TARGET_SHARE * baseline.accuracy.mean
     loss_limit = published.LOSS_FACTOR * baseline.loss.mean if baseline.loss else None
-    epochs = _epochs(baseline.values)
-    large = [linear_verdict(group, target, loss_limit) for group in _linear(baseline, groups)]
+    epochs = baselines.epochs_of(baseline.values)
+    large = [linear_verdict(group, target, loss_limit) for group in baselines.scaled_linearly(baseline, groups)]
     in_time = [group for group in groups if _in_time(group, epochs) and group.values["batch_size"] > family.baseline_batch]
     searches = _searches(family, in_time, sweeps, epochs)
     batches = sorted({group.values["batch_size"] for group in in_time} | {batch for batch, _ in searches})
     huge = [best_verdict(batch, [group for group in in_time if group.values["batch_size"] == batch], target,
                          any(at == batch and _decides(sweep, epochs) for at, sweep in searches))
             for batch in batches if batch > family.baseline_batch]
-    return Regimes(family, baseline, others, target, loss_limit, epochs, boundary("B_L", family.baseline_batch, large),
-                   boundary("B_H", family.baseline_batch, huge), searches)
-
-
-def _epochs(values):
-    if values["epochs"] is not None:
-        return values["epochs"]
-    made = updates(values)
-    return made and made * values["batch_size"] / train_size(values)
+    doubt = baselines.doubt(baseline)
+    tentative = tuple(boundary(name, family.baseline_batch, found) for name, found in (("B_L", large), ("B_H", huge)))
+    shown = [boundary(edge.name, family.baseline_batch, [dataclasses.replace(verdict, holds=None, reason=doubt)
+                                                         for verdict in edge.verdicts]) if doubt else edge
+             for edge in tentative]
+    return Regimes(family, baseline, others, doubt, target, loss_limit, epochs, *shown, tentative, searches)
 
 
 def _in_time(group, epochs):
     values, made = group.values, updates(group.values)
     return made is not None and made <= durations.updates_for_epochs(epochs, train_size(values), values["batch_size"])
-
-
-def baseline_rate(values: dict, at_baseline: bool = False) -> float | None:
-    """eta of a run whose rate is eta B / B0; None for any other. At B0 every rule says the same."""
-    if values["peak_learning_rate"] is not None:
-        return values["peak_learning_rate"] if at_baseline else None
-    return values["learning_rate"] if at_baseline or values["lr_scaling"] == "linear" else None
-
-
-def is_linear_scaling_of(group: Group, baseline: Group) -> bool:
-    """Whether a group is `baseline` at another batch, its rate scaled linearly and nothing else changed."""
-    if Family.of(group) != Family.of(baseline):
-        return False
-    same = [setting_of(one.values, "batch_size", *_RATES) for one in (group, baseline)]
-    rate = baseline_rate(group.values)
-    return same[0] == same[1] and rate is not None and rate == baseline_rate(baseline.values, at_baseline=True)
-
-
-def _linear(baseline: Group, groups: list[Group]) -> list[Group]:
-    """The baseline's setting at larger batches, smallest first; of two groups at one batch the one with more seeds."""
-    found: dict[int, Group] = {}
-    for group in groups:
-        batch = group.values["batch_size"]
-        if batch > baseline.values["batch_size"] and is_linear_scaling_of(group, baseline):
-            if batch not in found or group.n > found[batch].n:
-                found[batch] = group
-    return [found[batch] for batch in sorted(found)]
 
 
 # ------------------------------------------------------------------------------------------------------ verdicts

@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from tf_hugebatch.reports import regime_tables, regimes, tables
-from tf_hugebatch.reports.blanks import Blank
-from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes
+from tf_hugebatch.reports.blanks import Blank, total_in_words
+from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes, searched
 from tf_hugebatch.reports.sheets import code, csv_text, markdown_table, plain
 from tf_hugebatch.reports.stats import group_runs
 from tf_hugebatch.runs import Run, Sweep, load_runs, load_sweeps
@@ -26,12 +26,13 @@ _BLANKS_IN_SIGHT = 3
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a report is made from. found: every run folder; runs, sweeps: those that can be read at all; counted: runs that
-    have ended and enter tables; aside: what is not used, in whole or in part."""
+    """What a report is made from. found: every run folder; runs, sweeps: those that can be read at all; ended: how many runs
+    have ended; counted: how many of these enter tables, which trials don't; aside: what is not used, in whole or in part."""
 
     found: list[Run]
     runs: list[Run]
     sweeps: list[Sweep]
+    ended: int
     counted: int
     aside: list[LeftAside]
 
@@ -60,7 +61,7 @@ def sift(runs: list[Run], sweeps: list[Sweep], watch: Callable[[list[Run]], Iter
             aside.append(LeftAside(sweep.path,
                                    "no result.json that can be read: the search has not ended; its trials stay trials"))
     return Evidence(runs, [run for run in runs if _is_readable(run)], [sweep for sweep in sweeps if sweep.plan],
-                    sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
+                    len(outcomes), sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
 
 
 def _is_readable(run: Run) -> bool:
@@ -142,7 +143,7 @@ class Report:
     def write_summary(self, items: list[Item], command: str) -> str:
         """Writes report.md of all items; returns its path."""
         evidence, lines = self.evidence, ["# Report", "", "Made by", "", code(command), ""]
-        trials = sum(run.part == "trials" for run in evidence.runs)
+        trials = sum(map(searched, evidence.runs))
         lines += [f"{len(evidence.runs)} runs were read, {trials} of them trials of a search; {evidence.counted} have ended "
                   f"and count; {len(evidence.sweeps)} sweeps. Accuracies are on test, after the last update. 95% intervals: "
                   "over seeds and over the test images, which all seeds share; unknown with one seed.", ""]
@@ -195,7 +196,8 @@ def blanks_in_words(blanks: list[Blank]) -> str:
     lines = [line for blank in blanks for line in (f"* {plain(blank.what)}: {plain(blank.cost)}", "", code(blank.command), "")]
     if len(blanks) <= _BLANKS_IN_SIGHT:
         return "\n".join(["\nBlank, and what fills it:\n", *lines])
-    return "\n".join([f"\n<details><summary>{len(blanks)} blanks, and what fills them</summary>\n", *lines, "</details>\n"])
+    head = f"{len(blanks)} blanks, and what fills them: {total_in_words(blanks)}"
+    return "\n".join([f"\n<details><summary>{head}</summary>\n", *lines, "</details>\n"])
 
 
 def _links(files) -> str:

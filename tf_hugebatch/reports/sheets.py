@@ -20,6 +20,8 @@ from tf_hugebatch.reports.stats import Group, Mean
 _MARKUP = re.compile(r"&(?=[#\w])|<(?=[\w/!?])|[|\[\]\\]")
 ON_TEST = "†"
 ON_TEST_NOTE = f"{ON_TEST} The setting was chosen on the test split, so the number is too good by an unknown amount."
+TESTED_BEFORE_NOTE = ("Test read before: the search had chosen another setting, whose final runs had been tested, when more "
+                      "trials were asked for.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,8 @@ def code(command: str) -> str:
 # --------------------------------------------------------------------------------------------- numbers over seeds
 
 NUMBER_COLUMNS = ("n", "diverged", "mean_percent", "deviation_points", "lowest_percent", "highest_percent",
-                  "interval_low_percent", "interval_high_percent", "words", "trials", "selected_on", "edges", "data_note")
+                  "interval_low_percent", "interval_high_percent", "words", "trials", "selected_on", "tested_before", "edges",
+                  "data_note")
 CELLS = ("mean", "95% interval", "spread", "seeds", "runs searched", "chosen on")
 
 
@@ -92,7 +95,8 @@ def numbers_of(group: Group | None) -> dict:
     if group is None:
         return {}
     found = {"n": group.n, "diverged": group.diverged, "words": group.words or None, "trials": group.trials,
-             "selected_on": group.select_on or None, "edges": "; ".join(group.edges) or None, "data_note": group.note or None}
+             "selected_on": group.select_on or None, "tested_before": group.tested_before or None,
+             "edges": "; ".join(group.edges) or None, "data_note": group.note or None}
     mean = group.accuracy
     if mean is None:
         return found
@@ -112,7 +116,14 @@ def cells_of(group: Group | None) -> dict:
     edge = f", winner at the {' and '.join(group.edges)}" if group.edges else ""
     searched = "" if group.trials is None else f"{group.trials}{edge}"
     return {"mean": " ".join(filter(None, [number, words, note])), "95% interval": interval(group.accuracy),
-            "spread": spread(group.accuracy), "seeds": group.n, "runs searched": searched, "chosen on": group.select_on}
+            "spread": spread(group.accuracy), "seeds": group.n, "runs searched": searched,
+            "chosen on": chosen_on(group.select_on, group.tested_before)}
+
+
+def chosen_on(split: str, earlier: int) -> str:
+    """The split that chose a setting, and how many earlier choices of the same search had been tested."""
+    before = f"test read before: {earlier} earlier choice{'s' * (earlier > 1)}" if earlier else ""
+    return "; ".join(filter(None, [split, before]))
 
 
 def percent(share: float) -> str:
@@ -136,4 +147,7 @@ def spread(mean: Mean | None) -> str:
 
 def notes_of(groups: Iterable[Group | None]) -> str:
     """What has to stand below a table of these groups."""
-    return f"\n{ON_TEST_NOTE}\n" if any(group and group.select_on == "test" for group in groups) else ""
+    known = [group for group in groups if group]
+    notes = [ON_TEST_NOTE] if any(group.select_on == "test" for group in known) else []
+    notes += [TESTED_BEFORE_NOTE] if any(group.tested_before for group in known) else []
+    return "".join(f"\n{note}\n" for note in notes)

@@ -165,8 +165,14 @@ class Group:
 
     @property
     def select_on(self) -> str:
-        """The split that the setting was chosen on; '' when nothing was chosen."""
-        return selected_on(self.sweep) if self.sweep else ""
+        """The split that the setting was chosen on; '' when nothing was chosen. Final runs that were copied without their
+        sweep say it themselves."""
+        return selected_on(self.sweep) if self.sweep else _stated(self.values)
+
+    @property
+    def tested_before(self) -> int:
+        """Earlier choices of the same search whose final runs have read the test split."""
+        return tested_before(self.sweep) if self.sweep else 0
 
     @property
     def _finite(self):
@@ -187,17 +193,29 @@ def selected_on(sweep: Sweep) -> str:
     return split if split in ("validation", "test") else "unknown"
 
 
+def tested_before(sweep: Sweep) -> int:
+    """Earlier choices of a sweep (it was given more trials since) whose final runs have read the test split."""
+    found = sweep.result.get("tested_before")
+    return len(found) if isinstance(found, list) else 0
+
+
+def _stated(values):
+    return "" if values["selected_on"] == "none" else values["selected_on"]
+
+
 def group_runs(outcomes: Iterable[Outcome]) -> tuple[list[Group], list[LeftAside]]:
     """Groups by setting, smallest batch first, and the runs that repeat a seed of their group.
 
-    Trials are in no group. The final runs of a sweep are a group of their own, as are runs with other words on their data.
+    Trials are in no group. The final runs of a sweep are a group of their own, as are runs with other words on their data
+    or on what chose their setting.
     """
     groups: dict[tuple, dict[int, Outcome]] = {}
     aside = []
     for outcome in outcomes:
         if outcome.is_trial:
             continue
-        key = (setting_of(outcome.values), outcome.sweep.path if outcome.sweep else "", outcome.note)
+        source = ("sweep", outcome.sweep.path) if outcome.sweep else ("stated", _stated(outcome.values))
+        key = (setting_of(outcome.values), source, outcome.note)
         first = groups.setdefault(key, {}).setdefault(outcome.seed, outcome)
         if first is not outcome:
             aside.append(LeftAside(outcome.run.path, f"the same setting and seed as {first.run.path}, which is counted"))

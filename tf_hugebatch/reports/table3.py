@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from tf_hugebatch import durations, published, registry
 from tf_hugebatch.reports import commands
 from tf_hugebatch.reports.agreement import agreement
-from tf_hugebatch.reports.blanks import Blank
+from tf_hugebatch.reports.baselines import is_linear_scaling_of
+from tf_hugebatch.reports.blanks import Blank, Cost
 from tf_hugebatch.reports.outcomes import checked_settings, setting_of, trials_planned
-from tf_hugebatch.reports.regimes import is_linear_scaling_of
 from tf_hugebatch.reports.sheets import CELLS, NUMBER_COLUMNS, Table, cells_of, markdown_table, notes_of, numbers_of
 from tf_hugebatch.reports.stats import Group, selected_on, trials_done
 from tf_hugebatch.runs import Sweep
@@ -84,7 +84,7 @@ class Finder:
     def group(self, place: Place) -> Group | None:
         """The runs of a cell; of several the one chosen on validation, searched more, with more seeds."""
         if place.way == RULE:
-            found = [group for group in self._at(place) if group.sweep is None and self._follows_the_rule(group, place)]
+            found = [group for group in self._at(place) if group.select_on == "" and self._follows_the_rule(group, place)]
         else:
             found = [group for group in self._at(place) if _is_the_search(group.sweep)]
         return max(found, key=lambda group: (group.select_on == "validation", group.trials or 0, group.n), default=None)
@@ -266,7 +266,8 @@ def _blank(place: Place, finder: Finder) -> Blank:
     search = _sweep(place.network, place.optimizer, baseline_batch)
     rate = commands.chosen_value(_folder(place.network, place.optimizer, baseline_batch), "learning_rate")
     train = commands.train(words, DATASET, folder, seeds, variable="--learning_rate=$rate")
-    return Blank(what, f"{search} && rate={rate} && {train}", f"{sweep_cost}, the search; then {cost}")
+    both = Cost(f"{sweep_cost}, the search; then {cost}", sweep_cost.seconds + cost.seconds)
+    return Blank(what, f"{search} && rate={rate} && {train}", both)
 
 
 def _sweep(network: str, optimizer: str, batch: int) -> str:

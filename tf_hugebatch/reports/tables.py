@@ -6,12 +6,15 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from tf_hugebatch import published
-from tf_hugebatch.reports import commands, regime_tables, regimes, table3
+from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.reports import baselines, commands, regime_blanks, regimes, table3
 from tf_hugebatch.reports.blanks import Blank, cost_in_words
-from tf_hugebatch.reports.outcomes import read_outcomes
-from tf_hugebatch.reports.sheets import CELLS, NUMBER_COLUMNS, Table, cells_of, interval, markdown_table, notes_of, numbers_of
+from tf_hugebatch.reports.outcomes import read_outcomes, setting_of, updates
+from tf_hugebatch.reports.sheets import (CELLS, NUMBER_COLUMNS, ON_TEST, Table, cells_of, interval, markdown_table, notes_of,
+                                         numbers_of, percent, plain)
 from tf_hugebatch.reports.stats import Group, group_runs
 from tf_hugebatch.runs import Run, Sweep
+from tf_hugebatch.settings import resolve
 
 NUMBERS = range(1, 5)
 IMAGENET = "imagenet2012"
@@ -95,14 +98,16 @@ def _table_2(groups, sweeps):
         lines.append({"data set": family.dataset, "whose": "ours", "network": family.model, "B0": f"{family.baseline_batch:,}",
                       "epochs": f"{one.epochs:g}" if one.epochs else "", **cells_of(one.baseline),
                       "A": cells_of(one.baseline).get("mean"), "95% interval": interval(mean), "B_F": f"{one.full:,}",
-                      **{edge.name: _bracket(edge) if one.baseline and edge.verdicts else ""
+                      **{edge.name: _bracket(one, edge) if one.baseline and edge.verdicts else ""
                          for edge in (one.large, one.huge)}})
     columns = ("data set", "whose", "network", "B0", "epochs", "A", *CELLS[1:], "B_L", "B_H", "B_F")
     text = markdown_table(columns, lines) + notes_of([one.baseline for one in found])
-    return Table("Table 2: baselines and regimes", _TABLE_2, rows, text, regime_tables.regimes_table(found).blanks)
+    return Table("Table 2: baselines and regimes", _TABLE_2, rows, text, regime_blanks.blanks_of(found))
 
 
-def _bracket(edge: regimes.Boundary) -> str:
+def _bracket(one: regimes.Regimes, edge: regimes.Boundary) -> str:
+    if one.doubt:
+        return f"undecided: {one.doubt}"
     if not edge.decided:
         return f"undecided (holds at {edge.holds_at:,}" + (f", fails at {edge.fails_at:,})" if edge.fails_at else ")")
     signs = ("<", "<=") if edge.name == "B_L" else ("<=", "<")
@@ -111,6 +116,8 @@ def _bracket(edge: regimes.Boundary) -> str:
 
 # ------------------------------------------------------------------------------------------------------- Table 4
 
+#: What the paper's table leaves open, and how a rate is stated.
+_FREE_IN_TABLE_4 = ("learning_rate", "lr_scaling", "peak_learning_rate", "shuffle", "precision", "deterministic")
 _TABLE_4 = ("batch", "peak_rate", "warmup_epochs", "momentum", "tpu_chips", "paper_percent", *NUMBER_COLUMNS)
 
 
@@ -118,7 +125,9 @@ def _table_4(groups, sweeps):
     rows, lines, blanks, used = [], [], [], []
     full = published.BASELINES[IMAGENET]
     for row in published.TABLE_4:
-        group = max((group for group in groups if _is_row_of_table_4(group, row)), key=lambda group: group.n, default=None)
+        recipe = setting_of(table_4_recipe(row), *_FREE_IN_TABLE_4)
+        group = max((group for group in groups if table3.peak_rate(group.values) == row.learning_rate
+                     and setting_of(group.values, *_FREE_IN_TABLE_4) == recipe), key=lambda group: group.n, default=None)
         used.append(group)
         rows.append({"batch": published.TABLE_4_BATCH, "peak_rate": row.learning_rate, "warmup_epochs": row.warmup_epochs,
                      "momentum": row.momentum, "tpu_chips": row.tpu_chips, "paper_percent": row.top1, **numbers_of(group)})
@@ -133,11 +142,14 @@ def _table_4(groups, sweeps):
     return Table(f"Table 4: ImageNet / ResNet-50, LARS, batch {published.TABLE_4_BATCH:,}", _TABLE_4, rows, text, blanks)
 
 
-def _is_row_of_table_4(group, row):
-    values = group.values
-    return _is_imagenet(group) and values["batch_size"] == published.TABLE_4_BATCH and values["optimizer"] == "lars" and (
-        table3.peak_rate(values), values["warmup_epochs"], values["momentum"], values["epochs"]) == (
-        row.learning_rate, row.warmup_epochs, row.momentum, published.BASELINES[IMAGENET].epochs)
+def table_4_recipe(row: published.Table4Row) -> dict:
+    """Every setting of a row's runs, as its flagfile gives them (flags/table4); rows that differ in chips share theirs."""
+    given = {"dataset": IMAGENET, "model": "resnet50", "batch_size": published.TABLE_4_BATCH,
+             "epochs": published.BASELINES[IMAGENET].epochs, "warmup_epochs": row.warmup_epochs, "optimizer": "lars",
+             "optimizer_preset": "mlperf", "peak_learning_rate": row.learning_rate, "momentum": row.momentum,
+             "weight_decay": published.TABLE_4_WEIGHT_DECAY, "schedule": "cosine",
+             "label_smoothing": published.TABLE_4_LABEL_SMOOTHING, "bn_span": published.BATCH_NORM_EXAMPLES}
+    return resolve([("table 4", given)])[0].as_dict()
 
 
 def _is_imagenet(group):
@@ -155,49 +167,67 @@ _MAKERS: dict[int, Callable[[list[Group], list[Sweep]], Table]] = {1: _table_1, 
 # -------------------------------------------------------------------------------------------- README's results
 
 
-def results_table(runs):
-    """MNIST runs by optimizer and batch, one row for all seeds of a setting.
+def results_table(runs: Iterable[Run]) -> str:
+    """Runs by optimizer and batch, one row for all seeds of a setting; settings of one optimizer, batch, network and duration
+    that differ in anything else are rows of their own, which say in what.
 
-    Words on the data (status.json's `data_note`) stand beside the accuracy. A run that has not ended counts nowhere; a
-    diverged one counts as such and its accuracy enters no mean.
-
-    Args:
-        runs: list of `runs.Run`.
+    Words on the data (status.json's `data_note`) stand beside the accuracy. A run that has not ended, a trial and a seed that
+    is there twice count nowhere; a diverged run counts as such and its accuracy enters no mean.
 
     Returns:
         Markdown: optimizer, batch, epochs, updates, seeds, mean test accuracy with its range, and the paper's cell of
         Table 3 where there is one.
     """
-    settings = {}
-    for run in runs:
-        if run.status.get("status") in ("done", "diverged"):
-            key = tuple(run.settings[name] for name in ("optimizer", "batch_size", "model", "epochs"))
-            key += (run.status.get("data_note", ""),)
-            settings.setdefault(key, []).append(run)
+    groups, _ = group_runs(read_outcomes(runs)[0])
     lines = [
         "| optimizer | batch | network | epochs | updates | seeds | test accuracy, mean (range) | the paper |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for key in sorted(settings, key=lambda key: (key[1], key[0])):
-        optimizer, batch_size, model, epochs, note = key
-        group = settings[key]
-        lines.append(f"| `{optimizer}` | {batch_size:,} | {model} | {epochs:g} | {group[0].status['total_steps']:,} | "
-                     f"{len(group)} | {_accuracy(group, note)} | {_published(optimizer, batch_size)} |")
-    return "\n".join(lines) + "\n"
+    for group in groups:
+        values, epochs = group.values, baselines.epochs_of(group.values)
+        alike = [one.values for one in groups if _row_of(one) == _row_of(group)]
+        differs = _differences(values, alike)
+        lines.append(f"| `{values['optimizer']}`{differs and f' ({plain(differs)})'} | {values['batch_size']:,} | "
+                     f"{values['model']} | {'' if epochs is None else f'{epochs:g}'} | {_updates(group)} | {group.n} | "
+                     f"{plain(_accuracy(group))} | {_published(values)} |")
+    return "\n".join(lines + _notes(groups)) + "\n"
 
 
-def _accuracy(runs, note):
-    diverged = [run for run in runs if run.status["status"] == "diverged"]
-    values = [100 * run.status["final"]["test_accuracy"] for run in runs if run not in diverged]
-    words = [f"{len(diverged)} diverged"] if diverged else []
-    if values:
-        spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
-        words.insert(0, f"{statistics.mean(values):.2f}%{spread}")
-    return ", ".join(words) + (f" ({note})" if note else "")
+def _row_of(group):
+    return [group.values[name] for name in ("optimizer", "batch_size", "model")] + [baselines.epochs_of(group.values)]
 
 
-def _published(optimizer, batch_size):
-    """The cell of Table 3; empty where the paper has none."""
+def _differences(values, alike):
+    """'learning_rate 0.05': the settings in which rows that look alike differ, as this one has them."""
+    return ", ".join(f"{name} {values[name]}" for name in FIELDS
+                     if name != "seed" and kind_of(name, values) == "experiment" and values[name] is not None
+                     and any(other[name] != values[name] for other in alike))
+
+
+def _updates(group):
+    made = updates(group.values)
+    return "" if made is None else f"{made:,}"
+
+
+def _accuracy(group):
+    words = [f"{group.diverged} diverged"] if group.diverged else []
+    if group.accuracy:
+        low, high = group.accuracy.range
+        spread = f" ({100 * low:.2f} to {100 * high:.2f})" if group.accuracy.n > 1 else ""
+        words.insert(0, f"{percent(group.accuracy.mean)}{ON_TEST if group.select_on == 'test' else ''}{spread}")
+    return ", ".join(words) + (f" ({group.note})" if group.note else "")
+
+
+def _notes(groups):
+    found = notes_of(groups).strip()
+    return ["", found] if found else []
+
+
+def _published(values):
+    """The cell of Table 3, which is of MNIST; empty where the paper has none."""
+    optimizer, batch_size = values["optimizer"], values["batch_size"]
+    if values["dataset"] != table3.DATASET or values["epochs"] != published.TABLE_3_EPOCHS:
+        return ""
     for row in published.TABLE_3:
         if row.solver == optimizer and batch_size == published.BASELINES["mnist"].batch:
             cell = row.baseline

@@ -157,8 +157,12 @@ class Plan:
         return self._command(self.base.search_words, values, seed, self.repeat_folder(number, seed))
 
     def final_command(self, values: Mapping, seed: int) -> list[str]:
-        """The command of a final run: all training data, the test split read once."""
-        return self._command(self.base.final_words, values, seed, self.final_folder(seed))
+        """The command of a final run: all training data, the test split read once.
+
+        Where something was chosen the run says on which split, so that the mark stays with a run that is copied by itself.
+        """
+        chosen = (f"--selected_on={self.select_on}",) if values else ()
+        return self._command((*self.base.final_words, *chosen), values, seed, self.final_folder(seed))
 
     def _command(self, words, values, seed, folder):
         start = self.runner or (sys.executable, "-m", f"tf_hugebatch.{self.program}")
