@@ -11,7 +11,8 @@ IMAGES_PER_SECOND = {"lenet5": 15_000, "lenet": 2_400, "resnet50": 5.7}
 class Blank:
     """A number that no run folder holds.
 
-    what: the cell or curve in words. command: what would fill it, as it is typed. cost: in words.
+    what: the cell or curve in words. command: what would fill it, as it is typed; '' where nothing can yet. cost: in words;
+    without a command, why there is none.
     """
 
     what: str

@@ -10,9 +10,11 @@ import shlex
 
 from ..runs import read_object
 from . import page_sections
-from .drawing import SELECTED_ON_TEST
 from .markup import class_of, link, number, text
-from .sources import final_percent, peak_rate, selected_on_test
+from .outcomes import checked_settings
+from .sheets import ON_TEST
+from .sources import final_percent, selected_on_test
+from .table3 import peak_rate
 
 # Key, head, whether it sorts as a number.
 _COLUMNS = (
@@ -92,7 +94,7 @@ def _table(runs, identities, folder):
         yield f'<tr id="{identities[os.path.abspath(run.path)]}" data-name="{name}">{inside}</tr>'
     yield "</tbody></table></div>"
     if any(selected_on_test(run) for run in runs):
-        yield f"<p>{SELECTED_ON_TEST} the setting was chosen by accuracy on the test split.</p>"
+        yield f"<p>{ON_TEST} the setting was chosen by accuracy on the test split.</p>"
 
 
 def _cell(content, numeric):
@@ -112,13 +114,13 @@ def _cells(run, name, folder):
     settings, status = run.settings, run.status
     plain = {name: (settings.get(name), text(settings.get(name)), "")
              for name in ("dataset", "model", "optimizer", "schedule", "seed")}
-    mark = SELECTED_ON_TEST if selected_on_test(run) else ""
+    mark = ON_TEST if selected_on_test(run) else ""
     loss = number((status.get("final") or {}).get("train_loss")) if isinstance(status.get("final"), dict) else None
     state = status.get("status") or "no status"
     return {
         **plain, "run": (name, _details(run, name, folder), ""),
         "batch_size": _figure(settings.get("batch_size"), ","), "epochs": _figure(settings.get("epochs"), "g"),
-        "updates": _figure(status.get("total_steps"), ","), "rate": _figure(_peak(settings), ".4g"),
+        "updates": _figure(status.get("total_steps"), ","), "rate": _figure(_peak(run), ".4g"),
         "warmup": _warmup(settings), "part": (run.part, text(run.part), ""),
         "sweep": (run.sweep.path, f'<a href="{link(run.sweep.path, folder)}">{text(os.path.basename(run.sweep.path))}</a>', "")
         if run.sweep else ("", "", ""),
@@ -130,10 +132,10 @@ def _cells(run, name, folder):
     }
 
 
-def _peak(settings):
+def _peak(run):
     try:
-        return peak_rate(settings)
-    except (TypeError, ValueError):  # settings that no release wrote
+        return peak_rate(checked_settings(run))
+    except (TypeError, ValueError, AttributeError):  # settings that no release wrote
         return None
 
 
@@ -162,7 +164,7 @@ def _warmup(settings):
 def _marks(run):
     """What a reader must know beside the numbers."""
     status = run.status
-    marks = [f"{SELECTED_ON_TEST} selected on test"] if selected_on_test(run) else []
+    marks = [f"{ON_TEST} selected on test"] if selected_on_test(run) else []
     marks += [str(status["data_note"])] if status.get("data_note") else []
     if status.get("status") != "done" and status.get("reason"):
         marks.append(str(status["reason"]))
