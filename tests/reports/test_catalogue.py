@@ -462,6 +462,12 @@ def test_flagfiles_parse_and_say_source_expectation_cost_and_command(path):
     assert [line.split(":")[0] for line in head[1:]] == ["# source", "# expected", "# cost", "# command"]
 
 
+@pytest.mark.parametrize("name", ["fig18", "fig19", "fig19_b256", "fig20", "fig21", "fig22", "steps_to_target"])
+def test_the_command_in_a_flagfile_is_one_that_a_report_prints(name):
+    [command] = re.findall(r"^# command: (.*)$", (ROOT / "flags" / "figures" / f"{name}.flags").read_text(), re.MULTILINE)
+    assert command in [source.command for row in catalogue.FIGURES.values() for source in row.sources]
+
+
 def test_every_flagfile_and_space_is_named_by_the_catalogue():
     commands = " ".join(source.command for row in catalogue.FIGURES.values() for source in row.sources)
     nested = {name for path in FLAGFILES for name in re.findall(r"^--flagfile=(.*)$", path.read_text(), re.MULTILINE)}

@@ -71,7 +71,7 @@ def test_labels_of_the_papers_numbers_do_not_touch(tmp_path):
     made.write_run(tmp_path / "a", "imagenet2012", batch_size="full", epochs=90, accuracy=0.7)
     figure = catalogue.draw(8, *loaded(tmp_path)).figure
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    boxes = [text.get_window_extent().padded(3) for text in figure.axes[0].texts]
     assert len(boxes) == 5
     assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 

@@ -10,6 +10,7 @@ from reference.drawn import loaded
 from tf_hugebatch.reports import catalogue
 from tf_hugebatch.reports.sheets import ON_TEST
 from tf_hugebatch.reports.sources import differences, ended, groups_of, in_words, numbers
+from tf_hugebatch.runs import Run
 
 LAMB = {"batch_size": 32768, "epochs": 30, "optimizer": "lamb"}
 LARS = {"batch_size": 8192, "epochs": 30, "optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5}
@@ -93,6 +94,21 @@ def test_trials_and_the_final_runs_of_an_earlier_choice_count_nowhere(tmp_path):
     for part in ("trials/0000", "final_before/0/seed1", "final/seed2"):
         made.write_run(sweep / part, seed=1, accuracy=0.98, **LAMB)
     assert [row["runs"] for row in points(tmp_path)] == [str(tmp_path / "final" / "seed2")]
+
+
+def test_runs_that_repeat_trials_count_nowhere(tmp_path):
+    class Repeat(Run):
+        part = "repeats"
+
+    folder = made.write_run(tmp_path / "a", seed=1, accuracy=0.98, **LAMB)
+    assert ended([Repeat(folder)], {}) == [] and len(ended([Run(folder)], {})) == 1
+
+
+def test_what_an_older_folder_does_not_say_fits_as_its_default(tmp_path):
+    folder = made.write_run(tmp_path / "a", seed=1, accuracy=0.98, **LAMB)
+    settings = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps({name: value for name, value in settings.items() if name != "norm"}))
+    assert len(ended([Run(folder)], {"norm": "span"})) == 1
 
 
 def test_a_rung_counts_its_seeds_once_and_its_diverged_ones(tmp_path):

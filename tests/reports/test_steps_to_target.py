@@ -82,6 +82,7 @@ def test_a_search_that_has_not_ended_is_left_aside(tmp_path):
     ({"optimizer": "lamb"}, ("sgd", "lamb")),
     ({"label_smoothing": 0.1}, ("sgd, label_smoothing 0.0", "sgd, label_smoothing 0.1")),
     ({"epochs": 60}, ("sgd, epochs 30.0", "sgd, epochs 60.0")),
+    ({"accuracies": [REACHED] * 30}, ("sgd, trials 20", "sgd, trials 30")),
     ({"eval_every_epochs": 0.25}, ("sgd, evaluated every 1.0", "sgd, evaluated every 0.25")),
     ({"select_on": "test"}, ("sgd, counted on validation, validation_examples 5000",
                              f"sgd, counted on test, validation_examples 0{ON_TEST}"))])

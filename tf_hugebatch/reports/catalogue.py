@@ -21,7 +21,8 @@ _HUGE = {name: batches["huge"] for name, batches in published.REGIME_BATCHES.ite
 _LARGE = {name: batches["large"] for name, batches in published.REGIME_BATCHES.items()}
 # The baseline's rate, rungs 2-4, rung 0 tuned and five that leave a part out are searched; every rung has five seeds.
 LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
-#: A run of so many epochs is trained with one seed (an hour and more each); its point stands without a spread.
+#: Runs of so many epochs are trained with one seed, since each takes 20 minutes to an hour of the small network on MNIST and
+#: days of the others; their points stand without a spread, and say so.
 ONE_SEED_FROM_EPOCHS = 300
 
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
