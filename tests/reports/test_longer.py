@@ -1,12 +1,19 @@
 """Accuracy against epochs: seeds of a duration, its commands, its labels; loss and accuracy at equal updates."""
 
+import re
+import shlex
+
 import numpy as np
 import pytest
 
 from reference import made_figures as made
 from reference.drawn import lines, loaded, texts
+from tf_hugebatch import command_line
+from tf_hugebatch.fields import kind_of
 from tf_hugebatch.reports import catalogue, report
 from tf_hugebatch.reports.blanks import cost_in_words
+from tf_hugebatch.reports.outcomes import checked_settings
+from tf_hugebatch.runs import load_runs
 
 LAMB = {"batch_size": 32768, "optimizer": "lamb"}
 
@@ -28,14 +35,40 @@ def test_the_cost_is_of_all_seeds():
     assert blank.cost == cost_in_words("lenet5", 5 * 30 * 60_000)
 
 
-def test_a_duration_with_too_few_seeds_is_drawn_and_says_how_many(tmp_path):
+@pytest.mark.parametrize("first", ["b32768_e30", "b32768_e30/seed0"])
+def test_seeds_that_a_duration_lacks_are_trained_beside_those_that_it_has(tmp_path, first):
+    values = {**LAMB, "epochs": 30, "learning_rate": 0.004}
+    made.write_run(tmp_path / first, seed=0, accuracy=0.98, **values)
+    blank = next(blank for blank in catalogue.draw(18, *loaded(tmp_path)).blanks if "30 epochs" in blank.what)
+    assert blank.what == "Figure 18: batch 32,768, 30 epochs: 4 more seeds"
+    assert blank.cost == cost_in_words("lenet5", 4 * 30 * 60_000)
+    command = re.fullmatch(r"for seed in 1 2 3 4; do python -m tf_hugebatch.mnist_main (.*) --seed=\$seed --run_dir=(.*); done",
+                           blank.command)
+    assert command[2] == f"{tmp_path}/b32768_e30/seed$seed"
+    words = shlex.split(command[1].replace("=DIR", f"={tmp_path}"))
+    settings = command_line.parse(words, program="", description="", dataset="mnist").settings.as_dict()
+    [begun] = map(checked_settings, load_runs(tmp_path))
+    assert [name for name in begun if kind_of(name, begun) == "experiment" and begun[name] != settings[name]] == []
+    for seed in (1, 2, 3, 4):
+        made.write_run(tmp_path / "b32768_e30" / f"seed{seed}", seed=seed, accuracy=0.98, **values)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    assert [row["n"] for row in found.rows] == [5] and not any(" 30 epochs" in blank.what for blank in found.blanks)
+
+
+def test_what_a_search_chose_is_not_continued_beside_its_folder(tmp_path):
+    sweep = made.write_plan(tmp_path, "mnist", space={}, method="random", trials=20, **LAMB)
+    made.write_run(sweep / "final" / "seed1", epochs=30, seed=1, accuracy=0.98, **LAMB)
+    assert any(blank.what.endswith("batch 32,768, 30 epochs") and "flags/figures/fig18.flags" in blank.command
+               for blank in catalogue.draw(18, *loaded(tmp_path)).blanks)
+
+
+def test_a_long_duration_needs_one_seed_and_says_that_its_spread_is_unknown(tmp_path):
     for seed in (0, 1):
         made.write_run(tmp_path / f"{seed}", epochs=30, seed=seed, accuracy=0.98, **LAMB)
     made.write_run(tmp_path / "long", epochs=1000, accuracy=0.99, **LAMB)
     found = catalogue.draw(18, *loaded(tmp_path))
-    whats = [blank.what for blank in found.blanks]
-    assert "Figure 18: batch 32,768, 30 epochs (2 of 5 seeds)" in whats and not any("1,000" in what for what in whats)
-    assert "(2 of 5 seeds)" in found.caption and "A point of one seed has no bar" in found.caption
+    assert not any("1,000" in blank.what for blank in found.blanks)
+    assert "30 epochs: 3 more seeds" in found.caption and "A point of one seed has no bar" in found.caption
     [panel] = found.figure.axes
     np.testing.assert_allclose(lines(panel)["batch 32,768"], [[30, 98], [1000, 99]])
 

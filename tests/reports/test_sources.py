@@ -120,8 +120,10 @@ def test_a_rung_counts_its_seeds_once_and_its_diverged_ones(tmp_path):
     copy.mkdir()
     for name in ("settings.json", "status.json"):
         (copy / name).write_text((settings.parent / name).read_text())
-    row = next(row for row in points(tmp_path, 13) if row["n"])
+    found = catalogue.draw(13, *loaded(tmp_path))
+    row = next(row for row in found.rows if row["n"])
     assert (row["n"], row["diverged"], row["mean_percent"]) == (3, 1, pytest.approx(91.0))
+    assert any("1 of 3\ndiverged" in tick.get_text() for tick in found.figure.axes[1].get_xticklabels())
 
 
 def test_a_rung_on_two_data_sets_of_one_name_says_what_is_not_drawn(tmp_path):

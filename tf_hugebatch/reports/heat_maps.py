@@ -177,7 +177,7 @@ def draw(figure, runs, sweeps):
             if not maps:
                 column[0].set_title(source.label, loc="left")
                 column[0].text(0.5, 0.5, "no trials yet", transform=column[0].transAxes, ha="center", color=GREY)
-                column[0].set(xticks=[], yticks=[])
+                column[0].set_axis_off()
             for panel, one in zip(column, maps):
                 panel.set_title(textwrap.fill(_title(source, one), _TITLE), loc="left")
                 mesh = _draw_grid(matplotlib, panel, one, colours, scale)

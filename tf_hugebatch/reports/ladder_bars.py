@@ -119,12 +119,12 @@ def _has_mean(row):
 def _above(row):
     """What stands above a bar, or in its place."""
     if _has_mean(row):
-        lost = f"\n{row['diverged']} of {row['n']}\ndiverged" if row["diverged"] else ""
-        return f"{row['mean_percent']:.1f}{ON_TEST if row['selected_on'] == 'test' else ''}{lost}"
+        return f"{row['mean_percent']:.1f}{ON_TEST if row['selected_on'] == 'test' else ''}"
     return "n/a" if row["n_a"] else row["words"] or "not run"
 
 
 def _tick(row):
     name = f"{row['rung']}\n" if row["rung"].isdigit() else ""
     words = row["adds"] if name or row["kind"] == "leave_one_out" else row["rung"]
-    return name + textwrap.fill(textwrap.shorten(words, 84, placeholder=" …"), 14, break_on_hyphens=False)
+    lost = f"\n{row['diverged']} of {row['n']}\ndiverged" if row["diverged"] and _has_mean(row) else ""
+    return name + textwrap.fill(textwrap.shorten(words, 84, placeholder=" …"), 14, break_on_hyphens=False) + lost

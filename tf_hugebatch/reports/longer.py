@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+import os
 
 import numpy as np
 
 from .. import published
+from . import commands
 from .drawing import GREY, LINES, PAPER, apart, batch_in_words, headline, panels, style
 from .figures import column, thinned
 from .outcomes import train_size, updates
@@ -26,8 +28,9 @@ def draw(figure, runs, sweeps):
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
     fed = ended(runs, *wanted.values())
     used = one_network(fed)
-    points = {batch: _points([one for one in used if fits(one.values, of_batch)]) for batch, of_batch in wanted.items()}
-    missing = [found for source in figure.sources if (found := _still_to_run(source, points[source.wanted["batch_size"]]))]
+    groups = {batch: groups_of(one for one in used if fits(one.values, of_batch)) for batch, of_batch in wanted.items()}
+    points = {batch: _points(of_batch) for batch, of_batch in groups.items()}
+    missing = [found for source in figure.sources if (found := _still_to_run(source, groups[source.wanted["batch_size"]]))]
     rows = [row for found in points.values() for row in found]
     if not any(map(_has_mean, rows)):
         return None, rows, _diverged(rows), missing
@@ -57,18 +60,28 @@ def draw(figure, runs, sweeps):
     return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, used)], missing
 
 
-def _still_to_run(source, rows):
-    """The source with what it lacks in its label; None where one setting has all of its seeds."""
-    held = max((row["n"] for row in rows if row["epochs"] == source.wanted["epochs"]), default=0)
-    if held >= source.seeds:
+def _still_to_run(source, groups):
+    """The source as far as it is still to be run: the seeds that a setting lacks, beside those that it has. None where one
+    setting has all of them."""
+    groups = [group for group in groups if _epochs(group.values) == source.wanted["epochs"]]
+    if any(group.n >= source.seeds for group in groups):
         return None
-    return dataclasses.replace(source, label=f"{source.label} ({held} of {source.seeds} seeds)") if held else source
+    # Further seeds of what a search chose are its own affair: runs beside its folder would be another setting.
+    begun = max((group for group in groups if not group.outcomes[0].run.part), key=lambda group: group.n, default=None)
+    if begun is None:
+        return source
+    lacking, first, path = source.seeds - begun.n, max(begun.seeds) + 1, begun.outcomes[0].run.path
+    folder = os.path.dirname(path) if os.path.basename(path).startswith("seed") else path
+    return dataclasses.replace(
+        source, label=f"{source.label}: {lacking} more seed{'s' * (lacking > 1)}", seeds=lacking,
+        images=source.images * lacking / source.seeds, command=commands.train(
+            commands.words_of(begun.values), begun.values["dataset"], folder, range(first, first + lacking)))
 
 
-def _points(outcomes):
+def _points(groups):
     """CSV rows of a batch by epochs; `chosen` says why the line goes through a row, empty where it doesn't."""
     by_epochs = {}
-    for group in groups_of(outcomes):
+    for group in groups:
         by_epochs.setdefault(_epochs(group.values), []).append(group)
     rows = []
     for epochs, groups in sorted(by_epochs.items()):

@@ -167,9 +167,10 @@ def _draw_panel(panel, dataset, lines):
         for search in reached if len(lines) == 1 else ():
             panel.annotate(f"{search.updates:,}{search.mark}", (search.batch, search.updates), xytext=(5, 5),
                            textcoords="offset points", fontsize=7)
-        if short:
+        if short:  # an arrow up: it would take more
             panel.plot([search.batch for search in short], [search.longest for search in short], color=look["color"],
-                       label=f"{name}{short[0].mark}: not reached in so many", marker=11, markersize=8, linestyle="none")
+                       label=f"{name}{short[0].mark}: not reached in so many", marker=r"$\uparrow$", markersize=9,
+                       linestyle="none")
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.xaxis.set_major_formatter("{x:,.0f}")
