@@ -175,7 +175,7 @@ def write_everything(folder):
                         learning_rate=0.005, accuracy=0.982 + 0.002 * epochs / 100)
     for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, "full"):
         write_search(folder / "searches" / f"{batch}", "mnist", [0.98, 0.9935, 0.97, None, *(0.9 for _ in range(16))],
-                     batch_size=batch, epochs=30, rows=3)
+                     batch_size=batch, epochs=30, rows=3, eval_every_epochs=0.25)
     for batch in (published.REGIME_BATCHES["imagenet2012"]["large"], "full"):
         write_run(folder / "fig10" / f"{batch}", "imagenet2012", batch_size=batch, train_steps=3519, warmup_steps=100,
                   accuracy=0.76 if batch != "full" else 0.70, rows=300)

@@ -22,7 +22,7 @@ def write(folder, batch, accuracies=(REACHED,), **more):
     """A search whose best trial has `accuracies`, filled up to TRIALS with trials that miss."""
     accuracies = [*accuracies, *[MISSED] * (TRIALS - len(accuracies))]
     return made.write_search(folder / f"b{batch}", "mnist", accuracies, batch_size=batch,
-                             **{"epochs": 30, "optimizer": "sgd", **more})
+                             **{"epochs": 30, "optimizer": "sgd", "eval_every_epochs": 0.25, **more})
 
 
 def panel_of(found):
@@ -67,9 +67,15 @@ def test_a_run_of_its_own_is_no_point_and_fills_nothing(tmp_path):
 
 
 def test_a_smaller_search_is_drawn_by_itself_and_leaves_its_batch_blank(tmp_path):
-    made.write_search(tmp_path, "mnist", [REACHED, MISSED, MISSED], batch_size=256, epochs=30, optimizer="sgd")
+    made.write_search(tmp_path, "mnist", [REACHED, MISSED, MISSED], batch_size=256, epochs=30, optimizer="sgd",
+                      eval_every_epochs=0.25)
     found = draw(tmp_path)
     assert "best of 3 trials" in found.caption and any("batch 256" in blank.what for blank in found.blanks)
+
+
+def test_a_search_for_a_table_is_no_point_of_the_line_and_leaves_its_batch_blank(tmp_path):
+    write(tmp_path, 256, eval_every_epochs=1)
+    assert any(blank.what.endswith("batch 256") for blank in draw(tmp_path).blanks)
 
 
 def test_a_search_that_has_not_ended_is_left_aside(tmp_path):
@@ -83,7 +89,7 @@ def test_a_search_that_has_not_ended_is_left_aside(tmp_path):
     ({"label_smoothing": 0.1}, ("sgd, label_smoothing 0.0", "sgd, label_smoothing 0.1")),
     ({"epochs": 60}, ("sgd, epochs 30.0", "sgd, epochs 60.0")),
     ({"accuracies": [REACHED] * 30}, ("sgd, trials 20", "sgd, trials 30")),
-    ({"eval_every_epochs": 0.25}, ("sgd, evaluated every 1.0", "sgd, evaluated every 0.25")),
+    ({"eval_every_epochs": 1}, ("sgd, evaluated every 0.25", "sgd, evaluated every 1.0")),
     ({"select_on": "test"}, ("sgd, counted on validation, validation_examples 5000",
                              f"sgd, counted on test, validation_examples 0{ON_TEST}"))])
 def test_searches_that_differ_in_anything_but_the_batch_are_lines_of_their_own(tmp_path, more, words):
@@ -110,14 +116,15 @@ def test_the_split_that_the_search_chose_on_counts(tmp_path):
     assert f"on the test split{ON_TEST}" in caption and f"{ON_TEST} chosen on the test split" in caption
 
 
-def test_searches_at_one_batch_stand_beside_no_line(tmp_path):
-    for batch in (256, 1024):
+def test_searches_at_one_batch_or_two_stand_beside_no_line(tmp_path):
+    for batch in (256, 1024, 4096):
         write(tmp_path / "line", batch)
-    write(tmp_path / "other", 8192, optimizer="lamb")
+    for batch in (256, 8192):
+        write(tmp_path / "other", batch, optimizer="lamb")
     write(tmp_path / "again", 256)
     found = draw(tmp_path)
     assert {row["line"] for row in found.rows} == {"sgd"} and "lamb" not in texts(found.figure)
-    assert "1 more lines, or searches at one batch only, are not drawn" in found.caption
+    assert "1 more lines, or searches at fewer than 3 batches, are not drawn" in found.caption
     assert f"Left aside: {tmp_path / 'line' / 'b256'}: a search like {tmp_path / 'again' / 'b256'}" in found.caption
 
 
@@ -130,6 +137,6 @@ def test_one_network_is_drawn(tmp_path):
 
 
 def test_the_full_batch_is_that_of_its_trials(tmp_path):
-    made.write_search(tmp_path, "mnist", [REACHED] * TRIALS, batch_size="full", epochs=30, optimizer="sgd")
+    write(tmp_path, "full")
     found = draw(tmp_path)
     assert [row["batch"] for row in found.rows] == [55000] and not any("full" in blank.what for blank in found.blanks)

@@ -146,7 +146,8 @@ def _steps_to_target(row, batches):
         _source(f"momentum SGD, {batch_in_words(batch)}", row, batch, row.epochs,
                 f"--space=flags/sweeps/steps_to_target.json --method=random --trials={TRIALS} --final_seeds=0 "
                 f"--flagfile=flags/figures/steps_to_target.flags --batch_size={batch} "
-                f"--sweep_dir=runs/figures/steps_to_target/b{batch}", runs=TRIALS, program="sweep_main", optimizer="sgd")
+                f"--sweep_dir=runs/figures/steps_to_target/b{batch}", runs=TRIALS, program="sweep_main", optimizer="sgd",
+                eval_every_epochs=0.25)  # so that an epoch of a small batch is no single step of the count
         for batch in batches)
     return Figure(STEPS_TO_TARGET, f"updates until the target against batch size, {row.dataset}", STEPS_TO_TARGET,
                   row.dataset, tuple(batches), (row.epochs,), sources, (),

@@ -18,6 +18,8 @@ from .sheets import ON_TEST
 from .sources import ENDED, differences, fits, notes, one_network, other_networks, settings_or_reason, shared_setting
 from .stats import selected_on
 
+_FEWEST = 3  # batches of a line
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Search:
@@ -125,10 +127,11 @@ def _lines(searches):
         if first is not search:
             aside.append(f"Left aside: {search.sweep.path}: a search like {first.sweep.path}, which is shown.")
     found = sorted(alike.values(), key=lambda one: -len(one[1]))
-    found = [one for one in found if len(one[1]) > 1] or found  # a point alone says nothing of scaling
-    kept = found[:len(LINES)]
+    # Searches at one or two batches, such as Table 3's, say little of scaling where there is a line that says more.
+    most = max((len(line) for _, line in found), default=0)
+    kept = [one for one in found if len(one[1]) >= min(_FEWEST, most)][:len(LINES)]
     if len(kept) < len(alike):
-        aside.append(f"{len(alike) - len(kept)} more lines, or searches at one batch only, are not drawn.")
+        aside.append(f"{len(alike) - len(kept)} more lines, or searches at fewer than {_FEWEST} batches, are not drawn.")
     named = {}
     for optimizer in dict.fromkeys(shared["optimizer"] for shared, _ in kept):
         of_one = [(shared, line) for shared, line in kept if shared["optimizer"] == optimizer]
