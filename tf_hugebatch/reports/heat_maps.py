@@ -162,30 +162,8 @@ def draw(figure, runs, sweeps):
     shown = [one for maps in drawn.values() for one in maps]
     if not shown:
         return None, rows, list(_aside(sweeps)), missing
-    known = [one.accuracy[np.isfinite(one.accuracy)] for one in shown]
-    known = np.concatenate(known) if any(map(len, known)) else np.array([0.0, 100.0])
     with style() as matplotlib:
-        widest, tallest = max(len(one.rates) for one in shown), max(len(one.warmups) for one in shown)
-        deepest = max(map(len, drawn.values()))
-        picture, axes = panels(matplotlib, deepest, len(drawn), (1.6 + 2.0 * max(2.1, 0.27 * widest) * len(drawn) / 1.4,
-                                                                 0.8 + deepest * (1.1 + 0.36 * max(tallest, 4))))
-        colours = matplotlib.colors.LinearSegmentedColormap.from_list("accuracy", _COLOURS)
-        scale = matplotlib.colors.Normalize(known.min(), max(known.max(), known.min() + 1e-9))
-        for column, (source, maps) in zip(axes.T, drawn.items()):
-            for panel in column[max(1, len(maps)):]:
-                panel.set_visible(False)
-            if not maps:
-                column[0].set_title(source.label, loc="left")
-                column[0].text(0.5, 0.5, "no trials yet", transform=column[0].transAxes, ha="center", color=GREY)
-                column[0].set_axis_off()
-            for panel, one in zip(column, maps):
-                panel.set_title(textwrap.fill(_title(source, one), _TITLE), loc="left")
-                mesh = _draw_grid(matplotlib, panel, one, colours, scale)
-                panel.set_xlabel("peak learning rate")
-                panel.set_ylabel("warm-up epochs")
-        splits = " and ".join(sorted({f"{one.split}{ON_TEST if one.on_test else ''}" for one in shown}))
-        picture.colorbar(mesh, ax=axes.ravel().tolist(), label=f"{splits} accuracy (%)", pad=0.01)
-        _explain(matplotlib, picture, shown)
+        picture = _picture(matplotlib, drawn, shown)
         headline(picture, f"{figure.name}: {figure.shows}")
     remarks = [_in_words(source, one) for source, maps in drawn.items() for one in maps]
     remarks += [f"{source.label}: {len(maps) - _MOST_MAPS} more maps are in the CSV and not drawn."
@@ -194,8 +172,31 @@ def draw(figure, runs, sweeps):
     return picture, rows, [*remarks, *other_networks(tried, of_one), *_aside(sweeps)], missing
 
 
-def _title(source, one):
-    return ", ".join(filter(None, [source.label, batch_in_words(one.batch), one.where]))
+def _picture(matplotlib, drawn, shown):
+    """drawn: {source: its Grids}, a column of panels each; shown: all of them, which share a colour scale."""
+    known = [one.accuracy[np.isfinite(one.accuracy)] for one in shown]
+    known = np.concatenate(known) if any(map(len, known)) else np.array([0.0, 100.0])
+    widest, tallest = max(len(one.rates) for one in shown), max(len(one.warmups) for one in shown)
+    deepest = max(map(len, drawn.values()))
+    picture, axes = panels(matplotlib, deepest, len(drawn), (1.6 + 2.0 * max(2.1, 0.27 * widest) * len(drawn) / 1.4,
+                                                             0.8 + deepest * (1.1 + 0.36 * max(tallest, 4))))
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("accuracy", _COLOURS)
+    scale = matplotlib.colors.Normalize(known.min(), max(known.max(), known.min() + 1e-9))
+    for column, (source, maps) in zip(axes.T, drawn.items()):
+        for panel in column[len(maps):]:
+            panel.set_axis_off()
+        if not maps:
+            column[0].set_title(source.label, loc="left")
+            column[0].text(0.5, 0.5, "no trials yet", transform=column[0].transAxes, ha="center", color=GREY)
+        for panel, one in zip(column, maps):
+            words = ", ".join(filter(None, [source.label, batch_in_words(one.batch), one.where]))
+            panel.set_title(textwrap.fill(words, _TITLE), loc="left")
+            mesh = _draw_grid(matplotlib, panel, one, colours, scale)
+            panel.set(xlabel="peak learning rate", ylabel="warm-up epochs")
+    splits = " and ".join(sorted({f"{one.split}{ON_TEST if one.on_test else ''}" for one in shown}))
+    picture.colorbar(mesh, ax=axes.ravel().tolist(), label=f"{splits} accuracy (%)", pad=0.01)
+    _explain(matplotlib, picture, shown)
+    return picture
 
 
 def _draw_grid(matplotlib, panel, found, colours, scale):
