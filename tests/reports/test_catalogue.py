@@ -81,7 +81,7 @@ def test_without_runs_it_is_blank_with_commands_that_are_accepted(number, monkey
 def test_the_command_makes_a_run_that_feeds_the_figure(number, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     for source in catalogue.FIGURES[number].sources:
-        assert fits(parsed(source.command, tmp_path).settings.as_dict(), source.wanted)
+        assert fits(parsed(source.command, tmp_path).settings.as_dict(), {**source.wanted, **source.own})
 
 
 @pytest.mark.parametrize("number", [number for number in ALL if len(catalogue.FIGURES[number].sources) > 1])
@@ -259,6 +259,14 @@ def test_curves_show_loss_errors_and_the_papers_error(tmp_path):
     assert next(data for label, data in drawn.items() if "batch 256: 0.8%" in label)[0, 1] == pytest.approx(0.8)
 
 
+def test_the_legend_of_curves_covers_none_of_them(everything):
+    figure = catalogue.draw(4, *everything).figure
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == 6
+    assert not any(legend.get_window_extent().overlaps(panel.get_tightbbox()) for panel in figure.axes)
+
+
 def test_curves_of_a_diverged_run_end_where_it_did(tmp_path):
     made.write_run(tmp_path / "a", batch_size=8192, epochs=30, optimizer="lars", schedule="polynomial", warmup_epochs=5,
                    losses=[2.3, 3.0, None, None], accuracy=None, status="diverged")
@@ -367,7 +375,7 @@ def test_choosing_among_settings_by_test_is_marked(tmp_path):
 
 
 def test_a_diverged_duration_is_a_finding_and_no_point(tmp_path):
-    made.write_run(tmp_path / "a", batch_size="full", epochs=1000, accuracy=None, status="diverged")
+    made.write_run(tmp_path / "a", batch_size="full", epochs=1000, accuracy=None, status="diverged", optimizer="lamb")
     found = catalogue.draw(19, *loaded(tmp_path))
     assert found.figure is None and "Diverged: batch 60,000 at 1,000 epochs" in found.caption
     assert not any("--epochs=1000 " in blank.command for blank in found.blanks)

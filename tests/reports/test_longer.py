@@ -13,6 +13,7 @@ from tf_hugebatch.fields import kind_of
 from tf_hugebatch.reports import catalogue, report
 from tf_hugebatch.reports.blanks import cost_in_words
 from tf_hugebatch.reports.outcomes import checked_settings
+from tf_hugebatch.reports.sheets import ON_TEST
 from tf_hugebatch.runs import load_runs
 
 LAMB = {"batch_size": 32768, "optimizer": "lamb"}
@@ -55,8 +56,27 @@ def test_seeds_that_a_duration_lacks_are_trained_beside_those_that_it_has(tmp_pa
     assert [row["n"] for row in found.rows] == [5] and not any(" 30 epochs" in blank.what for blank in found.blanks)
 
 
+def test_another_recipe_is_not_continued_and_the_line_prefers_the_commands(tmp_path):
+    made.write_run(tmp_path / "fig04", epochs=30, accuracy=0.99, batch_size=32768, optimizer="lars")
+    made.write_run(tmp_path / "fig05", epochs=30, accuracy=0.99, validation_examples=5000, **LAMB)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    assert "Figure 18: batch 32,768, 30 epochs" in [blank.what for blank in found.blanks]
+    assert {row["chosen"] for row in found.rows} == {"", f"best on test{ON_TEST}"} and ON_TEST in found.caption
+    made.write_run(tmp_path / "fig18", epochs=30, accuracy=0.98, **LAMB)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    assert "Figure 18: batch 32,768, 30 epochs: 4 more seeds" in [blank.what for blank in found.blanks]
+    assert ON_TEST not in found.caption
+    np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 98]])
+
+
+def test_a_line_through_another_recipe_says_so(tmp_path):
+    made.write_run(tmp_path / "fig04", epochs=30, accuracy=0.99, batch_size=32768, optimizer="lars")
+    caption = catalogue.draw(18, *loaded(tmp_path)).caption
+    assert "no run of the commands' recipe has ended the line goes through another" in caption
+
+
 def test_what_a_search_chose_is_not_continued_beside_its_folder(tmp_path):
-    sweep = made.write_plan(tmp_path, "mnist", space={}, method="random", trials=20, **LAMB)
+    sweep = made.write_plan(tmp_path, "mnist", space={}, method="random", trials=20, epochs=30, **LAMB)
     made.write_run(sweep / "final" / "seed1", epochs=30, seed=1, accuracy=0.98, **LAMB)
     assert any(blank.what.endswith("batch 32,768, 30 epochs") and "flags/figures/fig18.flags" in blank.command
                for blank in catalogue.draw(18, *loaded(tmp_path)).blanks)

@@ -21,6 +21,9 @@ _HUGE = {name: batches["huge"] for name, batches in published.REGIME_BATCHES.ite
 _LARGE = {name: batches["large"] for name, batches in published.REGIME_BATCHES.items()}
 # The baseline's rate, rungs 2-4, rung 0 tuned and five that leave a part out are searched; every rung has five seeds.
 LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
+# The optimizers of flagfiles that train longer, where it isn't LARS.
+_LONGER_WITH = {f"--flagfile=flags/figures/{name}.flags": optimizer for name, optimizer in (
+    ("fig18", "lamb"), ("fig19", "lamb"), ("fig19_b256", "sgd"), ("fig21", "lamb"))}
 #: Runs of so many epochs are trained with one seed, since each takes 20 minutes to an hour of the small network on MNIST and
 #: days of the others; their points stand without a spread, and say so.
 ONE_SEED_FROM_EPOCHS = 300
@@ -101,7 +104,7 @@ def _longer(number, row, flagfile, *, more=(), other=(), note=""):
         sources.append(Source(
             f"{_named(row, batch)}, {epochs:,} epochs", {"dataset": row.dataset, "batch_size": batch, "epochs": epochs},
             commands.train(words, row.dataset, folder, range(1, seeds + 1)), _MODEL[row.dataset], seeds * epochs * row.full,
-            seeds=seeds))
+            seeds=seeds, own={"optimizer": _LONGER_WITH.get(words[0], "lars"), "validation_examples": 0}))
     batches = f", {' and '.join(_named(row, batch) for batch in durations)}" if len(durations) <= 2 else ""
     shows = f"training longer, {row.dataset}{batches}"
     epochs = tuple(sorted({source.wanted["epochs"] for source in sources}))

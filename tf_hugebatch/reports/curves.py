@@ -30,6 +30,7 @@ def draw(figure, runs, sweeps):
         loss, error = axes[:, 0]
         rows = _draw_loss(loss, run) + _draw_errors(error, run)
         _draw_paper(error, figure)
+        picture.legend(*error.get_legend_handles_labels(), loc="outside lower left", ncols=2)  # no corner is always free
         error.set_xlabel("epochs")
         error.set_xlim(left=0)
         picture.align_ylabels()
@@ -108,7 +109,6 @@ def _draw_paper(panel, figure):
         about = "about " if result.approximate else ""
         panel.plot(result.epochs, 100 - result.top1, label=f"paper, {result.recipe}: {about}{100 - result.top1:.1f}%",
                    **{**PAPER, "marker": "d" if result.approximate else "D"}, clip_on=False, zorder=5)
-    panel.legend(loc="upper right", ncols=2)
 
 
 def _finite(epochs, values):

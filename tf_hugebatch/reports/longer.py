@@ -15,21 +15,23 @@ from .sheets import ON_TEST
 from .sources import ended, fits, groups_of, in_words, noted, numbers, one_network, other_networks
 
 _LABEL_POINTS = 6  # accuracies nearer than so many points have labels that touch, where their epochs are near too
-_BEST_ON_TEST = f"best on test{ON_TEST}"
+_BEST_ON_TEST, _OWN, _ANOTHER = f"best on test{ON_TEST}", "the command's", "not the command's"
 
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs).
 
-    A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the highest
-    point of each duration; where there are several, the caption says that this chose on test. A duration is missing until one
-    setting has as many seeds as its source trains.
+    A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the setting
+    of its source's command, since durations are compared under one recipe; where that did not run, through another. Of several
+    it takes the highest, and the caption says that this chose on test. A duration is missing until a setting of its command has
+    as many seeds as that trains.
     """
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
     fed = ended(runs, *wanted.values())
     used = one_network(fed)
     groups = {batch: groups_of(one for one in used if fits(one.values, of_batch)) for batch, of_batch in wanted.items()}
-    points = {batch: _points(of_batch) for batch, of_batch in groups.items()}
+    own = {source.wanted["batch_size"]: source.own for source in figure.sources}
+    points = {batch: _points(of_batch, own[batch]) for batch, of_batch in groups.items()}
     missing = [found for source in figure.sources if (found := _still_to_run(source, groups[source.wanted["batch_size"]]))]
     rows = [row for found in points.values() for row in found]
     if not any(map(_has_mean, rows)):
@@ -55,15 +57,17 @@ def draw(figure, runs, sweeps):
                if any(map(_has_mean, found))]
     if any(row["chosen"] == _BEST_ON_TEST for row in rows):
         remarks.append(f"Where several settings ran at one duration the line goes through the highest on test{ON_TEST}.")
+    if any(row["chosen"] == _ANOTHER for row in rows):
+        remarks.append("Where no run of the commands' recipe has ended the line goes through another.")
     if any(row["n"] == 1 for row in rows):
         remarks.append("A point of one seed has no bar: how far seeds differ there is unknown.")
     return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, used)], missing
 
 
 def _still_to_run(source, groups):
-    """The source as far as it is still to be run: the seeds that a setting lacks, beside those that it has. None where one
-    setting has all of them."""
-    groups = [group for group in groups if _epochs(group.values) == source.wanted["epochs"]]
+    """The source as far as it is still to be run: the seeds that its setting lacks, beside those that it has. None where it has
+    all of them."""
+    groups = [group for group in groups if _epochs(group.values) == source.wanted["epochs"] and fits(group.values, source.own)]
     if any(group.n >= source.seeds for group in groups):
         return None
     # Further seeds of what a search chose are its own affair: runs beside its folder would be another setting.
@@ -78,8 +82,9 @@ def _still_to_run(source, groups):
             commands.words_of(begun.values), begun.values["dataset"], folder, range(first, first + lacking)))
 
 
-def _points(groups):
-    """CSV rows of a batch by epochs; `chosen` says why the line goes through a row, empty where it doesn't."""
+def _points(groups, own):
+    """CSV rows of a batch by epochs; `chosen` says why the line goes through a row, empty where it doesn't. own: of the
+    settings that the commands train."""
     by_epochs = {}
     for group in groups:
         by_epochs.setdefault(_epochs(group.values), []).append(group)
@@ -88,10 +93,12 @@ def _points(groups):
         of_epochs = [{"batch": group.values["batch_size"], "epochs": epochs, "updates": updates(group.values),
                       **{name: group.values[name] for name in ("model", "optimizer")},
                       "tuned": group.sweep is not None, **numbers(group), "chosen": ""} for group in groups]
-        able = list(filter(_has_mean, of_epochs))
+        able = [(fits(group.values, own), row) for group, row in zip(groups, of_epochs) if _has_mean(row)]
         if able:
+            ours = any(fit for fit, _ in able)
+            able = [row for fit, row in able if fit == ours]
             best = max(able, key=lambda row: row["mean_percent"])
-            best["chosen"] = _BEST_ON_TEST if len(able) > 1 else "the only setting"
+            best["chosen"] = _BEST_ON_TEST if len(able) > 1 else _OWN if ours else _ANOTHER
         rows += of_epochs
     return rows
 

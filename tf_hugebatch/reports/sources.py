@@ -26,7 +26,8 @@ class Source:
     label: in the legend. wanted: settings a run must have; a tuple is a choice, None takes any value, `FULL` is every
     training example after the split; `warmup` True or False asks whether there is one. command: what makes the runs, as it
     is typed. model, images: what that trains, for its cost. metric: of the status's final numbers. seeds: that the command
-    trains. unfilled: why the command fills nothing yet; '' where it does.
+    trains. own: what tells its runs from others that are wanted too. unfilled: why the command fills nothing yet; '' where it
+    does.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Source:
     images: float
     metric: str = _TOP1
     seeds: int = 1
+    own: Mapping[str, object] = dataclasses.field(default_factory=dict)
     unfilled: str = ""
 
     def blank(self, what):
