@@ -226,7 +226,7 @@ RESULTS = (
     Result("imagenet2012", 819_200, 90, 19.0, "best found", "figure 8", approximate=True),
     Result("imagenet2012", 819_200, 1_200, 70.0, "best found", "figure 8", approximate=True),
     Result("imagenet2012", 819_200, 10_000, 71.8, "best found", "figure 8"),
-    Result("imagenet2012", 1_281_167, 15_000, 71.1, "best found", "section 4.1"),
+    Result("imagenet2012", 1_281_167, 15_000, 71.1, "best found", "section 4.1, figure 8"),
 )
 
 # {figure: {batch: epochs}} that text or caption name; the baseline's stand beside a longest.

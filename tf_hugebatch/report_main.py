@@ -164,7 +164,8 @@ def _blanks(items, summary):
     blanks = list(dict.fromkeys(blank for item in ordered for blank in item.blanks))
     if blanks:
         yield f"\nblank: {len(blanks)}, {total_in_words(blanks)}; what fills them:"
-    yield from _first((f"  {blank.what} ({blank.cost})\n    {blank.command}" for blank in blanks), len(blanks), summary)
+    said = (f"  {blank.what} ({blank.cost})\n    {blank.command}".rstrip() for blank in blanks)
+    yield from _first(said, len(blanks), summary)
 
 
 def _first(lines, count, summary):

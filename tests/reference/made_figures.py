@@ -1,10 +1,13 @@
 """Made run folders, sweeps and ladders that feed every figure: written as the package writes them, with made numbers."""
 
+import itertools
 import json
 import math
 import pathlib
 
 from tf_hugebatch import command_line, published
+from tf_hugebatch.reports.catalogue import ONE_SEED_FROM_EPOCHS
+from tf_hugebatch.reports.commands import SEEDS
 from tf_hugebatch.runs import load_runs, load_sweeps
 
 FULL = {name: row.full for name, row in published.BASELINES.items()}
@@ -66,22 +69,42 @@ def write_plan(folder, dataset, *, space, method="grid", trials=4, select_on="va
     (folder / "sweep.json").write_text(json.dumps(
         {"schema_version": 1, "program": "mnist_main", "method": method, "trials": trials, "final_seeds": 2,
          "select_on": select_on, "space": space, "settings": settings_of(dataset, **values).as_dict(), "command_line": []}))
-    (folder / "result.json").write_text(json.dumps({"status": "done", "chosen": None, "edges": []}))
+    (folder / "result.json").write_text(json.dumps(
+        {"status": "done", "trials": {"done": trials, "diverged": 0, "failed": 0}, "chosen": None, "edges": []}))
     return folder
 
 
 def write_grid(folder, dataset, *, rates, warmups, accuracy, missing=(), diverged=(), select_on="validation", note=None,
-               **values):
-    """A grid sweep over rates x warm-ups; accuracy(rate, warmup); missing, diverged: (rate, warm-up) of cells."""
-    write_plan(folder, dataset, space={"peak_learning_rate": rates, "warmup_epochs": warmups}, select_on=select_on,
-               trials=len(rates) * len(warmups), **values)
+               third=None, **values):
+    """A grid sweep over rates x warm-ups; accuracy(rate, warmup); missing, diverged: (rate, warm-up) of cells. third: (name,
+    values) of one more dimension, whose value accuracy takes too."""
+    name, of_third = third or (None, [None])
+    space = {"peak_learning_rate": rates, "warmup_epochs": warmups, **({name: of_third} if name else {})}
+    write_plan(folder, dataset, space=space, select_on=select_on,
+               trials=len(rates) * len(warmups) * len(of_third), **values)
     held_out = {"validation_examples": 5000} if select_on == "validation" else {}
-    for number, (rate, warmup) in enumerate((rate, warmup) for rate in rates for warmup in warmups):
+    for number, (rate, warmup, more) in enumerate(itertools.product(rates, warmups, of_third)):
         if (rate, warmup) not in missing:
             lost = (rate, warmup) in diverged
+            found = None if lost else accuracy(rate, warmup, more) if name else accuracy(rate, warmup)
             write_run(pathlib.Path(folder) / "trials" / f"{number:04d}", dataset, peak_learning_rate=rate, warmup_epochs=warmup,
-                      accuracy=None if lost else accuracy(rate, warmup), status="diverged" if lost else "done", rows=5,
-                      note=note, **held_out, **values)
+                      accuracy=found, status="diverged" if lost else "done", rows=5, note=note, **held_out,
+                      **{**values, **({name: more} if name else {})})
+    return folder
+
+
+def write_search(folder, dataset, accuracies, *, select_on="validation", rows=5, note=None, status="done", **values):
+    """A random search of the peak rate with a trial for each accuracy, None for one that diverged; each jumps to its
+    accuracy at its last evaluation."""
+    write_plan(folder, dataset, space={"peak_learning_rate": {"low": 0.01, "high": 10.0, "log": True}}, method="random",
+               trials=len(accuracies), select_on=select_on, **values)
+    if status != "done":
+        (pathlib.Path(folder) / "result.json").write_text(json.dumps({"status": status}))
+    held_out = {"validation_examples": 5000} if select_on == "validation" else {}
+    for number, accuracy in enumerate(accuracies):
+        write_run(pathlib.Path(folder) / "trials" / f"{number:04d}", dataset, accuracy=accuracy, rows=rows, note=note,
+                  status="diverged" if accuracy is None else "done", peak_learning_rate=0.01 * 1.3 ** number,
+                  schedule_file=False, **held_out, **values)
     return folder
 
 
@@ -109,6 +132,13 @@ def write_ladder(folder, dataset, batch, accuracies, *, leave_out=True, epochs=N
     return folder
 
 
+def write_seeds(folder, dataset, *, epochs, accuracy, **values):
+    """As many seeds as the command of a figure trains for so many epochs, from a folder that is a run itself."""
+    for seed in range(1 if epochs >= ONE_SEED_FROM_EPOCHS else SEEDS):
+        write_run(folder / f"seed{seed}" if seed else folder, dataset, epochs=epochs, accuracy=accuracy + 0.0005 * seed,
+                  seed=seed, rows=5, schedule_file=False, **values)
+
+
 _LARS = {"optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5, "peak_learning_rate": 16}
 _SCHEDULES = (("cosine_regular", 0, "linear"), ("polynomial", 5, "linear"), ("cosine_fine", 5, "linear"),
               ("cosine_regular", 5, "linear"), ("cosine_coarse", 5, "linear"), ("cosine", 5, "linear"), ("cosine", 5, "cosine"))
@@ -133,16 +163,19 @@ def write_everything(folder):
         for batch, epochs in durations.items():
             for number in epochs:
                 best = published.BASELINES[dataset].top1 / 100 - 0.02 * math.log10(batch / 1000)
-                write_run(folder / "longer" / f"{dataset}_{batch}_{number}", dataset, batch_size=batch, epochs=number,
-                          accuracy=best - 0.4 / number ** 0.5, rows=40, schedule_file=False)
-    for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, FULL["mnist"]):
+                write_seeds(folder / "longer" / f"{dataset}_{batch}_{number}", dataset, batch_size=batch, epochs=number,
+                            optimizer="lamb" if dataset == "mnist" else "lars", accuracy=best - 0.4 / number ** 0.5)
+    for batch in (256, 4096, large, 16384, huge, FULL["mnist"]):
         for epochs in (10, 30, 60, 100, 200):
-            write_run(folder / "fig21" / f"b{batch}_e{epochs}", batch_size=batch, epochs=epochs, optimizer="lamb",
-                      learning_rate=0.005, accuracy=0.9925 - 0.03 * math.log2(batch / 256) / epochs, rows=60)
-    for name in ("300", "100"):
+            write_seeds(folder / "fig21" / f"b{batch}_e{epochs}", "mnist", batch_size=batch, epochs=epochs,
+                        optimizer="sgd" if batch == 256 else "lamb", learning_rate=0.005, accuracy=0.9925 - 0.03 * math.log2(batch / 256) / epochs)
+    for epochs in (300, 100):
         for batch in (huge, "full"):
-            write_run(folder / "between" / f"{batch}_{name}", batch_size=batch, epochs=int(name), optimizer="lamb",
-                      learning_rate=0.005, accuracy=0.982 + 0.002 * int(name) / 100, rows=20)
+            write_seeds(folder / "between" / f"{batch}_{epochs}", "mnist", batch_size=batch, epochs=epochs, optimizer="lamb",
+                        learning_rate=0.005, accuracy=0.982 + 0.002 * epochs / 100)
+    for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, "full"):
+        write_search(folder / "searches" / f"{batch}", "mnist", [0.98, 0.9935, 0.97, None, *(0.9 for _ in range(16))],
+                     batch_size=batch, epochs=30, rows=3, eval_every_epochs=0.25)
     for batch in (published.REGIME_BATCHES["imagenet2012"]["large"], "full"):
         write_run(folder / "fig10" / f"{batch}", "imagenet2012", batch_size=batch, train_steps=3519, warmup_steps=100,
                   accuracy=0.76 if batch != "full" else 0.70, rows=300)

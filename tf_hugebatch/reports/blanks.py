@@ -27,7 +27,8 @@ class Cost(str):
 class Blank:
     """A number that no run folder holds.
 
-    what: the cell or curve in words. command: what would fill it, as it is typed. cost: in words.
+    what: the cell or curve in words. command: what would fill it, as it is typed; '' where nothing can yet. cost: in words;
+    without a command, why there is none.
     """
 
     what: str
@@ -57,7 +58,7 @@ def cheapest_first(blanks: Iterable[Blank]) -> list[Blank]:
 def total_in_words(blanks: Iterable[Blank]) -> str:
     """What all of them cost, a command that fills several blanks once; apart, those that are over within a day, which a few
     ImageNet runs would hide."""
-    times = {blank.command: blank.seconds for blank in blanks}
+    times = {blank.command: blank.seconds for blank in blanks if blank.command}
     known = [seconds for seconds in times.values() if seconds is not None]
     if not known:
         return "time unknown"

@@ -5,9 +5,10 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import curves, distance, heat_maps, ladder_bars, longer, schedules_drawn, steps_to_target
-from .commands import program_of
-from .drawing import SELECTED_ON_TEST, Drawing
+from . import commands, curves, distance, heat_maps, ladder_bars, longer, schedules_drawn, steps_to_target
+from .commands import SEEDS, TRIALS
+from .drawing import Drawing, batch_in_words
+from .sheets import ON_TEST
 from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
@@ -18,21 +19,27 @@ MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar
 _MODEL = {"mnist": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
 _HUGE = {name: batches["huge"] for name, batches in published.REGIME_BATCHES.items()}
 _LARGE = {name: batches["large"] for name, batches in published.REGIME_BATCHES.items()}
-TRIALS = 20  # of a search that chooses one setting
 # The baseline's rate, rungs 2-4, rung 0 tuned and five that leave a part out are searched; every rung has five seeds.
-LADDER_RUNS = 10 * TRIALS + 12 * 5
+LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
+# The optimizers of flagfiles that train longer, where it isn't LARS.
+_LONGER_WITH = {f"--flagfile=flags/figures/{name}.flags": optimizer for name, optimizer in (
+    ("fig18", "lamb"), ("fig19", "lamb"), ("fig19_b256", "sgd"), ("fig21", "lamb"))}
+#: Runs of so many epochs are trained with one seed, since each takes 20 minutes to an hour of the small network on MNIST and
+#: days of the others; their points stand without a spread, and say so.
+ONE_SEED_FROM_EPOCHS = 300
 
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
          STEPS_TO_TARGET: steps_to_target.draw}
 
 
-def _source(label, row, batch, epochs, words, *, runs=1, images=None, metric="test_accuracy", program=None, **wanted):
+def _source(label, row, batch, epochs, words, *, runs=1, images=None, metric="test_accuracy", program=None, unfilled="",
+            **wanted):
     """A source on the data set of `row` (of Table 2). words: the command's flags but the folder of the data; runs: how many
     it trains, of `epochs` each, unless `images` says what it reads in all."""
-    command = f"python -m tf_hugebatch.{program or program_of(row.dataset)} {words} --data_dir=DIR"
+    command = f"python -m tf_hugebatch.{program or commands.program_of(row.dataset)} {words} --data_dir=DIR"
     return Source(label, {"dataset": row.dataset, "batch_size": batch, "epochs": epochs, **wanted}, command,
-                  _MODEL[row.dataset], images or runs * epochs * row.full, metric)
+                  _MODEL[row.dataset], images or runs * epochs * row.full, metric, unfilled=unfilled)
 
 
 def _stated(number):
@@ -52,7 +59,7 @@ _RUNGS_STATED = tuple(published.Result("imagenet2012", published.LADDER_BATCH, p
 def _ladder(number, shows, *panels, paper=()):
     """panels: (row of Table 2, batch, base flagfile, metric)."""
     sources = tuple(
-        _source(f"{row.dataset}, batch {_size(row, batch)}", row, batch, row.epochs,
+        _source(f"{row.dataset}, {_named(row, batch)}", row, batch, row.epochs,
                 f"--ladder --flagfile={base} --batch_size={batch} --sweep_dir=runs/figures/ladder_{row.dataset}_{batch}",
                 runs=LADDER_RUNS, metric=metric, program="sweep_main")
         for row, batch, base, metric in panels)
@@ -67,7 +74,8 @@ def _heat_map(number, row, batch, cells, flagfiles, note=""):
                 f"--space=flags/sweeps/{space}.json --method=grid --final_seeds=0 --flagfile={flagfile} "
                 f"--sweep_dir=runs/figures/{space}", runs=cells, program="sweep_main", optimizer=optimizer)
         for (optimizer, name), (space, flagfile) in zip((("sgd", "momentum SGD"), ("lars", "LARS")), flagfiles))
-    return Figure(number, f"accuracy over learning rate and warm-up, {row.dataset}, batch {_size(row, batch)}", "heat map",
+    # Of a full batch the search holds examples back, so its size is that of the trials and stands on their map.
+    return Figure(number, f"accuracy over learning rate and warm-up, {row.dataset}, {batch_in_words(batch)}", "heat map",
                   row.dataset, (batch,), (row.epochs,), sources, (), note)
 
 
@@ -85,18 +93,22 @@ def _curves(number, shows, batch, *, paper, flagfile=None, note="", **wanted):
 
 def _longer(number, row, flagfile, *, more=(), other=(), note=""):
     """flagfile: of every run but for batch and epochs. more: {batch: epochs} of ours beside those that the paper names;
-    other: {batch: flagfile} where a batch has one of its own."""
+    other: {batch: flagfile} where a batch has one of its own. A duration is trained with several seeds where it can be."""
     durations = {FULL if batch == row.full else batch: epochs for batch, epochs in published.TRAINED_LONGER[number].items()}
     durations = {batch: sorted({*durations.get(batch, ()), *dict(more).get(batch, ())}) for batch in (*dict(more), *durations)}
-    sources = tuple(
-        _source(f"batch {_size(row, batch)}, {epochs:,} epochs", row, batch, epochs,
-                f"--flagfile={dict(other).get(batch, flagfile)} --batch_size={batch} --epochs={epochs} "
-                f"--run_dir=runs/figures/fig{number:02}/b{batch}_e{epochs}")
-        for batch, of_batch in durations.items() for epochs in of_batch)
-    batches = f", batch {' and '.join(_size(row, batch) for batch in durations)}" if len(durations) <= 2 else ""
+    sources = []
+    for batch, epochs in ((batch, epochs) for batch, of_batch in durations.items() for epochs in of_batch):
+        seeds = SEEDS if epochs < ONE_SEED_FROM_EPOCHS else 1
+        words = [f"--flagfile={dict(other).get(batch, flagfile)}", f"--batch_size={batch}", f"--epochs={epochs}"]
+        folder = f"{commands.FOLDER}/figures/fig{number:02}/b{batch}_e{epochs}"
+        sources.append(Source(
+            f"{_named(row, batch)}, {epochs:,} epochs", {"dataset": row.dataset, "batch_size": batch, "epochs": epochs},
+            commands.train(words, row.dataset, folder, range(1, seeds + 1)), _MODEL[row.dataset], seeds * epochs * row.full,
+            seeds=seeds, own={"optimizer": _LONGER_WITH.get(words[0], "lars"), "validation_examples": 0}))
+    batches = f", {' and '.join(_named(row, batch) for batch in durations)}" if len(durations) <= 2 else ""
     shows = f"training longer, {row.dataset}{batches}"
     epochs = tuple(sorted({source.wanted["epochs"] for source in sources}))
-    return Figure(number, shows, "longer", row.dataset, tuple(durations), epochs, sources, _stated(number), note)
+    return Figure(number, shows, "longer", row.dataset, tuple(durations), epochs, tuple(sources), _stated(number), note)
 
 
 def _schedule(number, shows, **wanted):
@@ -112,10 +124,10 @@ def _distance(number, row, batches):
     sources = tuple(
         _source(f"batch {batch:,}", row, batch, None,
                 f"--flagfile=flags/figures/fig{number}.flags --batch_size={batch} --run_dir=runs/figures/fig{number}/b{batch}",
-                images=updates * batch, regime_adaptation=True)
+                images=updates * batch, regime_adaptation=True,
+                unfilled=f"no run of this release writes {distance.KEY}, so no command fills it yet")
         for batch in batches)
-    note = (f"The caption names neither data set nor batches: {row.dataset} and these batches are ours. Drawn from rows that "
-            f"hold {distance.KEY}, which runs don't write yet.")
+    note = f"The caption names neither data set nor batches: {row.dataset} and these batches are ours."
     return Figure(number, f"distance of the weights from their start, {row.dataset}", "distance", row.dataset, batches, (),
                   sources, (), note)
 
@@ -124,7 +136,7 @@ def _equal_updates(number, row, flagfiles):
     """flagfiles: {batch: flagfile}, each with as many updates as the others."""
     updates = -(-row.epochs * row.full // _LARGE[row.dataset])
     sources = tuple(
-        _source(f"batch {_size(row, batch)}", row, batch, None,
+        _source(_named(row, batch), row, batch, None,
                 f"--flagfile={flagfile} --train_steps={updates} --run_dir=runs/figures/fig{number}/b{batch}",
                 images=updates * (row.full if batch == FULL else batch)) for batch, flagfile in flagfiles.items())
     return Figure(number, f"loss and accuracy at equal updates, {row.dataset}", "equal updates", row.dataset, tuple(flagfiles),
@@ -132,20 +144,21 @@ def _equal_updates(number, row, flagfiles):
 
 
 def _steps_to_target(row, batches):
-    """Each batch is tuned for itself, as Shallue et al. 2018 do."""
+    """Each batch is tuned for itself, as Shallue et al. 2018 do. No final runs: updates are counted in the trials."""
     sources = tuple(
-        _source(f"batch {_size(row, batch)}", row, batch, row.epochs,
-                f"--space=flags/sweeps/steps_to_target.json --method=random --trials={TRIALS} --final_seeds=1 "
+        _source(f"momentum SGD, {batch_in_words(batch)}", row, batch, row.epochs,
+                f"--space=flags/sweeps/steps_to_target.json --method=random --trials={TRIALS} --final_seeds=0 "
                 f"--flagfile=flags/figures/steps_to_target.flags --batch_size={batch} "
-                f"--sweep_dir=runs/figures/steps_to_target/b{batch}", runs=TRIALS + 1, program="sweep_main")
+                f"--sweep_dir=runs/figures/steps_to_target/b{batch}", runs=TRIALS, program="sweep_main", optimizer="sgd",
+                eval_every_epochs=0.25)  # so that an epoch of a small batch is no single step of the count
         for batch in batches)
     return Figure(STEPS_TO_TARGET, f"updates until the target against batch size, {row.dataset}", STEPS_TO_TARGET,
                   row.dataset, tuple(batches), (row.epochs,), sources, (),
                   "Not in the paper: the picture of Shallue et al. 2018, arXiv 1811.03600.")
 
 
-def _size(row, batch):
-    return f"{row.full:,} (full)" if batch == FULL else f"{batch:,}"
+def _named(row, batch):
+    return batch_in_words(batch, {row.full})
 
 
 _TOP1, _TOP5 = "test_accuracy", "test_top5"
@@ -236,10 +249,10 @@ def draw(number, runs, sweeps):
 
 def _caption(row, remarks, missing, rows):
     parts = [f"{row.name}: {row.shows}.", *remarks]
-    notes = sorted({part["note"] for part in rows if part.get("note")})
+    notes = sorted({part["data_note"] for part in rows if part.get("data_note")})
     parts += [f"Note on the data: {note}." for note in notes]
-    if any(part.get("selected_on_test") for part in rows) or SELECTED_ON_TEST in " ".join(remarks):
-        parts.append(f"{SELECTED_ON_TEST} chosen on the test split.")
+    if any(part.get("selected_on") == "test" for part in rows) or ON_TEST in " ".join(remarks):
+        parts.append(f"{ON_TEST} chosen on the test split.")
     if row.paper:
         parts.append(f"The paper: {'; '.join(_in_words(result) for result in row.paper)}.")
     parts += [row.note] if row.note else []

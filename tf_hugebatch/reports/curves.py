@@ -5,7 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
-from .sources import final_percent, fitting, in_words, noted, one_network, other_networks, settings_of
+from .sources import ended, final_percent, groups_of, in_words, noted, numbers, one_network, other_networks
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
 
@@ -16,33 +16,33 @@ def draw(figure, runs, sweeps):
     Of several settings that fit the one that a sweep tuned is drawn, of its seeds the lowest; the caption counts them.
     """
     [source] = figure.sources
-    found = fitting(runs, source.wanted)
-    settings = settings_of(one_network(found))
+    found = ended(runs, source.wanted)
+    groups = groups_of(one_network(found))
     # Section 3.1 keeps 5,000 images back: of settings that nothing tuned, one that shows a validation error comes first.
-    settings.sort(key=lambda setting: (not setting.tuned, not setting.first.settings.get("validation_examples")))
-    drawable = [(setting, run) for setting in settings for run in setting.runs if run.train_rows]
+    groups.sort(key=lambda group: (group.sweep is None, not group.values["validation_examples"]))
+    drawable = [(group, outcome) for group in groups for outcome in group.outcomes if outcome.run.train_rows]
     if not drawable:
         return None, [], [], [source]
-    setting, run = drawable[0]
+    group, outcome = drawable[0]
+    run = outcome.run
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 2, 1, (7.0, 5.6), sharex=True)
         loss, error = axes[:, 0]
         rows = _draw_loss(loss, run) + _draw_errors(error, run)
         _draw_paper(error, figure)
+        picture.legend(*error.get_legend_handles_labels(), loc="outside lower left", ncols=2)  # no corner is always free
         error.set_xlabel("epochs")
         error.set_xlim(left=0)
         picture.align_ylabels()
         headline(picture, f"{figure.name}: {figure.shows}")
         loss.set_title(_details(run), loc="left", color="#555555")
-    summary = setting.summary()
-    counted = f"{len(setting.runs)} seed{'s' * (len(setting.runs) > 1)} of this setting"
-    remarks = [f"{run.path}, seed {run.settings.get('seed')}, is drawn, of {counted}"
-               + (f": test accuracy {in_words(summary)}." if in_words(summary) else ".")]
-    if len(settings) > 1:
-        remarks.append(f"{len(settings) - 1} other settings fit and are not drawn.")
-    if run.status.get("status") == "diverged":
+    counted = f"{group.n} seed{'s' * (group.n > 1)} of this setting"
+    remarks = [f"{run.path}, seed {outcome.seed}, is drawn, of {counted}: test accuracy {in_words(numbers(group))}."]
+    if (others := len(groups) - 1):
+        remarks.append(f"{others} other setting{'s fit and are' if others > 1 else ' fits and is'} not drawn.")
+    if outcome.diverged:
         remarks.append(f"It diverged: {run.status.get('reason')}.")
-    return picture, rows, [*remarks, *other_networks(found, [run]), *noted(setting.runs)], []
+    return picture, rows, [*remarks, *other_networks(found, [outcome]), *noted([run])], []
 
 
 def _details(run):
@@ -109,7 +109,6 @@ def _draw_paper(panel, figure):
         about = "about " if result.approximate else ""
         panel.plot(result.epochs, 100 - result.top1, label=f"paper, {result.recipe}: {about}{100 - result.top1:.1f}%",
                    **{**PAPER, "marker": "d" if result.approximate else "D"}, clip_on=False, zorder=5)
-    panel.legend(loc="upper right", ncols=2)
 
 
 def _finite(epochs, values):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .drawing import LINES, headline, panels, style
 from .figures import column, thinned
-from .sources import fitting, noted, settings_of
+from .sources import ended, groups_of, noted
 
 KEY = "distance_from_start"
 
@@ -17,11 +17,11 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each batch the lowest seed."""
     drawn = {}
     for source in figure.sources:
-        for setting in settings_of(fitting(runs, source.wanted)):
-            for run in setting.runs:
-                points = _points(run)
+        for group in groups_of(ended(runs, source.wanted)):
+            for outcome in group.outcomes:
+                points = _points(outcome.run)
                 if len(points[0]):
-                    drawn.setdefault(source, (run, *points))
+                    drawn.setdefault(source, (outcome.run, *points))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing

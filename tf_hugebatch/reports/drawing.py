@@ -23,7 +23,6 @@ LINES = (
 #: A number that the paper states, wherever it stands in a figure.
 PAPER = {"marker": "D", "markersize": 7, "markerfacecolor": "none", "markeredgecolor": "#111111", "markeredgewidth": 1.3,
          "linestyle": "none"}
-SELECTED_ON_TEST = "†"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +48,13 @@ def panels(matplotlib, rows, columns, size, **how):
     """(figure, array [rows, columns] of axes), laid out so that labels don't collide."""
     figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **how)
+
+
+def batch_in_words(batch, sizes=()):
+    """'batch 256', or 'full batch (60,000)'. sizes: what full comes to, which a validation split makes smaller."""
+    if isinstance(batch, int):
+        return f"batch {batch:,}"
+    return f"full batch ({' and '.join(f'{size:,}' for size in sorted(sizes))})" if sizes else "full batch"
 
 
 def headline(figure, text):

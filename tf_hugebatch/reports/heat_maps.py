@@ -1,26 +1,47 @@
-"""Accuracy over learning rate x warm-up epochs (figures 2, 7, 15-17): grids of trials, one colour scale for all of them."""
+"""Accuracy over learning rate x warm-up epochs (figures 2, 7, 15-17): grids of trials, one colour scale for all of them.
+
+A map holds trials that agree in everything but rate, warm-up and seed. What else a search varies, and searches that differ
+in another setting or in their data, are maps of their own, each with words that tell it from the others.
+"""
 
 import dataclasses
+import textwrap
 
 import numpy as np
 
-from .drawing import GREY, SELECTED_ON_TEST, headline, panels, style
+from ..runs import Run, Sweep
+from .drawing import GREY, batch_in_words, headline, panels, style
 from .figures import DARK, MIDDLE
 from .markup import number
-from .outcomes import checked_settings
-from .sources import final_percent, fits, notes, one_network, peak_rate
+from .sheets import ON_TEST
+from .sources import (
+    differences, final_percent, fits, notes, one_network, other_networks, settings_or_reason, shared_setting)
+from .stats import selected_on
+from .table3 import peak_rate
 
 RATES, WARMUPS = ("peak_learning_rate", "learning_rate"), "warmup_epochs"
-# Light to dark: accuracy can be read in grey. Text turns white where a cell is dark.
+# Light to dark: accuracy can be read in grey.
 _COLOURS = ("#f3f1ea", "#c9d7e4", "#7fa3c7", "#3c6a99", DARK)
 _MOST_WRITTEN = 120  # cells; more are too small for a number
+_MOST_MAPS = 4  # of a source; more are too many to compare, and stand in the CSV alone
+_TITLE = 46  # characters that fit above a panel
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """A run that searched, and its checked settings."""
+
+    run: Run
+    values: dict
+    sweep: Sweep
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Grid:
     """A grid of trials. accuracy: float64 [warm-ups, rates] in percent, NaN where nothing is known; state: likewise, of
     '' (not tried), 'done', 'diverged', or another status; runs: likewise, the run of a cell or None. split: that the
-    accuracy was read on; on_test: whether it was there to choose by."""
+    accuracy was read on; on_test: whether it was there to choose by. batch: of its trials; model: their network. where: what
+    tells it from the maps beside it, in words; '' for one alone. repeated: paths of trials whose cell another one fills."""
 
     rates: list[float]
     warmups: list[float]
@@ -29,6 +50,10 @@ class Grid:
     runs: np.ndarray
     split: str
     on_test: bool
+    batch: int
+    model: str
+    where: str
+    repeated: tuple[str, ...]
 
     @property
     def best(self):
@@ -45,29 +70,49 @@ def is_grid(sweep):
         and WARMUPS in space
 
 
-def grid(sweeps, wanted):
-    """What grid sweeps whose trials fit `wanted` found, as one Grid; None where none fits.
+def trials_of(sweeps, wanted):
+    """Trials of grid sweeps whose settings can be read and fit `wanted`."""
+    usable = (sweep for sweep in sweeps if is_grid(sweep) and selected_on(sweep) != "unknown")
+    read = (Trial(run, values, sweep) for sweep in usable for run in sweep.trials
+            if isinstance(values := settings_or_reason(run), dict))
+    return [trial for trial in read if fits(trial.values, wanted)]
 
-    A cell that several trials share shows the last; cells of listed values without a trial stay untried.
+
+def grids(trials):
+    """What trials found, as one Grid for each setting that they share: those with most trials first.
+
+    Choosing on test is another search: its trials stand in no map beside those that chose on validation.
     """
-    trials = {sweep: [run for run in sweep.trials if _reason(run) is None and fits(run.settings, wanted)]
-              for sweep in sweeps if is_grid(sweep) and _split(sweep) in ("validation", "test")}
-    of_one = set(one_network([run for runs in trials.values() for run in runs]))
-    trials = {sweep: kept for sweep, runs in trials.items() if (kept := [run for run in runs if run in of_one])}
     if not trials:
-        return None
-    # Choosing on test is another search: its trials stand in no map beside those that chose on validation.
-    split = min((_split(sweep) for sweep in trials), key="validation test".index)
-    trials = {sweep: runs for sweep, runs in trials.items() if _split(sweep) == split}
-    cells = {}
-    for run in (run for runs in trials.values() for run in runs):
-        rate, warmup = peak_rate(run.settings), run.settings.get(WARMUPS)
-        if rate is not None and warmup is not None:
-            cells[float(f"{rate:.6g}"), float(warmup)] = run
+        return []
+    split = min((selected_on(trial.sweep) for trial in trials), key="validation test".index)
+    by_sweep, alike = {}, {}
+    for trial in (trial for trial in trials if selected_on(trial.sweep) == split):
+        by_sweep.setdefault(trial.sweep, []).append(trial)
+    for of_sweep in by_sweep.values():
+        data = notes([trial.run for trial in of_sweep])
+        for trial in of_sweep:
+            shared = shared_setting(trial.values, *RATES, "lr_scaling", WARMUPS)
+            _, members = alike.setdefault(str((shared, data)), ({**shared, "data": "; ".join(data) or "as published"}, []))
+            members.append(trial)
+    found = sorted(alike.values(), key=lambda one: -len(one[1]))
+    where = differences([shared for shared, _ in found])
+    return [_grid(members, split, words) for (_, members), words in zip(found, where)]
+
+
+def _grid(trials, split, where):
+    cells, repeated = {}, []
+    for trial in trials:
+        rate, warmup = peak_rate(trial.values), trial.values[WARMUPS]
+        if rate is None or warmup is None:
+            continue
+        place = float(f"{rate:.6g}"), float(warmup)
+        if cells.setdefault(place, trial.run) is not trial.run:
+            repeated.append(trial.run.path)
     rates, warmups = ({place[axis] for place in cells} for axis in (0, 1))
-    for sweep, runs in trials.items():  # axes as they were asked for, with what has no trial yet
-        rates |= {float(f"{_peak(sweep, runs[0], value):.6g}") for value in _listed(sweep, RATES)}
-        warmups |= set(map(float, _listed(sweep, (WARMUPS,))))
+    for trial in {trial.sweep: trial for trial in trials}.values():  # axes as they were asked for, with what has no trial yet
+        rates |= {float(f"{_peak(trial, value):.6g}") for value in _listed(trial.sweep, RATES)}
+        warmups |= set(map(float, _listed(trial.sweep, (WARMUPS,))))
     rates, warmups = sorted(rates), sorted(warmups)
     accuracy = np.full((len(warmups), len(rates)), np.nan)
     state, held = np.full(accuracy.shape, "", dtype=object), np.full(accuracy.shape, None, dtype=object)
@@ -76,29 +121,18 @@ def grid(sweeps, wanted):
         held[place], state[place] = run, run.status.get("status") or "not started"
         percent = final_percent(run, f"{split}_accuracy")
         accuracy[place] = np.nan if percent is None else percent
-    return Grid(rates, warmups, accuracy, state, held, split, split == "test")
-
-
-def _split(sweep):
-    return str(sweep.plan.get("select_on", "validation"))
-
-
-def _reason(run):
-    """Why a trial's settings can't be used; None where they can."""
-    try:
-        checked_settings(run)
-    except (ValueError, TypeError, AttributeError) as error:
-        return str(error)
-    return None
+    return Grid(rates, warmups, accuracy, state, held, split, split == "test", trials[0].values["batch_size"],
+                str(trials[0].values["model"]), where, tuple(repeated))
 
 
 def _aside(sweeps):
     """What no map uses, with the reason, in words."""
     for sweep in filter(is_grid, sweeps):
-        if _split(sweep) not in ("validation", "test"):
-            yield f"Left aside: {sweep.path}: sweep.json says select_on={_split(sweep)}."
+        if selected_on(sweep) == "unknown":
+            yield f"Left aside: {sweep.path}: sweep.json says select_on={sweep.plan.get('select_on')}."
         else:
-            yield from (f"Left aside: {run.path}: {reason}." for run in sweep.trials if (reason := _reason(run)))
+            yield from (f"Left aside: {run.path}: {reason}." for run in sweep.trials
+                        if isinstance(reason := settings_or_reason(run), str))
 
 
 def _listed(sweep, names):
@@ -109,45 +143,60 @@ def _listed(sweep, names):
     return []
 
 
-def _peak(sweep, run, value):
-    """The peak that a listed rate stands for: learning_rate is scaled as the run's settings say."""
-    if isinstance(sweep.plan["space"].get(RATES[0]), list):
+def _peak(trial, value):
+    """The peak that a listed rate stands for: learning_rate is scaled as the trial's settings say."""
+    if isinstance(trial.sweep.plan["space"].get(RATES[0]), list):
         return float(value)
-    return peak_rate({**run.settings, RATES[0]: None, RATES[1]: float(value)}) or float(value)
+    return peak_rate({**trial.values, RATES[0]: None, RATES[1]: float(value)})
 
 
 def draw(figure, runs, sweeps):
-    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); a panel a source."""
-    grids = {source: grid(sweeps, source.wanted) for source in figure.sources}
-    missing = [source for source, found in grids.items() if found is None or found.best is None]
-    drawn = {source: found for source, found in grids.items() if found is not None}
-    rows = [row for source, found in drawn.items() for row in _rows(source, found)]
-    if not drawn:
-        return None, rows, [], missing
-    known = [found.accuracy[np.isfinite(found.accuracy)] for found in drawn.values()]
-    known = np.concatenate(known) if any(map(len, known)) else np.array([0.0, 100.0])
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); a column of panels a source."""
+    trials = {source: trials_of(sweeps, source.wanted) for source in figure.sources}
+    tried = [trial for of_source in trials.values() for trial in of_source]
+    of_one = set(one_network(tried))
+    found = {source: grids([trial for trial in trials[source] if trial in of_one]) for source in figure.sources}
+    missing = [source for source, maps in found.items() if all(one.best is None for one in maps)]
+    rows = [row for source, maps in found.items() for one in maps for row in _rows(source, one)]
+    drawn = {source: maps[:_MOST_MAPS] for source, maps in found.items()}
+    shown = [one for maps in drawn.values() for one in maps]
+    if not shown:
+        return None, rows, list(_aside(sweeps)), missing
     with style() as matplotlib:
-        widest = max(len(found.rates) for found in drawn.values())
-        tallest = max(len(found.warmups) for found in drawn.values())
-        picture, axes = panels(matplotlib, 1, len(grids), (1.6 + 2.0 * max(2.1, 0.27 * widest) * len(grids) / 1.4,
-                                                           1.9 + 0.36 * max(tallest, 4)))
-        colours = matplotlib.colors.LinearSegmentedColormap.from_list("accuracy", _COLOURS)
-        scale = matplotlib.colors.Normalize(known.min(), max(known.max(), known.min() + 1e-9))
-        for panel, (source, found) in zip(axes[0], grids.items()):
-            panel.set_title(source.label, loc="left")
-            if found is None:
-                panel.text(0.5, 0.5, "no trials yet", transform=panel.transAxes, ha="center", color=GREY)
-                panel.set(xticks=[], yticks=[])
-            else:
-                mesh = _draw_grid(matplotlib, panel, found, colours, scale)
-            panel.set_xlabel("peak learning rate")
-        axes[0][0].set_ylabel("warm-up epochs")
-        splits = " and ".join(sorted({f"{found.split}{SELECTED_ON_TEST if found.on_test else ''}" for found in drawn.values()}))
-        picture.colorbar(mesh, ax=axes[0].tolist(), label=f"{splits} accuracy (%)", pad=0.01)
-        _explain(matplotlib, picture, drawn.values())
+        picture = _picture(matplotlib, drawn, shown)
         headline(picture, f"{figure.name}: {figure.shows}")
-    remarks = [*(_in_words(source, found) for source, found in drawn.items()), *_aside(sweeps)]
-    return picture, rows, remarks, missing
+    remarks = [_in_words(source, one) for source, maps in drawn.items() for one in maps]
+    remarks += [f"{source.label}: {len(maps) - _MOST_MAPS} more maps are in the CSV and not drawn."
+                for source, maps in found.items() if len(maps) > _MOST_MAPS]
+    remarks += [f"Left aside: {path}: its cell is another trial's, which is shown." for one in shown for path in one.repeated]
+    return picture, rows, [*remarks, *other_networks(tried, of_one), *_aside(sweeps)], missing
+
+
+def _picture(matplotlib, drawn, shown):
+    """drawn: {source: its Grids}, a column of panels each; shown: all of them, which share a colour scale."""
+    known = [one.accuracy[np.isfinite(one.accuracy)] for one in shown]
+    known = np.concatenate(known) if any(map(len, known)) else np.array([0.0, 100.0])
+    widest, tallest = max(len(one.rates) for one in shown), max(len(one.warmups) for one in shown)
+    deepest = max(map(len, drawn.values()))
+    picture, axes = panels(matplotlib, deepest, len(drawn), (1.6 + 2.0 * max(2.1, 0.27 * widest) * len(drawn) / 1.4,
+                                                             0.8 + deepest * (1.1 + 0.36 * max(tallest, 4))))
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("accuracy", _COLOURS)
+    scale = matplotlib.colors.Normalize(known.min(), max(known.max(), known.min() + 1e-9))
+    for column, (source, maps) in zip(axes.T, drawn.items()):
+        for panel in column[len(maps):]:
+            panel.set_axis_off()
+        if not maps:
+            column[0].set_title(source.label, loc="left")
+            column[0].text(0.5, 0.5, "no trials yet", transform=column[0].transAxes, ha="center", color=GREY)
+        for panel, one in zip(column, maps):
+            words = ", ".join(filter(None, [source.label, batch_in_words(one.batch), one.where]))
+            panel.set_title(textwrap.fill(words, _TITLE), loc="left")
+            mesh = _draw_grid(matplotlib, panel, one, colours, scale)
+            panel.set(xlabel="peak learning rate", ylabel="warm-up epochs")
+    splits = " and ".join(sorted({f"{one.split}{ON_TEST if one.on_test else ''}" for one in shown}))
+    picture.colorbar(mesh, ax=axes.ravel().tolist(), label=f"{splits} accuracy (%)", pad=0.01)
+    _explain(matplotlib, picture, shown)
+    return picture
 
 
 def _draw_grid(matplotlib, panel, found, colours, scale):
@@ -164,9 +213,8 @@ def _draw_grid(matplotlib, panel, found, colours, scale):
         row, column = place
         if np.isfinite(found.accuracy[place]):
             if found.accuracy.size <= _MOST_WRITTEN:
-                bright = scale(found.accuracy[place]) < 0.55
                 panel.text(column, row, f"{found.accuracy[place]:.{1 if found.accuracy[place] >= 1 else 2}f}", ha="center",
-                           va="center", fontsize=7, color="#111111" if bright else "white",
+                           va="center", fontsize=7, color=_readable_on(colours(scale(found.accuracy[place]))),
                            fontweight="bold" if place == found.best else "normal")
         elif found.state[place] == "diverged":
             panel.add_patch(matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white",
@@ -181,6 +229,17 @@ def _draw_grid(matplotlib, panel, found, colours, scale):
     return mesh
 
 
+def luminance(colour):
+    """Relative luminance of an sRGB colour, red, green and blue in [0, 1] (WCAG 2.1, 1.4.3)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _readable_on(colour):
+    """Black or white, whichever stands out more: black's contrast is (L + 0.05) / 0.05, white's 1.05 / (L + 0.05)."""
+    return "black" if (luminance(colour) + 0.05) ** 2 > 1.05 * 0.05 else "white"
+
+
 def _explain(matplotlib, picture, grids):
     patch = matplotlib.patches.Patch
     signs = [patch(fill=False, edgecolor=MIDDLE, linewidth=2.2, label="best of its panel")]
@@ -192,11 +251,12 @@ def _explain(matplotlib, picture, grids):
 
 
 def _rows(source, found):
-    return [{"map": source.label, "peak_learning_rate": found.rates[column], "warmup_epochs": found.warmups[row],
+    return [{"map": source.label, "model": found.model, "batch": found.batch, "where": found.where,
+             "peak_learning_rate": found.rates[column], "warmup_epochs": found.warmups[row],
              "status": found.state[row, column],
              "accuracy": round(found.accuracy[row, column], 4) if np.isfinite(found.accuracy[row, column]) else "",
-             "split": found.split, "selected_on_test": found.on_test,
-             "note": "; ".join(notes([found.runs[row, column]])) if found.runs[row, column] else "",
+             "selected_on": found.split,
+             "data_note": "; ".join(notes([found.runs[row, column]])) if found.runs[row, column] else "",
              "run": found.runs[row, column].path if found.runs[row, column] else ""}
             for row, column in np.ndindex(found.accuracy.shape)]
 
@@ -204,10 +264,9 @@ def _rows(source, found):
 def _in_words(source, found):
     done, diverged = int(np.isfinite(found.accuracy).sum()), int((found.state == "diverged").sum())
     counted = f"{done} of {found.state.size} cells done, {diverged} diverged"
+    what = ", ".join(filter(None, [source.label, found.model, batch_in_words(found.batch), found.where]))
     if found.best is None:
-        return f"{source.label}: {counted}."
+        return f"{what}: {counted}."
     row, column = found.best
-    mark = SELECTED_ON_TEST if found.on_test else ""
-    model = found.runs[found.best].settings.get("model")
-    return (f"{source.label}, {model}: best {found.accuracy[found.best]:.2f}%{mark} on {found.split} at rate "
+    return (f"{what}: best {found.accuracy[found.best]:.2f}%{ON_TEST if found.on_test else ''} on {found.split} at rate "
             f"{found.rates[column]:g}, warm-up {found.warmups[row]:g} epochs; {counted}.")

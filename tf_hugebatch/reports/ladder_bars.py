@@ -7,7 +7,8 @@ from .. import published
 from ..runs import Sweep, read_object
 from .drawing import GREY, headline, panels, style
 from .figures import DARK, LIGHT, MIDDLE
-from .sources import Setting, fits, in_words
+from .sheets import ON_TEST
+from .sources import ended, fits, groups_of, in_words, numbers
 
 _WIDTH = 0.38
 
@@ -38,7 +39,9 @@ def draw(figure, runs, sweeps):
     missing = [source for source, rows in panels_of.items() if not _complete(rows)]
     rows = [row for found in panels_of.values() for row in found]
     remarks = [f"{row['panel']}, rung {row['rung']}: n/a, {row['n_a']}." for row in rows if row["n_a"]]
-    if not any(row["n"] or row["diverged"] for row in rows):
+    remarks += [f"{row['panel']}, rung {row['rung']}: {row['not_drawn']} more runs, of another setting or on other data, are "
+                "not drawn." for row in rows if row["not_drawn"]]
+    if not any(row["n"] for row in rows):
         return None, rows, remarks, missing
     with style() as matplotlib:
         widest = max(len(published.LADDER), *map(len, panels_of.values()))
@@ -50,21 +53,21 @@ def draw(figure, runs, sweeps):
         headline(picture, f"{figure.name}: {figure.shows}")
     for source, found in panels_of.items():
         words = [f"{row['rung']} {in_words(row)}" + (f" after {row['trials']} trials" if row["trials"] else "")
-                 for row in found if row["n"] or row["diverged"]]
+                 for row in found if row["n"]]
         remarks += [f"{source.label}, rungs: {'; '.join(words)}."] if words else []
     return picture, rows, remarks, missing
 
 
 def _row(source, rung, sweep):
-    setting = Setting(tuple(sweep.final) if sweep else (), False)
+    groups = groups_of(ended(sweep.final, {})) if sweep else []
     return {"panel": source.label, "rung": str(rung.get("name", "")), "kind": rung.get("kind", ""),
-            "adds": str(rung.get("adds", "")),
-            "metric": source.metric, "trials": sweep.plan.get("trials", "") if sweep else "", **setting.summary(source.metric),
-            "n_a": rung.get("n_a") or ""}
+            "adds": str(rung.get("adds", "")), "metric": source.metric,
+            **numbers(groups[0] if groups else None, source.metric),
+            "not_drawn": sum(group.n for group in groups[1:]), "n_a": rung.get("n_a") or ""}
 
 
 def _complete(rows):
-    return bool(rows) and all(row["n"] or row["diverged"] or row["n_a"] for row in rows)
+    return bool(rows) and all(row["n"] or row["n_a"] for row in rows)
 
 
 def _paper_of(figure, source):
@@ -82,22 +85,21 @@ def _draw_panel(panel, source, rows, paper):
         panel.text(0.5, 0.5, "no runs yet", transform=panel.transAxes, ha="center", color=GREY)
         panel.set(xticks=[])
         return
-    highest = max([row["highest"] for row in rows if row["n"]] + list(paper.values()) + [1.0])
+    highest = max([row["highest_percent"] for row in rows if _has_mean(row)] + list(paper.values()) + [1.0])
     first_ours, first_paper = True, True
     for place, row in enumerate(rows):
         stated = paper.get(row["rung"]) if row["kind"] in ("rule", "tuned", "") and row["rung"].isdigit() else None
         shift = _WIDTH / 2 if stated is not None else 0
-        if row["n"]:
+        if _has_mean(row):
             main = row["rung"].isdigit()
-            panel.bar(place - shift, row["mean"], _WIDTH, color=DARK if main else LIGHT, edgecolor=DARK,
+            panel.bar(place - shift, row["mean_percent"], _WIDTH, color=DARK if main else LIGHT, edgecolor=DARK,
                       label="ours, mean of the seeds" if first_ours else None)
             first_ours = False
-            if row["n"] > 1:
-                panel.vlines(place - shift, row["lowest"], row["highest"], color=MIDDLE, linewidth=2)
-        words = f"{row['mean']:.1f}" if row["n"] else "n/a" if row["n_a"] else "diverged" if row["diverged"] else "not run"
-        upright = {} if row["n"] else {"rotation": 90, "color": GREY}
-        panel.annotate(words, (place - shift, row["highest"] if row["n"] else 0), xytext=(0, 3), textcoords="offset points",
-                       ha="center", va="bottom", fontsize=7.5, **upright)
+            if row["n"] - row["diverged"] > 1:
+                panel.vlines(place - shift, row["lowest_percent"], row["highest_percent"], color=MIDDLE, linewidth=2)
+        upright = {} if _has_mean(row) else {"rotation": 90, "color": GREY}
+        panel.annotate(_above(row), (place - shift, row["highest_percent"] if _has_mean(row) else 0), xytext=(0, 3),
+                       textcoords="offset points", ha="center", va="bottom", fontsize=7.5, **upright)
         if stated is not None:
             panel.bar(place + shift, stated, _WIDTH, facecolor="white", edgecolor="#111111", hatch="....", linewidth=1,
                       label="the paper" if first_paper else None)
@@ -110,7 +112,19 @@ def _draw_panel(panel, source, rows, paper):
     panel.tick_params(axis="x", length=0)
 
 
+def _has_mean(row):
+    return row["mean_percent"] is not None
+
+
+def _above(row):
+    """What stands above a bar, or in its place."""
+    if _has_mean(row):
+        return f"{row['mean_percent']:.1f}{ON_TEST if row['selected_on'] == 'test' else ''}"
+    return "n/a" if row["n_a"] else row["words"] or "not run"
+
+
 def _tick(row):
     name = f"{row['rung']}\n" if row["rung"].isdigit() else ""
-    return name + textwrap.fill(textwrap.shorten(row["adds"] if name or row["kind"] == "leave_one_out" else row["rung"], 44,
-                                                 placeholder=" …"), 14)
+    words = row["adds"] if name or row["kind"] == "leave_one_out" else row["rung"]
+    lost = f"\n{row['diverged']} of {row['n']}\ndiverged" if row["diverged"] and _has_mean(row) else ""
+    return name + textwrap.fill(textwrap.shorten(words, 84, placeholder=" …"), 14, break_on_hyphens=False) + lost

@@ -1,40 +1,48 @@
 """Training longer: accuracy against epochs with the target line (8, 9, 18-22); loss and accuracy at equal updates (10)."""
 
+import dataclasses
 import itertools
+import os
 
 import numpy as np
 
 from .. import published
-from .drawing import GREY, LINES, PAPER, SELECTED_ON_TEST, apart, headline, panels, style
+from . import commands
+from .drawing import GREY, LINES, PAPER, apart, batch_in_words, headline, panels, style
 from .figures import column, thinned
-from .sources import FULL, fitting, in_words, noted, one_network, other_networks, settings_of
+from .outcomes import train_size, updates
+from .sheets import ON_TEST
+from .sources import ended, fits, groups_of, in_words, noted, numbers, one_network, other_networks
 
-_BEST_ON_TEST = f"best on test{SELECTED_ON_TEST}"
+_LABEL_POINTS = 6  # accuracies nearer than so many points have labels that touch, where their epochs are near too
+_BEST_ON_TEST, _OWN, _ANOTHER = f"best on test{ON_TEST}", "the command's", "not the command's"
 
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs).
 
-    A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the highest
-    point of each duration; where there are several, the caption says that this chose on test.
+    A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the setting
+    of its source's command, since durations are compared under one recipe; where that did not run, through another. Of several
+    it takes the highest, and the caption says that this chose on test. A duration is missing until a setting of its command has
+    as many seeds as that trains.
     """
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
-    fed = [run for run in runs if any(fitting([run], of_batch) for of_batch in wanted.values())]
-    runs = one_network(fed)
-    points = {batch: _points(fitting(runs, of_batch)) for batch, of_batch in wanted.items()}
-    missing = [source for source in figure.sources
-               if not any(row["epochs"] == source.wanted["epochs"] and (row["n"] or row["diverged"])
-                          for row in points[source.wanted["batch_size"]])]
+    fed = ended(runs, *wanted.values())
+    used = one_network(fed)
+    groups = {batch: groups_of(one for one in used if fits(one.values, of_batch)) for batch, of_batch in wanted.items()}
+    own = {source.wanted["batch_size"]: source.own for source in figure.sources}
+    points = {batch: _points(of_batch, own[batch]) for batch, of_batch in groups.items()}
+    missing = [found for source in figure.sources if (found := _still_to_run(source, groups[source.wanted["batch_size"]]))]
     rows = [row for found in points.values() for row in found]
-    if not any(row["n"] for row in rows):
+    if not any(map(_has_mean, rows)):
         return None, rows, _diverged(rows), missing
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 1, (7.0, 4.4))
         panel = axes[0, 0]
-        best = max(row["mean"] for row in rows if row["n"])
+        best = max(row["mean_percent"] for row in rows if _has_mean(row))
         _draw_target(panel, figure)
         for line, (batch, found) in zip(LINES, points.items()):
-            _draw_batch(panel, _name(figure, batch), [row for row in found if row["n"]], line)
+            _draw_batch(panel, _name(figure, batch, found), list(filter(_has_mean, found)), line)
         _draw_paper(panel, figure)
         panel.set_xscale("log")
         ticks = [row["epochs"] for row in rows] + [result.epochs for result in figure.paper if result.epochs]
@@ -45,57 +53,84 @@ def draw(figure, runs, sweeps):
         _scale(panel, rows, figure, best)
         panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         headline(picture, f"{figure.name}: {figure.shows}")
-    remarks = [f"{_name(figure, batch)}: {_best(found)}." for batch, found in points.items() if any(row["n"] for row in found)]
+    remarks = [f"{_name(figure, batch, found)}: {_best(found)}." for batch, found in points.items()
+               if any(map(_has_mean, found))]
     if any(row["chosen"] == _BEST_ON_TEST for row in rows):
-        remarks.append("Where several settings ran at one duration the line goes through the highest on "
-                       f"test{SELECTED_ON_TEST}.")
-    return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, runs)], missing
+        remarks.append(f"Where several settings ran at one duration the line goes through the highest on test{ON_TEST}.")
+    if any(row["chosen"] == _ANOTHER for row in rows):
+        remarks.append("Where no run of the commands' recipe has ended the line goes through another.")
+    if any(row["n"] == 1 for row in rows):
+        remarks.append("A point of one seed has no bar: how far seeds differ there is unknown.")
+    return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, used)], missing
 
 
-def _points(runs):
-    """CSV rows of a batch by epochs; `chosen` says why the line goes through a row, empty where it doesn't."""
+def _still_to_run(source, groups):
+    """The source as far as it is still to be run: the seeds that its setting lacks, beside those that it has. None where it has
+    all of them."""
+    groups = [group for group in groups if _epochs(group.values) == source.wanted["epochs"] and fits(group.values, source.own)]
+    if any(group.n >= source.seeds for group in groups):
+        return None
+    # Further seeds of what a search chose are its own affair: runs beside its folder would be another setting.
+    begun = max((group for group in groups if not group.outcomes[0].run.part), key=lambda group: group.n, default=None)
+    if begun is None:
+        return source
+    lacking, first, path = source.seeds - begun.n, max(begun.seeds) + 1, begun.outcomes[0].run.path
+    folder = os.path.dirname(path) if os.path.basename(path).startswith("seed") else path
+    return dataclasses.replace(
+        source, label=f"{source.label}: {lacking} more seed{'s' * (lacking > 1)}", seeds=lacking,
+        images=source.images * lacking / source.seeds, command=commands.train(
+            commands.words_of(begun.values), begun.values["dataset"], folder, range(first, first + lacking)))
+
+
+def _points(groups, own):
+    """CSV rows of a batch by epochs; `chosen` says why the line goes through a row, empty where it doesn't. own: of the
+    settings that the commands train."""
     by_epochs = {}
-    for setting in settings_of(runs):
-        if isinstance(epochs := _epochs(setting.first), (int, float)):
-            by_epochs.setdefault(epochs, []).append(setting)
+    for group in groups:
+        by_epochs.setdefault(_epochs(group.values), []).append(group)
     rows = []
-    for epochs, settings in sorted(by_epochs.items()):
-        of_epochs = [{"batch": setting.first.settings["batch_size"], "epochs": epochs,
-                      "updates": setting.first.status.get("total_steps", ""),
-                      **{name: setting.first.settings.get(name) for name in ("model", "optimizer")},
-                      "tuned": setting.tuned, **setting.summary(), "chosen": ""} for setting in settings]
-        able = [row for row in of_epochs if row["n"]]
+    for epochs, groups in sorted(by_epochs.items()):
+        of_epochs = [{"batch": group.values["batch_size"], "epochs": epochs, "updates": updates(group.values),
+                      **{name: group.values[name] for name in ("model", "optimizer")},
+                      "tuned": group.sweep is not None, **numbers(group), "chosen": ""} for group in groups]
+        able = [(fits(group.values, own), row) for group, row in zip(groups, of_epochs) if _has_mean(row)]
         if able:
-            best = max(able, key=lambda row: row["mean"])
-            best["chosen"] = _BEST_ON_TEST if len(able) > 1 else "the only setting"
+            ours = any(fit for fit, _ in able)
+            able = [row for fit, row in able if fit == ours]
+            best = max(able, key=lambda row: row["mean_percent"])
+            best["chosen"] = _BEST_ON_TEST if len(able) > 1 else _OWN if ours else _ANOTHER
         rows += of_epochs
     return rows
 
 
-def _epochs(run):
+def _epochs(values):
     """Of training: as set, or what the updates of a run that was set in updates come to."""
-    if run.settings.get("epochs") is not None:
-        return run.settings["epochs"]
-    last = run.train_rows[-1:]
-    return round(last[0]["epoch"], 2) if last and isinstance(last[0].get("epoch"), (int, float)) else None
+    if values["epochs"] is not None:
+        return values["epochs"]
+    return round(updates(values) * values["batch_size"] / train_size(values), 2)
 
 
-def _name(figure, batch):
-    return f"batch {published.BASELINES[figure.dataset].full:,} (full)" if batch == FULL else f"batch {batch:,}"
+def _has_mean(row):
+    return row["mean_percent"] is not None
+
+
+def _name(figure, batch, rows):
+    return batch_in_words(batch, {row["batch"] for row in rows} or {published.BASELINES[figure.dataset].full})
 
 
 def _draw_batch(panel, name, rows, line):
     if not rows:
         return
     chosen = [row for row in rows if row["chosen"]]
-    panel.plot([row["epochs"] for row in chosen], [row["mean"] for row in chosen], label=name, **line)
+    panel.plot([row["epochs"] for row in chosen], [row["mean_percent"] for row in chosen], label=name, **line)
     others = [row for row in rows if not row["chosen"]]
     if others:
-        panel.plot([row["epochs"] for row in others], [row["mean"] for row in others],
+        panel.plot([row["epochs"] for row in others], [row["mean_percent"] for row in others],
                    **{**line, "linestyle": "none", "alpha": 0.5})
     for row in rows:
-        if row["n"] > 1:
-            panel.vlines(row["epochs"], row["lowest"], row["highest"], color=line["color"], linewidth=2.6, alpha=0.5)
+        if row["n"] - row["diverged"] > 1:
+            panel.vlines(row["epochs"], row["lowest_percent"], row["highest_percent"], color=line["color"], linewidth=2.6,
+                         alpha=0.5)
 
 
 def _draw_target(panel, figure):
@@ -108,13 +143,16 @@ def _draw_target(panel, figure):
 def _draw_paper(panel, figure):
     for number, result in enumerate(result for result in figure.paper if result.epochs):
         panel.plot(result.epochs, result.top1, label="the paper" if number == 0 else None, **PAPER, zorder=5)
-        panel.annotate(f"{result.top1:g}%", (result.epochs, result.top1), xytext=(0, -14), textcoords="offset points",
-                       ha="center", fontsize=7, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+        crowded = any(other.epochs and other.epochs < result.epochs < 2 * other.epochs
+                      and abs(other.top1 - result.top1) < _LABEL_POINTS for other in figure.paper)
+        panel.annotate(f"{result.top1:g}%", (result.epochs, result.top1), xytext=(0, 7 if crowded else -14),
+                       textcoords="offset points", ha="center", fontsize=7, color=GREY,
+                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
 
 
 def _scale(panel, rows, figure, best):
     """Accuracies near the target are told apart only where the scale follows the error."""
-    values = [row["lowest"] for row in rows if row["n"]] + [result.top1 for result in figure.paper]
+    values = [row["lowest_percent"] for row in rows if _has_mean(row)] + [result.top1 for result in figure.paper]
     if best < 90:
         panel.set_ylim(min(0, *values), 100)
         return
@@ -128,12 +166,15 @@ def _scale(panel, rows, figure, best):
 
 
 def _best(rows):
-    row = max((row for row in rows if row["n"]), key=lambda row: row["mean"])
+    row = max(filter(_has_mean, rows), key=lambda row: row["mean_percent"])
     return f"at best {in_words(row)} in {row['epochs']:,g} epochs, {row['model']}"
 
 
 def _diverged(rows):
-    lost = [f"batch {row['batch']:,} at {row['epochs']:,g} epochs" for row in rows if row["diverged"] and not row["n"]]
+    """Sentences on settings that lost seeds: those that a line goes through, and those of a duration that has no point."""
+    reached = {(row["batch"], row["epochs"]) for row in rows if row["chosen"]}
+    lost = [f"batch {row['batch']:,} at {row['epochs']:,g} epochs ({row['diverged']} of {row['n']} seeds)"
+            for row in rows if row["diverged"] and (row["chosen"] or (row["batch"], row["epochs"]) not in reached)]
     return [f"Diverged: {', '.join(lost)}."] if lost else []
 
 
@@ -145,7 +186,9 @@ def _unequal(runs):
 
 def draw_equal_updates(figure, runs, sweeps):
     """Training loss and test accuracy against updates, a line a batch, as far as the shortest of them goes."""
-    found = {source: [run for run in fitting(runs, source.wanted) if run.train_rows] for source in figure.sources}
+    fed = ended(runs, *(source.wanted for source in figure.sources))
+    able = one_network([outcome for outcome in fed if outcome.run.train_rows])
+    found = {source: [one.run for one in able if fits(one.values, source.wanted)] for source in figure.sources}
     found = {source: fit for source, fit in found.items() if fit}
     drawn = dict(zip(found, min(itertools.product(*found.values()), key=_unequal, default=()))) if found else {}
     missing = [source for source in figure.sources if source not in drawn]
@@ -156,7 +199,8 @@ def draw_equal_updates(figure, runs, sweeps):
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 2, 1, (7.0, 5.6), sharex=True)
         for line, (source, run) in zip(LINES, drawn.items()):
-            accuracy = run.eval_rows("test") or run.eval_rows("validation")
+            split = "test" if run.eval_rows("test") else "validation"  # with a validation split the test split is read once
+            accuracy = run.eval_rows(split)
             for panel, name, of, factor in ((axes[0, 0], "loss", run.train_rows, 1), (axes[1, 0], "accuracy", accuracy, 100)):
                 of = [row for row in of if row["step"] <= shared]
                 steps, values, _, _ = thinned(column(of, "step"), factor * column(of, name))
@@ -164,13 +208,14 @@ def draw_equal_updates(figure, runs, sweeps):
                 panel.plot(steps, values, label=source.label, **{**line, "marker": marker})
                 rows += [{"batch": source.label, "curve": f"{'training ' if factor == 1 else ''}{name}", "update": step,
                           "value": value} for step, value in zip(steps.tolist(), values.tolist()) if np.isfinite(value)]
-            remarks += [f"{source.label}: {run.path}.", *noted([run])]
+            remarks += [f"{source.label}: {run.path}, accuracy on {split}.", *noted([run])]
         axes[0, 0].set(ylabel="training loss (nats)", yscale="log")
         axes[0, 0].yaxis.set_major_formatter("{x:g}")
         axes[0, 0].yaxis.set_minor_formatter("")
-        axes[1, 0].set(ylabel="test accuracy (%)", xlabel="updates")
+        axes[1, 0].set(ylabel="accuracy (%)", xlabel="updates")
+        axes[1, 0].xaxis.set_major_formatter("{x:,.0f}")
         axes[1, 0].axhline(published.BASELINES[figure.dataset].top1, color="#111111", linewidth=1.1,
                            label=f"paper's baseline, {published.BASELINES[figure.dataset].top1}%")
         axes[1, 0].legend()
         headline(picture, f"{figure.name}: {figure.shows}")
-    return picture, rows, remarks, missing
+    return picture, rows, [*remarks, *other_networks(fed, able)], missing

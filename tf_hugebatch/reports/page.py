@@ -10,12 +10,12 @@ import shlex
 
 from ..runs import read_object
 from . import page_sections
-from .drawing import SELECTED_ON_TEST
 from .markup import breaking, class_of, link, number, text
-from .outcomes import state
-from .sheets import chosen_on
-from .sources import final_percent, peak_rate
+from .outcomes import checked_settings, state
+from .sheets import ON_TEST, chosen_on
+from .sources import final_percent
 from .stats import tested_before
+from .table3 import peak_rate
 
 # Key, head, whether it sorts as a number; what a reader must know first stands first.
 _COLUMNS = (
@@ -96,7 +96,7 @@ def _table(runs, identities, folder):
         yield f'<tr id="{identities[os.path.abspath(run.path)]}" data-name="{text(name)}">{inside}</tr>'
     yield "</tbody></table></div>"
     if any(run.selected_on == "test" for run in runs):
-        yield f"<p>{SELECTED_ON_TEST} the setting was chosen by accuracy on the test split.</p>"
+        yield f"<p>{ON_TEST} the setting was chosen by accuracy on the test split.</p>"
 
 
 def _cell(content, numeric):
@@ -116,13 +116,13 @@ def _cells(run, name, folder):
     settings, status = run.settings, run.status
     plain = {name: (settings.get(name), text(settings.get(name)), "")
              for name in ("dataset", "model", "optimizer", "schedule", "seed")}
-    mark = SELECTED_ON_TEST if run.selected_on == "test" else ""
+    mark = ON_TEST if run.selected_on == "test" else ""
     loss = number((status.get("final") or {}).get("train_loss")) if isinstance(status.get("final"), dict) else None
     stands, part, marks = state(run), text(run.part), "; ".join(_marks(run))
     return {
         **plain, "run": (name, _details(run, name, marks, folder), ""),
         "batch_size": _figure(settings.get("batch_size"), ","), "epochs": _figure(settings.get("epochs"), "g"),
-        "updates": _figure(status.get("total_steps"), ","), "rate": _figure(_peak(settings), ".4g"),
+        "updates": _figure(status.get("total_steps"), ","), "rate": _figure(_peak(run), ".4g"),
         "warmup": _warmup(settings),
         "part": (run.part, f'<a href="{link(run.sweep.path, folder)}">{part}</a>' if run.sweep else part, ""),
         "status": (stands, text(stands), "" if stands in ("done", "dry run") else "bad"),
@@ -133,10 +133,10 @@ def _cells(run, name, folder):
     }
 
 
-def _peak(settings):
+def _peak(run):
     try:
-        return peak_rate(settings)
-    except (TypeError, ValueError):  # settings that no release wrote
+        return peak_rate(checked_settings(run))
+    except (TypeError, ValueError, AttributeError):  # settings that no release wrote
         return None
 
 
@@ -165,7 +165,7 @@ def _warmup(settings):
 def _marks(run):
     """What a reader must know beside the numbers."""
     status = run.status
-    marks = [f"{SELECTED_ON_TEST} selected on test"] if run.selected_on == "test" else []
+    marks = [f"{ON_TEST} selected on test"] if run.selected_on == "test" else []
     earlier = tested_before(run.sweep) if run.sweep and run.part == "final" else 0
     marks += [chosen_on("", earlier)] if earlier else []
     marks += [str(status["data_note"])] if status.get("data_note") else []

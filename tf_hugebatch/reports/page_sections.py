@@ -5,11 +5,10 @@ import os
 import numpy as np
 
 from . import heat_maps
-from .drawing import SELECTED_ON_TEST
 from .figures import column
-from .markup import breaking, class_of, link, number, text
+from .markup import breaking, class_of, link, text
 from .outcomes import one_line, read_outcomes
-from .sheets import chosen_on
+from .sheets import ON_TEST, chosen_on
 from .stats import group_runs, tested_before
 
 _MOST_POINTS = 60  # of a curve; the page's pictures have few pixels and a thousand runs share a file
@@ -42,7 +41,7 @@ def curve_section():
 
 def maps(sweeps, identities):
     """HTML of a heat map for each grid sweep. identities: absolute path of a run -> its row in the table."""
-    drawn = [(sweep, found) for sweep in sweeps if (found := heat_maps.grid([sweep], {})) is not None]
+    drawn = [(sweep, found) for sweep in sweeps for found in heat_maps.grids(heat_maps.trials_of([sweep], {}))]
     if not drawn:
         return
     yield '<h2>Heat maps</h2><p class="soft">Best framed, diverged hatched, dashed: not tried. A cell leads to its run.</p>'
@@ -55,9 +54,9 @@ def maps(sweeps, identities):
 def _map(sweep, found, identities):
     settings = sweep.plan.get("settings")
     settings = settings if isinstance(settings, dict) else {}
-    batch = number(settings.get("batch_size"))
-    title = f"{settings.get('dataset')}, {settings.get('optimizer')}" + (f", batch {batch:,}" if batch else "")
-    split = f"{found.split} accuracy (%){SELECTED_ON_TEST if found.on_test else ''}"
+    title = f"{settings.get('dataset')}, {settings.get('optimizer')}, batch {found.batch:,}"
+    title += f", {found.where}" if found.where else ""
+    split = f"{found.split} accuracy (%){ON_TEST if found.on_test else ''}"
     known = found.accuracy[np.isfinite(found.accuracy)]
     low, high = (known.min(), known.max()) if known.size else (0, 1)
     yield f'<div class="map"><h3>{text(title)}</h3><p class="soft">{text(sweep.path)}: {split}</p><table>'
@@ -112,7 +111,7 @@ def _trials(sweep):
 
 def _chosen_on(sweep):
     on = sweep.plan.get("select_on")
-    words = text(chosen_on(f"test {SELECTED_ON_TEST}" if on == "test" else one_line(on or ""), tested_before(sweep)))
+    words = text(chosen_on(f"test {ON_TEST}" if on == "test" else one_line(on or ""), tested_before(sweep)))
     return f'<span class="bad">{words}</span>' if on == "test" or tested_before(sweep) else words
 
 

@@ -193,7 +193,8 @@ def blanks_in_words(blanks: list[Blank]) -> str:
     """What is missing, each with the command that fills it and its cost; many of them folded away."""
     if not blanks:
         return ""
-    lines = [line for blank in blanks for line in (f"* {plain(blank.what)}: {plain(blank.cost)}", "", code(blank.command), "")]
+    lines = [line for blank in blanks for line in (f"* {plain(blank.what)}: {plain(blank.cost)}", "",
+                                                   *([code(blank.command), ""] if blank.command else []))]
     if len(blanks) <= _BLANKS_IN_SIGHT:
         return "\n".join(["\nBlank, and what fills it:\n", *lines])
     head = f"{len(blanks)} blanks, and what fills them: {total_in_words(blanks)}"

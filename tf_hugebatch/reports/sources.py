@@ -1,21 +1,22 @@
-"""Which run folders a figure is drawn from: what a run must be, which of several stands for a setting, its numbers.
+"""Which run folders a figure is drawn from: what a run must be, and the numbers of a setting as tables have them.
 
-A run that has not ended counts nowhere; a diverged one counts as such, its accuracy enters no mean.
+A run that has not ended counts nowhere; a diverged one counts in n, and its accuracy enters no mean.
 """
 
 import dataclasses
 import json
-import statistics
 from collections.abc import Mapping
 
-from .. import durations, published, registry
-from ..fields import FIELDS
+from .. import published, registry
 from .blanks import Blank, cost_in_words
-from .drawing import SELECTED_ON_TEST
 from .markup import number
+from .outcomes import checked_settings, read_outcomes, setting_of
+from .sheets import NUMBER_COLUMNS, ON_TEST, numbers_of
+from .stats import Group, group_runs
 
 FULL = "full"
 ENDED = ("done", "diverged")
+_TOP1 = "test_accuracy"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +25,9 @@ class Source:
 
     label: in the legend. wanted: settings a run must have; a tuple is a choice, None takes any value, `FULL` is every
     training example after the split; `warmup` True or False asks whether there is one. command: what makes the runs, as it
-    is typed. model, images: what that trains, for its cost. metric: of the status's final numbers.
+    is typed. model, images: what that trains, for its cost. metric: of the status's final numbers. seeds: that the command
+    trains. own: what tells its runs from others that are wanted too. unfilled: why the command fills nothing yet; '' where it
+    does.
     """
 
     label: str
@@ -32,10 +35,15 @@ class Source:
     command: str
     model: str
     images: float
-    metric: str = "test_accuracy"
+    metric: str = _TOP1
+    seeds: int = 1
+    own: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    unfilled: str = ""
 
     def blank(self, what):
         """The gap that this source leaves in a figure."""
+        if self.unfilled:
+            return Blank(f"{what}: {self.label}", "", self.unfilled)
         cost = cost_in_words(self.model, self.images) if self.images else "seconds; nothing is trained"
         return Blank(f"{what}: {self.label}", self.command, cost)
 
@@ -71,7 +79,7 @@ def full_batch(settings):
 
 
 def fits(settings, wanted):
-    """Whether a run's settings are what a source wants; runs on a part of a data set never are."""
+    """Whether settings are what a source wants; those of a run on a part of a data set never are."""
     size, whole = settings.get("dataset_size"), published.BASELINES.get(settings.get("dataset"))
     if size and whole and list(size)[:1] != [whole.train_examples]:
         return False
@@ -87,91 +95,87 @@ def fits(settings, wanted):
     return True
 
 
-def fitting(runs, wanted):
-    """Runs that fit and have ended; those that search, or that an earlier choice made, left out."""
-    return [run for run in runs
-            if run.part not in ("trials", "final_before") and run.status.get("status") in ENDED and fits(run.settings, wanted)]
+def ended(runs, *wanted):
+    """Outcomes of the runs that have ended and fit one of `wanted`: those of a sweep's chosen setting and runs of their own.
+
+    Settings are the checked ones, so a folder that is older than a setting has that setting's default.
+    """
+    outcomes, _ = read_outcomes(run for run in runs if run.part in ("", "final"))
+    return [outcome for outcome in outcomes if any(fits(outcome.values, one) for one in wanted)]
 
 
-def one_network(runs):
-    """Of runs of several networks those of the one with most runs, the paper's own where they tie: numbers of two networks
-    are not one curve. A network at another size of image is another network."""
+def settings_or_reason(run):
+    """A run's checked settings, a dict; where they can't be used the reason, a str."""
+    try:
+        return checked_settings(run)
+    except (ValueError, TypeError, AttributeError) as error:
+        return str(error)
+
+
+def groups_of(outcomes):
+    """Groups as tables have them, ordered by what a figure shows first: a setting that a search chose, a setting of its own,
+    a rung of a ladder that a rule sets; among equals the one with most seeds."""
+    return sorted(group_runs(outcomes)[0], key=lambda group: (_rank(group), -group.n, group.outcomes[0].run.path))
+
+
+def _rank(group):
+    if group.sweep is not None:
+        return 0
+    return 2 if group.outcomes[0].run.part == "final" else 1
+
+
+def one_network(found):
+    """Of things that have `values` those of the network that most of them are of, the paper's own where they tie: numbers of
+    two networks are not one curve. A network at another size of image is another network."""
     by_network = {}
-    for run in runs:
-        by_network.setdefault(_network(run), []).append(run)
+    for one in found:
+        by_network.setdefault(_network(one), []).append(one)
 
     def weight(network):
-        row = registry.DATASETS.get(by_network[network][0].settings.get("dataset"))
+        row = registry.DATASETS.get(by_network[network][0].values["dataset"])
         return len(by_network[network]), bool(row) and row.settings.get("model") == network[0]
 
     return by_network[max(by_network, key=weight)] if by_network else []
 
 
-def _network(run):
-    return str(run.settings.get("model")), str(run.settings.get("image_size") or "")
+def _network(one):
+    return str(one.values["model"]), str(one.values["image_size"] or "")
 
 
-def other_networks(runs, drawn):
-    """A sentence for the caption about networks of `runs` that `drawn` has none of; empty where there are none."""
-    others = sorted({_network(run) for run in runs} - {_network(run) for run in drawn})
+def other_networks(found, drawn):
+    """A sentence for the caption about networks of `found` that `drawn` has none of; empty where there are none."""
+    others = sorted({_network(one) for one in found} - {_network(one) for one in drawn})
     names = ", ".join(" at ".join(filter(None, network)) for network in others)
     return [f"Also run and not drawn: {names}."] if others else []
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """Runs that differ in seed alone, by seed. tuned: a sweep chose the setting and these are its fresh seeds."""
-
-    runs: tuple
-    tuned: bool
-
-    @property
-    def first(self):
-        return self.runs[0]
-
-    def accuracies(self, metric="test_accuracy"):
-        """Percent, one a run that is done."""
-        return [value for run in self.runs if (value := final_percent(run, metric)) is not None]
-
-    @property
-    def diverged(self):
-        """How many of the runs diverged."""
-        return sum(run.status.get("status") == "diverged" for run in self.runs)
-
-    @property
-    def mark(self):
-        """The mark of numbers that were chosen on the test split, or nothing."""
-        return SELECTED_ON_TEST if any(map(selected_on_test, self.runs)) else ""
-
-    def summary(self, metric="test_accuracy"):
-        """{n, mean, lowest, highest, diverged, ...} for a CSV row; blank where there is no accuracy."""
-        found = self.accuracies(metric)
-        numbers = (round(statistics.fmean(found), 4), round(min(found), 4), round(max(found), 4)) if found else ("", "", "")
-        return {"n": len(found), "mean": numbers[0], "lowest": numbers[1], "highest": numbers[2], "diverged": self.diverged,
-                "selected_on_test": bool(self.mark), "note": "; ".join(notes(self.runs)),
-                "runs": " ".join(run.path for run in self.runs)}
+def shared_setting(values, *without):
+    """{name: value} of the experiment but for the seed and `without`: what the points of one line or map have in common."""
+    return json.loads(setting_of(values, *without))
 
 
-def settings_of(runs):
-    """Runs grouped by all that belongs to the experiment but the seed: tuned first, then a run's own, then by the rule."""
-    groups = {}
-    for run in runs:
-        key = json.dumps([run.settings.get(name) for name, field in FIELDS.items()
-                          if field.kind == "experiment" and name != "seed"])
-        groups.setdefault((_rank(run), key), []).append(run)
-    seed = lambda run: (run.settings.get("seed") or 0, run.path)
-    return [Setting(tuple(sorted(groups[key], key=seed)), key[0] == 0) for key in sorted(groups)]
+def differences(settings):
+    """For each of several {name: value} the words that tell it from the others; '' for one alone."""
+    names = sorted({name for one in settings for name in one if any(one[name] != other.get(name) for other in settings)})
+    return [", ".join(f"{name} {_in_short(one.get(name))}" for name in names) for one in settings]
 
 
-def _rank(run):
-    if run.part != "final":
-        return 1
-    return 0 if run.sweep.plan.get("trials") else 2
+def _in_short(value):
+    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def selected_on_test(run):
-    """Whether the run's setting was chosen by its accuracy on the test split."""
-    return bool(run.sweep and run.sweep.plan.get("select_on") == "test")
+def numbers(group, metric=_TOP1):
+    """A CSV row's part about a group, as tables have it, and the paths of its runs; None for what isn't known.
+
+    metric: another share of the status's final numbers in the place of the accuracy; runs without it are left out.
+    """
+    if group is not None and metric != _TOP1:
+        held = [dataclasses.replace(outcome, accuracy=None if percent is None else percent / 100)
+                for outcome in group.outcomes
+                if (percent := final_percent(outcome.run, metric)) is not None or outcome.diverged]
+        group = Group(held) if held else None
+    paths = " ".join(outcome.run.path for outcome in group.outcomes) if group else None
+    return {**dict.fromkeys(NUMBER_COLUMNS), **numbers_of(group), "runs": paths}
 
 
 def notes(runs):
@@ -184,30 +188,21 @@ def noted(runs):
     return [f"Note on the data: {note}." for note in notes(runs)]
 
 
-def final_percent(run, metric="test_accuracy"):
+def final_percent(run, metric=_TOP1):
     """A number of the end of a run that is done, in percent; None where it is missing or not finite."""
     final = run.status.get("final")
     value = number(final.get(metric)) if isinstance(final, dict) else None
     return None if value is None or run.status.get("status") != "done" else 100 * value
 
 
-def peak_rate(settings):
-    """The highest learning rate of a run by its settings; None where they don't say."""
-    if settings.get("peak_learning_rate") is not None:
-        return float(settings["peak_learning_rate"])
-    row = registry.DATASETS.get(settings.get("dataset"))
-    baseline = row and row.facts.get("baseline_batch")
-    rate, batch = settings.get("learning_rate"), settings.get("batch_size")
-    if not (baseline and isinstance(rate, (int, float)) and isinstance(batch, int)):
-        return None
-    return durations.scaled_learning_rate(rate, batch, baseline, settings.get("lr_scaling", "none"))
-
-
 def in_words(row):
-    """A CSV row's accuracy as it is written into a figure or a caption."""
+    """A CSV row's accuracy as it is written into a figure or a caption; '' where nothing ran."""
     if not row["n"]:
-        return f"{row['diverged']} diverged" if row["diverged"] else ""
-    spread = f", {row['lowest']:.2f} to {row['highest']:.2f}" if row["n"] > 1 else ""
-    also = f", {row['diverged']} diverged" if row["diverged"] else ""
-    mark = SELECTED_ON_TEST if row["selected_on_test"] else ""
-    return f"{row['mean']:.2f}%{mark} (n = {row['n']}{spread}{also})"
+        return ""
+    counted, lost, mean = [f"n = {row['n']}"], row["diverged"], row["mean_percent"]
+    if row["n"] - lost > 1:
+        counted.append(f"{row['lowest_percent']:.2f} to {row['highest_percent']:.2f}")
+    if lost:
+        counted.append(f"{lost} diverged")
+    shown = "" if mean is None else f"{mean:.2f}%{ON_TEST if row['selected_on'] == 'test' else ''}"
+    return " ".join(filter(None, [shown, row["words"], f"({', '.join(counted)})"]))
