@@ -206,7 +206,7 @@ def test_a_schedule_survives_saving_inside_an_optimizer_and_goes_on(tmp_path):
         model.train_on_batch(x, y)
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
-    assert float(loaded.optimizer.learning_rate) == float(schedule(4))
+    assert loaded.optimizer.iterations.numpy() == 4
     loaded.train_on_batch(x, y)
     model.train_on_batch(x, y)
     for ours, theirs in zip(model.get_weights(), loaded.get_weights()):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from reference.small_runs import contract_examples, largest_difference, run_updates
 
 from tf_hugebatch import registry
+from tf_hugebatch.keras_versions import native, variable_path
 
 BATCH, SPAN = 64, 32
 # (replicas, micro-batch): with a span of 32 the groups lie inside a replica in the first and last layout, across
@@ -63,8 +64,8 @@ def test_a_batch_that_nothing_divides_with_groups_of_two_sizes(mirrored):
 def test_moving_statistics_are_the_same_on_every_replica(mirrored):
     run = run_updates(mirrored(4), batch=61, micro=8, span=16)
     for variable in run.model.non_trainable_variables:
-        copies = [copy.numpy() for copy in getattr(variable.value, "values", [])]
-        if "moving" in variable.path:
+        copies = [copy.numpy() for copy in getattr(native(variable), "values", [])]
+        if "moving" in variable_path(variable):
             assert len(copies) == 4
             assert all((copy == copies[0]).all() for copy in copies)
 
