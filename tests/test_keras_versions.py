@@ -1,5 +1,6 @@
 """Two stacks are supported; any other is refused where the package first needs Keras, with reason and remedy."""
 
+import configparser
 import os
 import pathlib
 import re
@@ -9,6 +10,8 @@ import sys
 import keras
 import pytest
 import tensorflow as tf
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tf_hugebatch import keras_versions
 
@@ -81,6 +84,39 @@ def test_a_command_line_says_it_and_creates_nothing(fake_stack, tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert re.search(r"Refused: 1 problem\..*\n  \* TensorFlow 2\.19\.1 with Keras 3\.8\.0: .*pip install", done.stderr)
     assert not list((tmp_path / "here").iterdir())
+
+
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg")
+
+
+def requirements_of(text):
+    return {requirement.name: requirement for requirement in map(Requirement, filter(None, text.splitlines()))}
+
+
+@pytest.mark.parametrize("lane", ["ci", "addons"])
+def test_one_setup_cfg_allows_the_exact_versions_of_either_lane(lane):
+    lines = (ROOT / "requirements" / f"{lane}.txt").read_text().splitlines()
+    exact = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+    required = requirements_of(SETUP["options"]["install_requires"])
+    if lane == "addons":
+        addons = requirements_of(SETUP["options.extras_require"]["addons"])
+        assert {name: str(asked.specifier) for name, asked in addons.items()} == {
+            "tensorflow": "==2.15.1", "tensorflow-addons": "==0.23.0"}
+        assert exact["tensorflow"] == "2.15.1" and exact["tensorflow-addons"] == "0.23.0"
+    keras_versions.check_versions(exact["tensorflow"], exact["keras"])
+    for name, asked in required.items():
+        assert exact[canonicalize_name(name)] in asked.specifier, name
+
+
+@pytest.mark.parametrize("name, versions", [
+    ("tensorflow", [f"{version}.1" for version in BETWEEN] + ["2.14.1", "2.22.0"]),
+    ("keras", [f"3.{minor}.0" for minor in range(15)] + ["2.14.0", "3.16.0"]),
+    ("tensorboard", [f"{version}.0" for version in BETWEEN]),
+])
+def test_setup_cfg_allows_none_between(name, versions):
+    specifier = requirements_of(SETUP["options"]["install_requires"])[name].specifier
+    assert not [version for version in versions if version in specifier]
 
 
 def test_this_process_runs_on_one_of_the_two():

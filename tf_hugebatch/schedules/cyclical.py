@@ -70,10 +70,10 @@ class Cyclical(Cycles):
         height(t) = shrink ** (t * cycles / steps)                           shrink_each="update"
         rate(t) = end + (peak - end) * height(t) * wave(phase(t))            for t < steps
 
-    shrink=0.5 is Smith's triangular2, section 3.2; his exp_range of gamma an update is shrink_each="update" with
-    shrink = gamma ** (steps / cycles). Each cycle climbs from the base to the peak and returns, so the first half cycle is a warm-up of its own:
-    update 0 runs at the base rate (0 unless `end_learning_rate` is given). After a Warmup the rate falls
-    from the peak to the base at the join.
+    shrink=0.5 is Smith's triangular2 (section 3.2); his exp_range of gamma an update is shrink_each="update" with
+    shrink = gamma ** (steps / cycles). Each cycle climbs from the base to the peak and returns, so the first half
+    cycle is a warm-up of its own: update 0 runs at the base rate (0 unless `end_learning_rate` is given). After a
+    Warmup the rate falls from the peak to the base at the join.
 
     Args:
         peak_learning_rate: rate in the middle of a cycle, >= 0.
