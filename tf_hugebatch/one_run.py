@@ -45,6 +45,12 @@ def main(argv, *, program, description, dataset):
     except Refusal as refusal:
         print(command.refusal(refusal.problems), file=sys.stderr)
         return 2
+    except ImportError as error:
+        if error.name != "tensorflow":
+            raise
+        # Not there, or (keras_versions.py) one that this package does not run on.
+        print(command.refusal([str(error)]), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Interrupted before the first update.", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from tf_hugebatch.keras_versions import global_policy, set_global_policy
 from tf_hugebatch.models.lenet import lenet, lenet5
 
 PARAMETERS = {lenet: 3_274_634, lenet5: 61_706}
@@ -53,12 +54,12 @@ def test_layers_of_one_model_start_differently():
 
 @pytest.mark.parametrize("builder", PARAMETERS)
 def test_logits_are_float32_unnormalised_and_as_many_as_the_classes(builder):
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    policy = global_policy()
+    set_global_policy("mixed_bfloat16")
     try:
         logits = builder(classes=7)(np.random.default_rng(0).random((3, 28, 28, 1), np.float32)).numpy()
     finally:
-        keras.config.set_dtype_policy(policy)
+        set_global_policy(policy)
     assert logits.shape == (3, 7) and logits.dtype == np.float32
     assert (logits < 0).any() and not np.allclose(logits.sum(axis=1), 1.0)
 

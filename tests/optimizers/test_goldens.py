@@ -3,9 +3,9 @@
 import json
 import pathlib
 
-import keras
 import numpy as np
 import pytest
+from reference.variables import variables_of
 
 from tf_hugebatch import optimizers, registry
 
@@ -95,15 +95,6 @@ def arguments_of(neutral):
 def split(flat):
     sizes = np.cumsum([int(np.prod(shape)) for shape in SHAPES.values()])[:-1]
     return {path: part.reshape(shape) for (path, shape), part in zip(SHAPES.items(), np.split(flat, sizes))}
-
-
-def variables_of(weights):
-    created = []
-    for path, value in weights.items():
-        scope, name = path.split("/")
-        with keras.name_scope(scope):
-            created.append(keras.Variable(value, name=name))
-    return created
 
 
 def error(case, optimizer_class, arguments):

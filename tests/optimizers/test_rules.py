@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from reference import optimizers as twin
+from reference.variables import variables_of
 
 from tf_hugebatch import optimizers
 
@@ -29,15 +30,6 @@ def problem():
             [{k: g.astype("float32") for k, g in update.items()} for update in gradients])
 
 
-def variables_of(weights):
-    created = []
-    for path, value in weights.items():
-        scope, name = path.split("/")
-        with keras.name_scope(scope):
-            created.append(keras.Variable(value, name=name))
-    return created
-
-
 def trajectory(optimizer, rates=RATES, gradient_scale=1.0):
     """[weights by path, trust ratios by path] after each update."""
     weights, gradients = problem()
@@ -45,7 +37,7 @@ def trajectory(optimizer, rates=RATES, gradient_scale=1.0):
     optimizer.build(variables)
     for update, rate in zip(gradients, rates, strict=True):
         optimizer.learning_rate = rate
-        optimizer.apply([gradient_scale * gradient for gradient in update.values()], variables)
+        optimizer.apply_gradients(zip([gradient_scale * gradient for gradient in update.values()], variables))
         ratios = optimizer.trust_ratios() if hasattr(optimizer, "trust_ratios") else {}
         history.append(({path: v.numpy() for path, v in zip(PATHS, variables)}, ratios))
     return history

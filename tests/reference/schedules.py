@@ -27,14 +27,14 @@ def cosine_restarts(t, peak, steps, cycles, end=0.0):
     return end + (peak - end) * (1 + math.cos(math.pi * (t - begun * length) / length)) / 2
 
 
-def triangles(t, peak, steps, cycles, base=0.0):
+def triangles(t, peak, steps, cycles, base=0.0, height=lambda t, cycle: 1.0):
     if t >= steps:
         return base
     half = steps / cycles / 2
     # Smith 2017: x is the distance, in half cycles, from the middle of the cycle that t lies in.
     cycle = math.floor(1 + t / (2 * half) + 1e-12)
     x = abs(t / half - 2 * cycle + 1)
-    return base + (peak - base) * max(0.0, 1 - x)
+    return base + (peak - base) * height(t, cycle) * max(0.0, 1 - x)
 
 
 def warmup(t, w, peak, after, shape="linear", start="first", decay_from="warmup_end"):

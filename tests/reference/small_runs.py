@@ -10,6 +10,7 @@ from tf_hugebatch import layers, optimizers
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.data.splits import Examples
+from tf_hugebatch.keras_versions import variable_path
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS, Step
 
@@ -63,8 +64,8 @@ def run_updates(strategy, *, batch, micro, span, updates=4, optimizer="lars", op
     metrics = step(iterator, updates)
     return types.SimpleNamespace(
         layout=layout, model=model, optimizer=built, step=step,
-        weights={v.path: v.numpy() for v in model.trainable_variables},
-        moving={v.path: v.numpy() for v in model.non_trainable_variables if "moving" in v.path},
+        weights={variable_path(v): v.numpy() for v in model.trainable_variables},
+        moving={variable_path(v): v.numpy() for v in model.non_trainable_variables if "moving" in variable_path(v)},
         metrics=[dict(zip(METRICS, row)) for row in metrics],
     )
 

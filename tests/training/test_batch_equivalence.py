@@ -1,10 +1,14 @@
 """Promise 1: an update depends on the global batch, the batch-norm span and the seed, never on the layout."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from reference.small_runs import contract_examples, largest_difference, run_updates
 
 from tf_hugebatch import registry
+from tf_hugebatch.data.splits import Examples
+from tf_hugebatch.keras_versions import native, variable_path
+from tf_hugebatch.models.lenet import lenet, lenet5
 
 BATCH, SPAN = 64, 32
 # (replicas, micro-batch): with a span of 32 the groups lie inside a replica in the first and last layout, across
@@ -41,6 +45,22 @@ def test_layouts_agree_in_weights_moving_statistics_and_losses(row, mirrored):
             assert b == pytest.approx(a, rel=2e-6, abs=2e-6), name
 
 
+@pytest.mark.parametrize("builder", [lenet, lenet5])
+def test_lenet_on_four_replicas_is_lenet_on_one(builder, mirrored):
+    """The paper's network, dropout included, and LeNet-5: 1 x 32 = 4 x 8 = 2 x 3 x 6 padded."""
+    generator = np.random.default_rng(0)
+    examples = Examples(generator.integers(0, 256, (64, 28, 28, 1), dtype=np.uint8), np.arange(64, dtype=np.int32) % 10)
+    common = {"batch": 32, "span": None, "model": builder, "examples": examples, "updates": 3,
+              "optimizer_arguments": {"learning_rate": 1.0, "weight_decay": 1e-4, "clip_global_norm": 1.0}}
+    one = run_updates(strategy_for(1, mirrored), micro=32, **common)
+    assert one.metrics[-1]["update_norm"] > 1e-4
+    for replicas, micro in ((4, 8), (2, 6)):
+        other = run_updates(mirrored(replicas), micro=micro, **common)
+        assert largest_difference(one.weights, other.weights) <= TOLERANCE
+        for a, b in zip(one.metrics, other.metrics):
+            assert b == pytest.approx(a, rel=5e-6, abs=2e-6)
+
+
 def test_another_seed_or_another_span_is_another_update(mirrored):
     common = {"batch": BATCH, "micro": 64, "optimizer_arguments": {"learning_rate": 1.0}}
     one = run_updates(strategy_for(1, mirrored), span=SPAN, **common)
@@ -63,8 +83,8 @@ def test_a_batch_that_nothing_divides_with_groups_of_two_sizes(mirrored):
 def test_moving_statistics_are_the_same_on_every_replica(mirrored):
     run = run_updates(mirrored(4), batch=61, micro=8, span=16)
     for variable in run.model.non_trainable_variables:
-        copies = [copy.numpy() for copy in getattr(variable.value, "values", [])]
-        if "moving" in variable.path:
+        copies = [copy.numpy() for copy in getattr(native(variable), "values", [])]
+        if "moving" in variable_path(variable):
             assert len(copies) == 4
             assert all((copy == copies[0]).all() for copy in copies)
 

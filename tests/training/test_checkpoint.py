@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_hugebatch import optimizers
+from tf_hugebatch.keras_versions import native
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.checkpoint import Checkpoints
 
@@ -51,7 +52,7 @@ class Run:
         return self.checkpoints.restore_latest(warn=self.messages.append)
 
     def state(self):
-        values = [getattr(v, "value", v) for v in [*self.model.variables, *self.optimizer.variables]]
+        values = [native(v) for v in [*self.model.variables, *self.optimizer.variables]]
         return [[copy.numpy().tobytes() for copy in getattr(value, "values", [value])] for value in values]
 
 

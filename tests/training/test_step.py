@@ -9,7 +9,7 @@ from reference.small_runs import CLASSES, contract_examples, contract_model, lar
 from tf_hugebatch import optimizers, schedules
 from tf_hugebatch.data.order import Stream, epoch_permutation
 from tf_hugebatch.data.padding import training_micro_batches
-from tf_hugebatch.keras_versions import register_serializable
+from tf_hugebatch.keras_versions import native, register_serializable, variable_path
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS, Step
 
@@ -54,9 +54,9 @@ def loss_and_gradients_by_hand(model, images, labels, smoothing):
     with tf.GradientTape() as tape:
         logits = model(images.astype(np.float32) / 255.0, training=True)
         loss = smoothed(targets, logits)
-    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    gradients = tape.gradient(loss, [native(variable) for variable in model.trainable_variables])
     return logits.numpy(), float(loss), {
-        variable.path: gradient.numpy() for variable, gradient in zip(model.trainable_variables, gradients)
+        variable_path(variable): gradient.numpy() for variable, gradient in zip(model.trainable_variables, gradients)
     }
 
 
@@ -79,7 +79,7 @@ def test_loss_and_gradient_are_means_over_the_global_batch(micro, rounds, smooth
     norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in gradients.values()))
     assert row["grad_norm"] == pytest.approx(norm, rel=1e-5)
     assert row["update_norm"] == pytest.approx(norm, rel=1e-5)
-    steps = {v.path: v.numpy() - run.weights[v.path] for v in before.trainable_variables}
+    steps = {variable_path(v): v.numpy() - run.weights[variable_path(v)] for v in before.trainable_variables}
     assert largest_difference(steps, gradients) < 1e-6
 
 
@@ -126,10 +126,10 @@ def state(step):
     """
     found = []
     for variable in [*step.model.variables, *step.optimizer.variables]:
-        if "seed_generator" in variable.path:
+        path, value = variable_path(variable), native(variable)
+        if "seed_generator" in path or "StateVar" in path:  # as Keras 3 and TensorFlow call them
             continue
-        value = getattr(variable, "value", variable)
-        found += [(variable.path, copy.numpy()) for copy in getattr(value, "values", [value])]
+        found += [(path, copy.numpy()) for copy in getattr(value, "values", [value])]
     return found
 
 
@@ -247,13 +247,20 @@ def test_weights_that_overflow_are_the_last_change():
     assert step.first_bad_update.numpy() == GOOD
 
 
+class RootOfPositive(keras.layers.Layer):
+    """sqrt(max(x, 0))."""
+
+    def call(self, x):
+        return tf.sqrt(tf.nn.relu(x))
+
+
 def test_an_infinite_gradient_of_a_finite_loss_is_refused():
     """sqrt has slope infinity at 0: the loss is finite and the gradient is not."""
 
     def model():
         inputs = keras.Input((8, 8, 1))
         kernel = keras.layers.Dense(CLASSES, kernel_initializer="zeros", use_bias=False, name="logits")
-        return keras.Model(inputs, keras.ops.sqrt(keras.ops.relu(kernel(keras.layers.Flatten()(inputs)))))
+        return keras.Model(inputs, RootOfPositive()(kernel(keras.layers.Flatten()(inputs))))
 
     step, iterator = prepared(one(), updates=2, micro=12, model=model)
     before = state(step)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from .. import replica
-from ..keras_versions import FLOAT32_WEIGHT, register_serializable
+from ..keras_versions import FLOAT32_WEIGHT, MEAN_OVER_REPLICAS, register_serializable
 from ..layout import Layout
 
 
@@ -57,9 +57,10 @@ class GhostBatchNormalization(keras.layers.Layer):
         self.gamma = self.add_weight(name="gamma", initializer=self.gamma_initializer, **options)
         self.beta = self.add_weight(name="beta", initializer="zeros", **options)
         # Inside a step replicas write equal values; under fit each has its own and the mean of them is kept.
-        moving = {**options, "trainable": False, "aggregation": "mean"}
+        moving = {**options, "trainable": False, "aggregation": MEAN_OVER_REPLICAS}
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
+        self.built = True
 
     def call(self, inputs, training=False):
         x = tf.cast(inputs, tf.float32)

@@ -12,13 +12,13 @@ import numbers
 import keras
 import tensorflow as tf
 
-from tf_hugebatch.keras_versions import global_policy_name, native, variable_path
+from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule
 
 
-class HugeBatchOptimizer(Rule, keras.optimizers.Optimizer):
+class HugeBatchOptimizer(Rule, Optimizer):
     """direction -> + lambda w -> trust ratio -> bound -> step. A subclass gives `slots` and `update`.
 
     ```
@@ -98,7 +98,7 @@ class HugeBatchOptimizer(Rule, keras.optimizers.Optimizer):
         """
         if self.built:
             return
-        if global_policy_name() == "mixed_float16":
+        if global_policy().name == "mixed_float16":
             # Keras would wrap the optimizer in a loss scale, whose skipped updates no schedule here knows of.
             raise ValueError("the policy 'mixed_float16' needs loss scaling, which these optimizers do not have: use "
                              "'mixed_bfloat16' or 'float32'")

@@ -66,17 +66,42 @@ class Cyclical(Cycles):
     """Triangular cyclical learning rate (Smith 2017; You et al. 2020, figures 32 and 33).
 
         wave(phase) = 1 - |2 * phase - 1|
+        height(t) = shrink ** floor(t * cycles / steps)                      shrink_each="cycle"
+        height(t) = shrink ** (t * cycles / steps)                           shrink_each="update"
+        rate(t) = end + (peak - end) * height(t) * wave(phase(t))            for t < steps
 
-    Each cycle climbs from the base to the peak and returns, so the first half cycle is a warm-up of its own:
-    update 0 runs at the base rate (0 unless `end_learning_rate` is given). After a Warmup the rate falls
-    from the peak to the base at the join.
+    shrink=0.5 is Smith's triangular2 (section 3.2); his exp_range of gamma an update is shrink_each="update" with
+    shrink = gamma ** (steps / cycles). Each cycle climbs from the base to the peak and returns, so the first half
+    cycle is a warm-up of its own: update 0 runs at the base rate (0 unless `end_learning_rate` is given). After a
+    Warmup the rate falls from the peak to the base at the join.
 
     Args:
         peak_learning_rate: rate in the middle of a cycle, >= 0.
         steps: updates in all cycles together.
         cycles: how many; steps / cycles is the "cyclical length" that the paper tunes.
         end_learning_rate: the base of the triangles, and the rate from update `steps` on.
+        shrink: in (0, 1], what a whole cycle multiplies the height above the base by.
+        shrink_each: "cycle": between cycles; "update": a little at every update.
+
+    Raises:
+        ValueError: as Cycles, or a shrink or shrink_each that is none of these.
     """
+
+    def __init__(self, peak_learning_rate, steps, *, cycles, end_learning_rate=0.0, shrink=1.0, shrink_each="cycle"):
+        super().__init__(peak_learning_rate, steps, cycles=cycles, end_learning_rate=end_learning_rate)
+        if not 0 < shrink <= 1:
+            raise ValueError(f"shrink={shrink} is outside (0, 1]: it is what a cycle leaves of the height; 0.5 halves it.")
+        if shrink_each not in ("cycle", "update"):
+            raise ValueError(f"shrink_each={shrink_each!r} is unknown: give one of cycle, update.")
+        self.shrink, self.shrink_each = float(shrink), shrink_each
+
+    def scale(self, step):
+        done = whole_updates(step) * self.cycles
+        cycles = done // self.steps if self.shrink_each == "cycle" else done / self.steps
+        return super().scale(step) * tf.pow(self.shrink, tf.cast(cycles, tf.float32))
 
     def wave(self, phase):
         return 1.0 - tf.abs(2.0 * phase - 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "shrink": self.shrink, "shrink_each": self.shrink_each}

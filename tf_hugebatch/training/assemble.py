@@ -3,11 +3,11 @@
 import contextlib
 import functools
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import optimizers, registry, schedules
+from ..keras_versions import global_policy, set_global_policy
 from ..layers import GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
@@ -160,9 +160,9 @@ def _build_model(settings):
 
 @contextlib.contextmanager
 def _precision(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    before = global_policy()
+    set_global_policy(name)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        set_global_policy(before)
