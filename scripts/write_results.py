@@ -7,6 +7,7 @@
 The words around the marks are people's and stay. A mark is `<!-- made: NAME -->` ... `<!-- /made -->`.
 """
 
+import argparse
 import collections
 import csv
 import pathlib
@@ -76,7 +77,9 @@ def _figure(folder, number):
 
 
 def main() -> int:
-    if "--page_only" not in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page_only", action="store_true", help="quote the report that is there; make none")
+    if not parser.parse_args().page_only:
         subprocess.run([sys.executable, "-m", "tf_hugebatch.report_main", "--runs=results/mnist", "--all", f"--output={REPORT}"],
                        cwd=ROOT, check=True)
     page = ROOT / "RESULTS.md"
