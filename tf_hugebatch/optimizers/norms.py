@@ -39,11 +39,6 @@ def combined(norms):
     return tf.norm(tf.stack(norms))
 
 
-def global_norm(tensors):
-    """sqrt(sum over all tensors of ||tensor||^2), a float32 scalar."""
-    return combined([norm(tensor) for tensor in tensors])
-
-
 def clip_scale(total_norm, maximum):
     """The factor min(1, maximum / total_norm) that brings a global norm down to `maximum`.
 
