@@ -265,8 +265,9 @@ def missing(row):
 
 
 def difference(values, others):
-    """The largest |value - other| / max|other| over variables."""
-    return max(float(np.abs(value - other).max() / np.abs(other).max()) for value, other in zip(values, others, strict=True))
+    """The largest |value - other| / max|other| over variables; NaN if any is."""
+    return float(np.max([np.abs(value - other).max() / np.abs(other).max()
+                         for value, other in zip(values, others, strict=True)]))
 
 
 def measured(row, problem):
