@@ -17,7 +17,39 @@ def test_norms_equal_numpy():
     for value in values:
         np.testing.assert_allclose(norms.norm(value), np.linalg.norm(value.numpy()), rtol=1e-6)
     joined = np.concatenate([value.numpy().reshape(-1) for value in values])
-    np.testing.assert_allclose(norms.global_norm(values), np.linalg.norm(joined), rtol=1e-6)
+    np.testing.assert_allclose(norms.combined([norms.norm(value) for value in values]), np.linalg.norm(joined), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (5000,), (4096, 2), (3, 3, 64, 65), (70001,)])
+def test_norm_under_xla_equals_numpy(shape):
+    """Whether it can be quartered twice, once, with a rest, or not at all; and no element is counted twice or left out."""
+    value = np.random.default_rng(1).normal(size=shape).astype("float32")
+    compiled = tf.function(norms.norm, jit_compile=True)
+    np.testing.assert_allclose(compiled(value), np.linalg.norm(value.astype(float)), rtol=1e-6)
+
+
+def test_the_sum_of_quarters_takes_in_every_element():
+    for length in (1, norms.SHORT - 1, norms.SHORT, norms.SHORT + 1, norms.SHORT + 255, 4 * norms.SHORT + 4 * 7, 70001):
+        assert int(norms.sum_of_quarters(tf.ones([length]))) == length
+
+
+def test_only_what_xla_compiles_is_quartered(monkeypatch):
+    calls = []
+    monkeypatch.setattr(norms, "sum_of_quarters", lambda values: calls.append(values) or tf.reduce_sum(values))
+    value = tf.ones([5000])
+    for function in (norms.norm, tf.function(norms.norm)):
+        assert float(function(value)) == pytest.approx(5000 ** 0.5) and not calls
+    # Inside a branch too, which is a graph of its own: apply_reduced updates inside one.
+    branching = tf.function(lambda x: tf.cond(x[0] > 0, lambda: norms.norm(x), lambda: 0.0), jit_compile=True)
+    assert float(branching(value)) == pytest.approx(5000 ** 0.5) and len(calls) == 1
+
+
+def test_a_nan_reaches_the_norm_under_xla():
+    value = np.ones(9001, "float32")
+    for place in (0, 5000, 9000):
+        bad = value.copy()
+        bad[place] = np.nan
+        assert np.isnan(tf.function(norms.norm, jit_compile=True)(bad))
 
 
 def test_norm_is_taken_in_float32():
@@ -28,7 +60,7 @@ def test_norm_is_taken_in_float32():
 
 def test_norm_of_zeros_is_zero():
     assert float(norms.norm(tf.zeros([3]))) == 0.0
-    assert float(norms.global_norm([tf.zeros([3]), tf.zeros([])])) == 0.0
+    assert float(norms.combined([norms.norm(tf.zeros([3])), norms.norm(tf.zeros([]))])) == 0.0
 
 
 def clipped(tensors, maximum):
@@ -37,7 +69,7 @@ def clipped(tensors, maximum):
 
 def test_clipping_bounds_keeps_the_direction_and_is_idempotent():
     once = clipped(tensors(10.0), 2.0)
-    np.testing.assert_allclose(norms.global_norm(once), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(norms.combined([norms.norm(value) for value in once]), 2.0, rtol=1e-6)
     for shorter, value in zip(once, tensors(10.0)):
         np.testing.assert_allclose(shorter / norms.norm(shorter), value / norms.norm(value), rtol=1e-5)
     for twice, shorter in zip(clipped(once, 2.0), once):

@@ -63,8 +63,8 @@ class Adagrad(HugeBatchOptimizer):
 
     def update(self, operand, now):
         accumulator, = operand.slots
-        accumulator = accumulator + tf.square(operand.gradient)
+        accumulator = accumulator.set(accumulator.value + tf.square(operand.gradient))
         direction = divide_by_root(operand.gradient, accumulator, self.epsilon, self.epsilon_placement)
         direction = self.decayed(direction, operand)
         rate, ratio = self.layerwise_rate(direction, operand, now)
-        return rate * direction, [accumulator], ratio
+        return rate, direction, ratio

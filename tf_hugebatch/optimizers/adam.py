@@ -7,26 +7,25 @@ from tf_hugebatch.optimizers.arguments import check_choice, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 
 
-def adam_moments(gradient, moments, beta_1, beta_2):
+def adam_moments(operand, beta_1, beta_2):
     """The moving averages of g and g^2 after this gradient."""
-    first, second = moments
-    return (first + (1.0 - beta_1) * (gradient - first),
-            second + (1.0 - beta_2) * (tf.square(gradient) - second))
+    first, second = operand.slots
+    return (first.approach(operand.gradient, 1.0 - beta_1), second.approach(tf.square(operand.gradient), 1.0 - beta_2))
 
 
 def adam_direction(moments, epsilon, correct_1=1.0, correct_2=1.0, placement="corrected"):
-    """m_hat / (sqrt(s_hat) + epsilon), or with the placement "uncorrected" epsilon beside sqrt(s).
+    """(c, u) with c * u = m_hat / (sqrt(s_hat) + epsilon), or with the placement "uncorrected" epsilon beside sqrt(s).
 
     With c = sqrt(1 - beta_2^t) / (1 - beta_1^t), m_hat / (sqrt(s_hat) + epsilon) equals
-    c m / (sqrt(s) + epsilon sqrt(1 - beta_2^t)): both placements are one expression, and the tensors are
-    passed over once less.
+    c m / (sqrt(s) + epsilon sqrt(1 - beta_2^t)): both placements are one expression, and the scalar c is left to be
+    multiplied with other scalars, which saves a pass over the tensors.
 
     correct_1, correct_2: the bias corrections 1 - beta^t, scalars; 1 without correction.
     """
     first, second = moments
     root_2 = tf.sqrt(correct_2)
     beside = epsilon * root_2 if placement == "corrected" else epsilon
-    return first * (root_2 / correct_1) / (tf.sqrt(second) + beside)
+    return root_2 / correct_1, first / (tf.sqrt(second) + beside)
 
 
 @register_serializable
@@ -81,9 +80,9 @@ class Adam(HugeBatchOptimizer):
             "epsilon_placement", epsilon_placement, ("uncorrected", "corrected"))
 
     def update(self, operand, now):
-        moments = adam_moments(operand.gradient, operand.slots, self.beta_1, self.beta_2)
-        direction = adam_direction(moments, self.epsilon, 1.0 - tf.pow(self.beta_1, now.update),
-                                   1.0 - tf.pow(self.beta_2, now.update), self.epsilon_placement)
-        direction = self.decayed(direction, operand)
-        rate, ratio = self.layerwise_rate(direction, operand, now)
-        return rate * direction, moments, ratio
+        moments = adam_moments(operand, self.beta_1, self.beta_2)
+        scale, direction = adam_direction(moments, self.epsilon, 1.0 - tf.pow(self.beta_1, now.update),
+                                          1.0 - tf.pow(self.beta_2, now.update), self.epsilon_placement)
+        direction = self.decayed(direction, operand, scale)
+        rate, ratio = self.layerwise_rate(direction, operand, now, scale)
+        return rate, direction, ratio

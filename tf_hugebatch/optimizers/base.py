@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
-from tf_hugebatch.optimizers.rule import Now, Operand, Rule
+from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot, descend
 
 
 class HugeBatchOptimizer(Rule, Optimizer):
@@ -201,7 +201,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 steps = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms,
                                          weight_norms)
                 native(self._iterations).assign_add(1)
-                return norms.global_norm(steps)
+                return norms.combined([rate * norms.norm(direction) for rate, direction in steps])
 
             # A branch, not tf.where(ok, new, old): a where would pass over all weights and slots once more.
             return tf.cond(ok, apply, lambda: tf.constant(0.0))
@@ -234,7 +234,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         return [_dense(gradient) for gradient, _ in ordered], [variable for _, variable in ordered]
 
     def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None):
-        """Clips, updates this replica's variables `indices`, returns the steps. Update context."""
+        """Clips, updates this replica's variables `indices`, returns their (rate, direction). Update context."""
         if self.clip_global_norm is not None:
             # Here and not before: what all replicas compute in one place comes out equal to the last bit.
             gradient_norms = gradient_norms or [norms.norm(gradient) for gradient in gradients]
@@ -252,16 +252,13 @@ class HugeBatchOptimizer(Rule, Optimizer):
         steps = []
         for position, index in enumerate(indices):
             weight = native(self._trainable_variables[index])
-            slots = [native(slot[index]) for slot in self._slot_variables]
             operand = Operand(
                 tf.convert_to_tensor(weight), gradients[position],
-                [tf.convert_to_tensor(slot) for slot in slots], self._role_table[index],
+                [Slot(native(slot[index])) for slot in self._slot_variables], self._role_table[index],
                 weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
-            step, new_slots, ratios[index] = self.update(operand, now)
-            weight.assign_sub(step)
-            for slot, value in zip(slots, new_slots, strict=True):
-                slot.assign(value)
-            steps.append(step)
+            rate, direction, ratios[index] = self.update(operand, now)
+            descend(weight, rate, direction)
+            steps.append((rate, direction))
         if self.layerwise:
             native(self._trust_ratios).assign(tf.stack([ratios[index] for index in sorted(ratios)]))
         if self.keeps_learning_rate:

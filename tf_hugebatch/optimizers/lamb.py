@@ -68,9 +68,10 @@ class LAMB(HugeBatchOptimizer):
         return self.bounded(ratio, now)
 
     def update(self, operand, now):
-        moments = adam_moments(operand.gradient, operand.slots, self.beta_1, self.beta_2)
+        moments = adam_moments(operand, self.beta_1, self.beta_2)
         corrections = [1.0 - tf.pow(beta, now.update) if self.bias_correction else 1.0
                        for beta in (self.beta_1, self.beta_2)]
-        direction = self.decayed(adam_direction(moments, self.epsilon, *corrections), operand)
-        rate, ratio = self.layerwise_rate(direction, operand, now)
-        return rate * direction, moments, ratio
+        scale, direction = adam_direction(moments, self.epsilon, *corrections)
+        direction = self.decayed(direction, operand, scale)
+        rate, ratio = self.layerwise_rate(direction, operand, now, scale)
+        return rate, direction, ratio

@@ -113,30 +113,26 @@ class LARS(HugeBatchOptimizer):
         return self.bounded(ratio, now)
 
     def _accumulate(self, operand, addend, correction=1.0):
-        """([v], what to step by); without momentum there is no v, and the step is the addend."""
+        """What to step by; without momentum there is no v, and it is the addend."""
         if not self.momentum:
-            return [], addend
-        velocity, step = accumulate(operand.slots[0], addend, self.momentum, self.nesterov, correction)
-        return [velocity], step
+            return addend
+        return accumulate(operand.slots[0], addend, self.momentum, self.nesterov, correction)
 
     def update(self, operand, now):
         joint = self.decayed(operand.gradient, operand)
         direction = joint if self.decay_in_update else operand.gradient
         rate = now.learning_rate
         if self.momentum_convention == "update_norm":
-            slots, step = self._accumulate(operand, direction)
+            step = self._accumulate(operand, direction)
             ratio = self._ratio(operand, step, now)
-            return (rate * ratio) * step, slots, ratio
+            return rate * ratio, step, ratio
         ratio = self._ratio(operand, joint, now)
         if self.momentum_convention == "scaled":
-            slots, step = self._accumulate(operand, direction)
-            return (rate * ratio) * step, slots, ratio
+            return rate * ratio, self._accumulate(operand, direction), ratio
         if self.momentum_convention == "after":
-            slots, step = self._accumulate(operand, ratio * direction)
-            return rate * step, slots, ratio
+            return rate, self._accumulate(operand, ratio * direction), ratio
         correction = self._correction(now) if self.keeps_learning_rate else 1.0
-        slots, step = self._accumulate(operand, (rate * ratio) * direction, correction)
-        return step, slots, ratio
+        return 1.0, self._accumulate(operand, (rate * ratio) * direction, correction), ratio
 
     def _correction(self, now):
         """l / l_before; 1 where l_before is 0, for then v is 0 and any finite factor does."""

@@ -64,11 +64,10 @@ class RMSprop(HugeBatchOptimizer):
         self.slots = (("mean_square", 0.0),) + ((("momentum", 0.0),) if self.momentum else ())
 
     def update(self, operand, now):
-        mean_square = self.rho * operand.slots[0] + (1.0 - self.rho) * tf.square(operand.gradient)
+        mean_square = operand.slots[0].approach(tf.square(operand.gradient), 1.0 - self.rho)
         direction = divide_by_root(operand.gradient, mean_square, self.epsilon, self.epsilon_placement)
         direction = self.decayed(direction, operand)
         rate, ratio = self.layerwise_rate(direction, operand, now)
         if not self.momentum:
-            return rate * direction, [mean_square], ratio
-        velocity, step = accumulate(operand.slots[1], rate * direction, self.momentum, nesterov=False)
-        return step, [mean_square, velocity], ratio
+            return rate, direction, ratio
+        return 1.0, accumulate(operand.slots[1], rate * direction, self.momentum, nesterov=False), ratio

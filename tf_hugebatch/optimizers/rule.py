@@ -1,4 +1,4 @@
-"""What a rule is, and what it is given: one variable as tensors, and the scalars of the update. No state."""
+"""What a rule is, and what it is given: one variable, its state tensors, and the scalars of the update."""
 
 import dataclasses
 import functools
@@ -15,6 +15,35 @@ class Now:
     learning_rate: tf.Tensor
     update: tf.Tensor
     previous_learning_rate: tf.Tensor | None
+
+
+def descend(variable, rate, direction):
+    """variable -= rate * direction, in one pass over the three; an expression would make a tensor of the product first.
+
+    variable: a float32 tf.Variable, in an update context the replica's own. rate: a scalar.
+    """
+    tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=direction)
+
+
+class Slot:
+    """One state tensor of one variable."""
+
+    def __init__(self, variable):
+        self._variable = variable
+
+    @property
+    def value(self):
+        return tf.convert_to_tensor(self._variable)
+
+    def set(self, value):
+        """The value, stored."""
+        self._variable.assign(value)
+        return value
+
+    def approach(self, target, fraction):
+        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction."""
+        descend(self._variable, fraction, self.value - target)
+        return self.value
 
 
 class Operand:
@@ -46,14 +75,16 @@ class Rule:
     keeps_learning_rate = False
 
     def update(self, operand, now):
-        """(step, new slots, trust ratio) for one variable, with w_new = w - step. Pure: assigns nothing."""
+        """(rate, direction, trust ratio) for one variable, with w_new = w - rate * direction. Moves the operand's slots and
+        nothing else.
+        """
         raise NotImplementedError
 
-    def decayed(self, direction, operand):
-        """direction + lambda * w, or direction itself where the variable is excluded from decay."""
+    def decayed(self, direction, operand, scale=1.0):
+        """u with scale * u = scale * direction + lambda * w, or direction itself where decay leaves the variable out."""
         if self.weight_decay == 0.0 or not operand.decays:
             return direction
-        return direction + self.weight_decay * operand.weight
+        return direction + (self.weight_decay / scale) * operand.weight
 
     def trust_ratio(self, operand, update_norm, now):
         """The bounded joint trust ratio of `operand` for an update of this norm."""
@@ -69,9 +100,10 @@ class Rule:
             lower, upper = trust.adabound_bounds(lower, upper, self.trust_bounds_rate, now.update)
         return trust.bound(ratio, lower, upper)
 
-    def layerwise_rate(self, update, operand, now):
-        """(learning_rate * r, r) for an update that holds its decay; r = 1 without adaptation."""
+    def layerwise_rate(self, direction, operand, now, scale=1.0):
+        """(learning_rate * r * scale, r) for an update scale * direction that holds its decay; r = 1 without adaptation."""
+        rate = now.learning_rate * scale
         if not (self.layerwise and operand.adapts):
-            return now.learning_rate, tf.constant(1.0)
-        ratio = self.trust_ratio(operand, norms.norm(update), now)
-        return now.learning_rate * ratio, ratio
+            return rate, tf.constant(1.0)
+        ratio = self.trust_ratio(operand, scale * norms.norm(direction), now)
+        return rate * ratio, ratio

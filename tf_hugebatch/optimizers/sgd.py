@@ -6,12 +6,12 @@ from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 
 
 def accumulate(velocity, addend, momentum, nesterov, correction=1.0):
-    """(v, what to step by): v = m c v + d, and v itself or, with nesterov, m v + d.
+    """What to step by after the slot v becomes m c v + d: v itself or, with nesterov, m v + d.
 
     correction: c, a factor on the old velocity; 1 but for a momentum corrected for a change of learning rate.
     """
-    velocity = (momentum * correction) * velocity + addend
-    return velocity, (momentum * velocity + addend if nesterov else velocity)
+    moved = velocity.set((momentum * correction) * velocity.value + addend)
+    return momentum * moved + addend if nesterov else moved
 
 
 @register_serializable
@@ -64,10 +64,8 @@ class SGD(HugeBatchOptimizer):
         direction = self.decayed(operand.gradient, operand)
         rate, ratio = self.layerwise_rate(direction, operand, now)
         if not self.momentum:
-            return rate * direction, [], ratio
+            return rate, direction, ratio
         velocity, = operand.slots
         if not self.layerwise:
-            velocity, step = accumulate(velocity, rate * direction, self.momentum, self.nesterov)
-            return step, [velocity], ratio
-        velocity, step = accumulate(velocity, ratio * direction, self.momentum, self.nesterov)
-        return now.learning_rate * step, [velocity], ratio
+            return 1.0, accumulate(velocity, rate * direction, self.momentum, self.nesterov), ratio
+        return now.learning_rate, accumulate(velocity, ratio * direction, self.momentum, self.nesterov), ratio
