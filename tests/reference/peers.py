@@ -17,6 +17,7 @@ import numpy as np
 from reference.variables import variables_of
 
 from tf_hugebatch import optimizers
+from tf_hugebatch.keras_versions import KERAS_2
 
 UPDATES = 20
 TOLERANCE = 2e-5  # of max|w|, as for the recordings: 1 - beta^t in float32 alone makes 1e-5
@@ -260,8 +261,9 @@ APART = (dataclasses.replace(KERAS_LAMB_DECAYS, apart="Keras decays before the u
 
 
 def missing(row):
-    """The packages that this row needs and that are not installed."""
-    return [name for name in row.needs if importlib.util.find_spec(name) is None]
+    """The packages that this row needs and that are not installed; Keras' rows are of Keras 3's optimizers."""
+    absent = [name for name in row.needs if importlib.util.find_spec(name) is None]
+    return absent + (["keras 3"] if KERAS_2 and row.theirs.startswith("keras.") else [])
 
 
 def difference(values, others):
