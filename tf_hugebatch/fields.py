@@ -186,7 +186,8 @@ _ALL = [
     _rate("decay_from", ("warmup_end", "start"), None, "warmup_end",
           "where the decay's clock starts"),
 
-    _layout("layout", "strategy", ("auto", "one", "mirrored", "tpu"), None, "auto", "devices"),
+    _layout("layout", "strategy", ("auto", "one", "mirrored", "multiworker", "tpu"), None, "auto",
+            "devices; multiworker: those of all processes that TF_CONFIG names"),
     _layout("layout", "tpu", "name, address or local", parsers.path, None,
             "the TPU, as TPUClusterResolver takes it; implies strategy=tpu", optional=True),
     _layout("layout", "num_replicas", "whole number", _count, None,

@@ -3,9 +3,9 @@
 import os
 import signal
 import sys
+import traceback
 
-from . import command_line, data, registry
-from .records import RunFolder
+from . import cluster, command_line, data, registry
 from .settings import Refusal
 
 
@@ -24,9 +24,25 @@ def main(argv, *, program, description, dataset):
     # TensorFlow's own lines (no GPU found, which instructions the CPU has) would bury ours; what fails raises anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     command = command_line.parse(argv, program=program, description=description, dataset=dataset)
+    if command.settings.strategy != "multiworker" or cluster.problems(command.settings):
+        return _run(command, program, [program, *argv])
+    code = 1
+    try:
+        code = _run(command, program, [program, *argv])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # A process that has joined a cluster leaves like this: on its way out TensorFlow waits for one more heartbeat, 10
+        # seconds, and was seen to wait for ever once the other workers had gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(command, program, words):
     settings, splits = command.settings, None
-    folder = RunFolder(settings.run_dir)
-    more = folder.problems(settings)
+    folder = cluster.run_folder(settings)
+    more = [*folder.problems(settings), *cluster.problems(settings)]
     if _needs_data(settings, folder, refused=bool(command.problems or more)):
         try:
             splits = data.look(settings)
@@ -41,7 +57,7 @@ def main(argv, *, program, description, dataset):
         # Only now: TensorFlow takes seconds to import, and a refusal should not.
         from .training import loop
 
-        result = loop.train(settings, splits=splits, command_line=[program, *argv])
+        result = loop.train(settings, splits=splits, command_line=words)
     except Refusal as refusal:
         print(command.refusal(refusal.problems), file=sys.stderr)
         return 2
@@ -51,10 +67,13 @@ def main(argv, *, program, description, dataset):
         # Not there, or (keras_versions.py) one that this package does not run on.
         print(command.refusal([str(error)]), file=sys.stderr)
         return 2
+    except cluster.WorkerLost as lost:
+        print(f"Failed: {lost}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted before the first update.", file=sys.stderr)
         return 128 + signal.SIGINT
-    _report(result, settings)
+    _report(result, draw=not isinstance(folder, cluster.ChiefsFolder))
     return result.exit_code
 
 
@@ -85,10 +104,12 @@ def _needs_data(settings, folder, refused):
     if refused:
         # A refused command line writes nothing, so it downloads nothing.
         return settings.data_dir is not None or registry.find("dataset", settings.dataset).facts["embedded"]
+    if settings.strategy == "multiworker":
+        return False  # this process must join its cluster first, since a look may start TensorFlow
     return "final" not in folder.read_status()  # a run that has ended reads nothing, wherever its data are by now
 
 
-def _report(result, settings):
+def _report(result, draw):
     if result.repeated:
         print(f"This run has ended before ({result.status}); nothing was done. Another --seed or --run_dir makes a "
               f"new one.")
@@ -96,7 +117,7 @@ def _report(result, settings):
     for name, value in result.final.items():
         print(f"{name}: {value:.4g}{note}" if value is not None else f"{name}: -")
     print(f"{result.status}: {result.run_dir}" + (f" ({result.reason})" if result.reason else ""))
-    if not result.final:
+    if not result.final or not draw:
         return
     # Here, since --help and refusals should not wait for NumPy.
     from .reports.figures import save_training_curves

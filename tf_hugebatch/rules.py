@@ -154,6 +154,10 @@ def layout(merged: Merged) -> Iterator[Found]:
     if values["num_replicas"] is not None and values["strategy"] == "tpu":
         yield "num_replicas", ("strategy",), (
             f"--num_replicas={values['num_replicas']}: a TPU has as many replicas as cores; drop it")
+    if values["num_replicas"] is not None and values["strategy"] == "multiworker":
+        yield "num_replicas", ("strategy",), (
+            f"--num_replicas={values['num_replicas']}: strategy multiworker has one replica for each GPU of each worker, or "
+            "one for each worker without a GPU; drop it, and name more workers in TF_CONFIG")
     if values["num_replicas"] is not None and values["strategy"] == "one":
         yield "num_replicas", ("strategy",), (
             f"--num_replicas={values['num_replicas']}: strategy one has no use for it; drop it, or give "

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import optimizers, registry, schedules
+from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
 from ..layers import GhostBatchNormalization
 from ..layout import Layout, LayoutError
@@ -15,6 +16,7 @@ from .accumulate import batch_norm_layers
 from .micro_batch import choose_micro_batch_size
 from .step import Step
 from .strategy import make_strategy
+from .workers import Workers
 
 
 #: Most rows of schedule.csv: enough for any picture, and a run of millions of updates still starts at once.
@@ -31,7 +33,7 @@ class Assembly:
             failed or never made an update chooses anew, in case memory was why.
 
     Attributes:
-        strategy, replicas, model, schedule, optimizer, layout, eval_batch_size, step: what their names say.
+        strategy, workers, replicas, model, schedule, optimizer, layout, eval_batch_size, step: what their names say.
 
     Raises:
         Refusal: devices, layout or optimizer do not fit the settings or each other (an exclusion matches nothing).
@@ -42,8 +44,9 @@ class Assembly:
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         problems = []
+        cluster = cluster_of(settings)
         try:
-            self.strategy = make_strategy(settings.strategy, settings.num_replicas, settings.tpu)
+            self.strategy = make_strategy(settings.strategy, settings.num_replicas, settings.tpu, cluster)
         except ValueError as error:
             if settings.strategy == "tpu":
                 # An attempt to connect that hangs keeps a part of TensorFlow to itself: nothing can be built after it.
@@ -51,6 +54,7 @@ class Assembly:
             problems.append(str(error))
             # Any strategy will do to find out what else is wrong.
             self.strategy = tf.distribute.get_strategy()
+        self.workers = Workers(self.strategy, cluster)
         self.replicas = self.strategy.num_replicas_in_sync
         with self.strategy.scope(), _precision(settings.precision):
             self.model = _build_model(settings)
@@ -71,7 +75,7 @@ class Assembly:
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
         self.step = Step(
             strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
-            seed=settings.seed, label_smoothing=settings.label_smoothing,
+            seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
         )
 
     def _choose_layout(self, earlier):
@@ -81,10 +85,11 @@ class Assembly:
         went_well = earlier.get("status") != "failed" and earlier.get("step")
         if size == "auto" and went_well and earlier.get("replicas") == self.replicas:
             size, reason = earlier["micro_batch_size"], "as it was"
-        if size == "auto":
+        if measured := size == "auto":
             size, reason = choose_micro_batch_size(
                 self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span
             )
+        size = self.workers.micro_batch_size(size, fixed=not measured)
         try:
             return Layout(settings.batch_size, size, self.replicas, span), reason
         except LayoutError as error:

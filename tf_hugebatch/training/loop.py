@@ -5,13 +5,13 @@ import sys
 
 import tensorflow as tf
 
-from .. import data
-from ..records import RunFolder
+from .. import cluster, data
 from ..settings import Refusal
 from .assemble import Assembly
 from .result import Result, finished
 from .stop_signal import StopSignal
 from .trainer import Trainer
+from .workers import join
 
 
 def train(settings, *, splits=None, command_line=()):
@@ -27,14 +27,16 @@ def train(settings, *, splits=None, command_line=()):
 
     Raises:
         Refusal: data, run folder, devices or layout do not fit; nothing was created.
+        WorkerLost: another worker of the run is gone (`--strategy=multiworker`).
     """
-    folder = RunFolder(settings.run_dir)
-    problems = folder.problems(settings)
+    folder = cluster.run_folder(settings)
+    problems = [*folder.problems(settings), *cluster.problems(settings)]
     earlier = folder.read_status()
     if not problems and not settings.dry_run and (ended := finished(folder)):
         return ended
     if not problems:
         try:
+            join(settings)
             splits = splits or data.look(settings)
         except Refusal as refusal:
             problems = refusal.problems
@@ -61,6 +63,9 @@ def train(settings, *, splits=None, command_line=()):
                 folder.write_status(status="interrupted", reason=reason)
                 return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT, reason)
             except BaseException as error:
+                if lost := assembly.workers.lost(error):
+                    folder.write_status(status="interrupted", reason=str(lost))
+                    raise lost from None
                 folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
                 raise
 

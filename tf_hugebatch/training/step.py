@@ -36,6 +36,7 @@ class Step:
         layout: `layout.Layout`, how a global batch is cut; its replicas equal the strategy's.
         seed: int, keys dropout.
         label_smoothing: in [0, 1).
+        timed: whether `input_seconds` is measured; not under op determinism, which has no clock.
 
     Attributes:
         first_bad_update: int64 variable, -1, or the number of updates done before the first one with a non-finite loss,
@@ -47,7 +48,7 @@ class Step:
         ValueError: the layout's replicas are not the strategy's, or the model carries losses of its own.
     """
 
-    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0):
+    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True):
         if strategy.num_replicas_in_sync != layout.replicas:
             raise ValueError(
                 f"The layout has {layout.replicas} replica(s) but the strategy {strategy.num_replicas_in_sync}; "
@@ -68,6 +69,7 @@ class Step:
                 -1, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
         self.input_seconds = 0.0
+        self._next = _timed_next if timed else _untimed_next
         self._run = tf.function(self._updates, reduce_retracing=True)
 
     def __call__(self, iterator, updates):
@@ -91,7 +93,7 @@ class Step:
         waited = tf.zeros([], tf.float64)
         for i in tf.range(updates):
             for round_ in tf.range(self.layout.rounds):
-                micro_batch, seconds = _timed_next(iterator)
+                micro_batch, seconds = self._next(iterator)
                 waited += seconds
                 self.strategy.run(self.accumulate, args=(micro_batch, tf.equal(round_, 0)))
             row = self.strategy.run(self.apply)
@@ -147,6 +149,10 @@ def _timed_next(iterator):
         micro_batch = next(iterator)
     with tf.control_dependencies(tf.nest.flatten(micro_batch, expand_composites=True)):
         return micro_batch, tf.timestamp() - asked
+
+
+def _untimed_next(iterator):
+    return next(iterator), tf.zeros([], tf.float64)
 
 
 def all_reduce_sum(value):

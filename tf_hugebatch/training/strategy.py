@@ -4,27 +4,32 @@ import tensorflow as tf
 
 from ..logical_devices import logical_cpus
 from .tpu import tpu_strategy
+from .workers import multiworker_strategy
 
 
-def make_strategy(name, num_replicas=None, tpu=None):
+def make_strategy(name, num_replicas=None, tpu=None, cluster=None):
     """The tf.distribute strategy of a run.
 
     Args:
         name: "one": one device; "mirrored": synchronous replicas on this machine; "auto": mirrored when there is more
-            than one GPU or `num_replicas` asks for it, else one; "tpu": the cores of a TPU, over all its hosts.
+            than one GPU or `num_replicas` asks for it, else one; "multiworker": the devices of every process of
+            `cluster`; "tpu": the cores of a TPU, over all its hosts.
         num_replicas: how many replicas; without an accelerator, that many logical CPU devices are made, which needs
             a TensorFlow that has not started yet. None: every GPU.
         tpu: for "tpu", which one; see `tpu.tpu_strategy`.
+        cluster: for "multiworker", `cluster.Cluster`; see `workers.multiworker_strategy`.
 
     Returns:
         a tf.distribute.Strategy.
 
     Raises:
         ValueError: more replicas than devices, and TensorFlow has already started; or mirrored without any GPU and
-            without `num_replicas`; or no TPU that answers.
+            without `num_replicas`; or no TPU that answers; or a worker that did not come.
     """
     if name == "tpu":
         return tpu_strategy(tpu)
+    if name == "multiworker":
+        return multiworker_strategy(cluster)
     gpus = tf.config.list_physical_devices("GPU")
     if name == "auto":
         name = "mirrored" if (num_replicas or len(gpus)) > 1 else "one"

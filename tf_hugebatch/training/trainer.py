@@ -22,6 +22,7 @@ from .step import METRICS
 from .strategy import host_of
 from .timetable import Timetable
 from .watchdog import Watchdog
+from .workers import NoJournal
 
 
 class Trainer:
@@ -32,26 +33,24 @@ class Trainer:
 
     def __init__(self, assembly, splits, folder):
         settings = assembly.settings
-        self.assembly, self.settings, self.folder = assembly, settings, folder
+        self.assembly, self.settings, self.folder, self.workers = assembly, settings, folder, assembly.workers
         self.total = settings.total_updates
         self.note = {"data_note": splits.note} if splits.note else {}
         self.started, self.clock_at_start = time.monotonic(), time.time()
         status = folder.read_status()
         self.seconds_before, self.done_before = status.get("wall_seconds") or 0.0, status.get("step")
         self.timetable = Timetable(settings, self.total)
+        self.identity = {
+            "experiment": settings.experiment_hash(),
+            "total_updates": self.total,
+            "train_examples": settings.train_examples,
+            "seed": settings.seed,
+            "data": splits.fingerprint(),
+            **self.note,
+        }
         self.checkpoints = Checkpoints(
-            folder.path / "checkpoints",
-            identity={
-                "experiment": settings.experiment_hash(),
-                "total_updates": self.total,
-                "train_examples": settings.train_examples,
-                "seed": settings.seed,
-                "data": splits.fingerprint(),
-                **self.note,
-            },
-            keep=settings.keep_checkpoints,
-            model=assembly.model,
-            optimizer=assembly.optimizer,
+            folder.path / "checkpoints", identity=self.identity, keep=settings.keep_checkpoints,
+            model=assembly.model, optimizer=assembly.optimizer,
         )
         self.rewinds = Rewinds(settings, assembly.schedule.scale if settings.on_divergence == "rewind" else None)
         self.splits, self.stream = splits, Stream(settings.seed, settings.train_examples, settings.shuffle)
@@ -65,11 +64,12 @@ class Trainer:
         notes = self._restore()
         self.rewinds.restore(notes.get("rewinds", []))
         self.progress = Progress(self.total, self.done)
-        self.journal = Journal(folder, settings, self.note)
+        self.journal = Journal(folder, settings, self.note) if self.workers.chief else NoJournal()
 
     def _restore(self, up_to=None):
         """The state of the newest checkpoint (up to an update), or that of the start; returns the checkpoint's notes."""
         self.done, notes = self.checkpoints.restore_latest(lambda text: print(text, file=sys.stderr), up_to)
+        self.workers.must_agree_on_start(self.done, notes, self.identity)
         self.trend = LossTrend(self.settings.batch_size, self.total, notes.get("losses"))
         self.evaluations.restore(notes)
         for name, numbers in notes.get("undecodable", {}).items():
@@ -81,7 +81,7 @@ class Trainer:
         self.stop, settings, layout = stop, self.settings, self.assembly.layout
         self._go_on()
         self.mllog = None
-        if settings.mllog:
+        if settings.mllog and self.workers.chief:
             # Here, since its package is not everybody's.
             from .mllog import MLLog
 
@@ -90,7 +90,8 @@ class Trainer:
                            replicas=layout.replicas, padding_per_update=layout.padding)
         if self.rewinds.left and not self.done:
             self._save()  # what a rewind before the first checkpoint goes back to
-        with self.watchdog, self.progress, Profile(settings.profile_steps, self.folder.path / "tensorboard") as profile:
+        profiled = settings.profile_steps if self.workers.chief else None
+        with self.watchdog, self.progress, Profile(profiled, self.folder.path / "tensorboard") as profile:
             if self.done:
                 self.progress.say(f"Going on at update {self.done:,} of {self.total:,}.")
             elif self.done_before:
@@ -99,6 +100,9 @@ class Trainer:
             while self.done < self.total:
                 count = min(self.speed.updates_per_loop(settings.steps_per_loop),
                             self.timetable.next_stop(self.done) - self.done, profile.limit(self.done))
+                count, stopped_by = self.workers.next_call(count, self.stop.received)
+                if stopped_by and self.done:
+                    return self._interrupted(stopped_by)
                 with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
                     metrics = self.assembly.step(self.iterator, count)
                 bad, what = first_bad(metrics)
@@ -124,8 +128,6 @@ class Trainer:
                     self._evaluate([self.evaluations.watched])
                 if self.timetable.checkpoint_is_due(self.done) and self.done < self.total:
                     self._save()
-                if self.stop.received and self.done < self.total:
-                    return self._interrupted()
             return self._finish()
 
     def _go_on(self):
@@ -176,19 +178,21 @@ class Trainer:
         undecodable = {name: images.numbers for name, images in self.splits.undecodable().items()}
         best = self.evaluations.best
         regular = self.timetable.last_regular_checkpoint(self.done) if self.rewinds.left else None
-        with self.watchdog.paused():
-            self.checkpoints.save(
-                self.done, {"losses": self.trend.notes(), "undecodable": undecodable, **self.evaluations.notes(),
-                            **self.rewinds.notes()},
-                also_keep=[update for update in (best and best["step"], regular) if update is not None],
-            )
+        if self.workers.chief:
+            with self.watchdog.paused():
+                self.checkpoints.save(
+                    self.done, {"losses": self.trend.notes(), "undecodable": undecodable, **self.evaluations.notes(),
+                                **self.rewinds.notes()},
+                    also_keep=[update for update in (best and best["step"], regular) if update is not None],
+                )
         self.timetable.saved()
         self._write_status("running")
 
     def _rewind(self, bad, what):
         """Back to the last checkpoint that every run of these settings has, with a lower rate from there."""
         self._restore(up_to=self.timetable.last_regular_checkpoint(bad - 1))
-        self.checkpoints.forget_after(self.done)
+        if self.workers.chief:
+            self.checkpoints.forget_after(self.done)
         self.rewinds.add(bad, self.done, f"{what} was not finite")
         self.assembly.step.first_bad_update.assign(-1)
         self._go_on()
@@ -218,15 +222,15 @@ class Trainer:
                                          f"{self.trend.first:.4f}")
         return self._end("done", None)
 
-    def _interrupted(self):
+    def _interrupted(self, number):
         self._save()
-        name = signal.Signals(self.stop.received).name
+        name = signal.Signals(number).name
         reason = f"{name}; the same command goes on at update {self.done}"
         self._write_status("interrupted", reason=reason)
         self.journal.close("interrupted", self.done, {})
         if self.mllog:
             self.mllog.close()
-        return Result("interrupted", str(self.folder.path), {}, 128 + self.stop.received, reason,
+        return Result("interrupted", str(self.folder.path), {}, 128 + number, reason,
                       model=self.assembly.model)
 
     def _end(self, status, reason):

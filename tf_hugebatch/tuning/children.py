@@ -94,7 +94,7 @@ class Child:
         with open(log, "ab") as file:
             # A group of its own: Ctrl-C is for the sweep, which hands it on once.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=(lock,),
-                                             process_group=0, preexec_fn=_stop_with(os.getpid()))
+                                             process_group=0, preexec_fn=stop_with(os.getpid()))
         self._started = time.monotonic()
 
     @property
@@ -111,14 +111,17 @@ class Child:
         self._process.send_signal(number)
 
 
-def _stop_with(parent: int) -> Callable[[], None] | None:
-    """What a child does before it becomes its program, so that it is stopped, with a checkpoint, when `parent` dies."""
+def stop_with(parent: int, number: int = signal.SIGTERM) -> Callable[[], None] | None:
+    """What a child does before it becomes its program, so that it gets signal `number` when process `parent` dies.
+
+    SIGTERM stops a run with a checkpoint.
+    """
     if not sys.platform.startswith("linux"):
-        return None  # there the lock alone keeps two sweeps apart
+        return None  # there a lock alone keeps two sweeps apart
     prctl = ctypes.CDLL(None).prctl
 
     def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
             os._exit(1)  # it has died already
 
