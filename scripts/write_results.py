@@ -71,7 +71,8 @@ def _parts(folder, name) -> list[str]:
 def _figure(folder, number):
     """A figure's picture and caption, as the report has them, linked from the project's root."""
     text = (folder / "report.md").read_text(encoding="utf-8")
-    section = re.search(rf"(?m)^## Figure {number}\n\n(.*?)(?=^\[figure|^<details>|^Blank|^\* Figure|^\d+ blanks|^## |\Z)", text, re.DOTALL)
+    ends = r"^\[figure|^<details>|^Blank|^## |\Z"  # its files, what fills its blanks, the next item
+    section = re.search(rf"(?m)^## Figure {number}\n\n(.*?)(?={ends})", text, re.DOTALL)
     body = section[1].strip().replace("](figure", f"]({REPORT}/figure") if section else "Not run."
     return f"### Figure {number}\n\n{body}"
 
