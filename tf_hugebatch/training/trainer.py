@@ -156,15 +156,14 @@ class Trainer:
         if self.mllog and names:
             self.mllog.evaluation_starts(self.done)
         with self.watchdog.paused():
-            found = list(self.evaluations(names, self.done))
-        for split, result in found:
-            if self.mllog and split == "test":
-                self.mllog.evaluated(result["accuracy"])
-            if batches := self.settings.recalibrate_bn_batches:
-                result = {**result, "recalibrated_bn_batches": batches}
-            self.journal.evaluation(split, self.done, result)
-            self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
-                              f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
+            for split, result in self.evaluations(names, self.done):
+                if self.mllog and split == "test":
+                    self.mllog.evaluated(result["accuracy"])
+                if batches := self.settings.recalibrate_bn_batches:
+                    result = {**result, "recalibrated_bn_batches": batches}
+                self.journal.evaluation(split, self.done, result)
+                self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
+                                  f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
         if self._is_best() and self.done < self.total:
