@@ -58,7 +58,9 @@ class Accumulators:
         self._statistics = [zeros([2, layer.gamma.shape[0]]) for layer in batch_norm_layers(model)]
         self._scalars = zeros([2])
 
-    def _all(self):
+    @property
+    def variables(self):
+        """All of them: gradients, statistics, loss and accuracy."""
         return [*self._gradients, *self._statistics, self._scalars]
 
     def add(self, first, gradients, statistics, scalars):
@@ -66,11 +68,11 @@ class Accumulators:
         values = [*gradients, *statistics, scalars]
 
         def overwrite():
-            for accumulator, value in zip(self._all(), values):
+            for accumulator, value in zip(self.variables, values):
                 accumulator.assign(value)
 
         def accumulate():
-            for accumulator, value in zip(self._all(), values):
+            for accumulator, value in zip(self.variables, values):
                 accumulator.assign_add(value)
 
         # Overwriting hands the gradient's buffer over: an update of one micro-batch costs no pass over memory here,
@@ -82,7 +84,7 @@ class Accumulators:
 
     def summed(self, all_reduce_sum):
         """(gradients, statistics, scalars), summed over replicas in one call of `all_reduce_sum`."""
-        values = all_reduce_sum([accumulator.read_value() for accumulator in self._all()])
+        values = all_reduce_sum([accumulator.read_value() for accumulator in self.variables])
         count = len(self._gradients)
         return values[:count], values[count:-1], values[-1]
 
