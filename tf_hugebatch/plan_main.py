@@ -13,9 +13,9 @@ from .planning.screen import Screen
 from .settings import Refusal
 
 PROGRAM = "plan_main"
-DESCRIPTION = ("Say whether a run fits on a TPU slice, with how many micro-batches, how fast it can be at best and what it costs, "
-               "by compiling its real step for that slice on this machine, which needs no TPU. Takes every flag of a run; "
-               "--tpu names a slice as Google Cloud does: v3-2048, v4-128, v5litepod-16, v5p-64, v6e-8. Trains nothing.")
+DESCRIPTION = ("Say whether a run fits on a TPU slice, with how many micro-batches, how fast it can be at best and what it "
+               "costs, by compiling its real step for that slice on this machine, which needs no TPU. Takes every flag of a "
+               "run; --tpu names a slice as Google Cloud does: v3-2048, v4-128, v5litepod-16, v5p-64, v6e-8. Trains nothing.")
 DATASET = "imagenet2012"
 _SHOWN = 10  # layouts
 
@@ -41,7 +41,7 @@ def main(argv=None):
     command = command_line.parse(argv, program=PROGRAM, description=DESCRIPTION, dataset=DATASET, own=OWN)
     settings, problems, target, tried = command.settings, [], None, []
     if settings.tpu is None:
-        problems.append("--tpu is missing: it names the slice to plan for; give --tpu=v3-2048, or another that Google Cloud has")
+        problems.append("--tpu is missing: it names the slice to plan for; give --tpu=v3-8, or another that Google Cloud has")
     elif missing := compile.missing():
         problems.append(f"--tpu={settings.tpu}: {missing}")
     try:

@@ -12,7 +12,6 @@ from tf_hugebatch.planning.slices import RECORDS, Slice
 from tf_hugebatch.records import write_json
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
-from tf_hugebatch.tuning.screen import duration
 
 FILE = "plan.json"
 _GIB = 2**30
@@ -119,24 +118,25 @@ def text(plan: dict):
         yield "Does not fit." if plan["attempts"] else "Nothing was tried."
         return
     last = plan["attempts"][-1]
-    yield f"Fits, with {last['micro_batches']} micro-batch(es) of {last['micro_batch_size']} a {device}. Memory, GiB a {device}:"
+    yield (f"Fits, with {last['micro_batches']} micro-batch(es) of {last['micro_batch_size']} a {device}. Memory, MiB a "
+           f"{device}:")
     yield f"  {'':<20} {'micro-batch':>12} {'end of update':>14}"
     for kind in last["accumulate"]["hbm"]:
-        values = [last[part]["hbm"][kind] / _GIB for part in ("accumulate", "apply")]
-        yield f"  {kind.replace('_', ' '):<20} {values[0]:>12.3f} {values[1]:>14.3f}"
+        values = [last[part]["hbm"][kind] / 2**20 for part in ("accumulate", "apply")]
+        yield f"  {kind.replace('_', ' '):<20} {values[0]:>12,.1f} {values[1]:>14,.1f}"
     yield from _cost_in_words(plan, device)
 
 
 def _cost_in_words(plan, device):
     cost, target = plan["cost"], plan["target"]
     least = cost["no_faster_than"]
-    yield (f"An update: {cost['flops_per_update_and_device'] / 1e12:.3f} TFLOP and "
-           f"{cost['bytes_per_update_and_device'] / 1e9:.2f} GB of memory traffic a {device}, "
-           f"{cost['all_reduce_bytes_per_update'] / 1e6:.1f} MB into all-reduces; "
-           f"{cost['flops_per_image'] / 1e9:.2f} GFLOP an image")
+    yield (f"An update: {_amount(cost['flops_per_update_and_device'])}FLOP and "
+           f"{_amount(cost['bytes_per_update_and_device'])}B of memory traffic a {device}, "
+           f"{_amount(cost['all_reduce_bytes_per_update'])}B into all-reduces; "
+           f"{_amount(cost['flops_per_image'])}FLOP an image")
     yield (f"No faster than {least['seconds_per_update']:.4g} s an update, {least['seconds_per_epoch']:.4g} s an epoch, "
-           f"{duration(least['seconds'])} for {cost['updates']:,} updates; at most {least['images_per_second']:,.0f} images/s; "
-           f"at least {least['chip_hours']:,.2f} chip-hours")
+           f"{least['seconds']:.4g} s for {cost['updates']:,} updates; at most {least['images_per_second']:,.0f} images/s; "
+           f"at least {least['chip_hours']:,.3g} chip-hours")
     yield (f"  a bound, set by {cost['bound_by']}: peaks {target['peak_flops_per_device'] / 1e12:g} TFLOP/s and "
            f"{target['hbm_bandwidth_per_device'] / 1e9:g} GB/s a {device} ({target['source']}); all-reduces, input and "
            f"evaluation come on top")
@@ -145,3 +145,11 @@ def _cost_in_words(plan, device):
     if plan["published"]:
         fastest = min(published.TABLE_1, key=lambda row: row.seconds)
         yield (f"  published: {fastest.seconds:g} s to {fastest.top1:g}% ({fastest.who}; the paper's {fastest.source})")
+
+
+def _amount(value):
+    """A number to four digits with the prefix of its unit."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.4g} {prefix}"
+    return f"{value:.4g} "

@@ -146,10 +146,12 @@ def find(name: str) -> Slice:
     if name in SLICES:
         return SLICES[name]
     match = re.fullmatch(r"(\w+)-(\d{1,9})", name)
-    if match and match[1] in GENERATIONS:
-        family, wanted = [one for one in SLICES if one.startswith(f"{match[1]}-")], int(match[2])
-        sizes = sorted(family, key=lambda one: (abs(int(one.split("-")[1]) - wanted), one))[:2]
-        raise Refusal(f"--tpu={name}: Google Cloud has no such slice; the nearest are {' and '.join(sizes)} ({match[1]} "
-                      f"counts {GENERATIONS[match[1]].counted})")
+    # v5e, as the compiler and everybody calls it, is rented as v5litepod.
+    meant = next((one for one in GENERATIONS.values() if match and match[1] in (one.name, one.compiler_name)), None)
+    if meant:
+        family, wanted = [one for one in SLICES if one.startswith(f"{meant.name}-")], int(match[2])
+        nearest = sorted(family, key=lambda one: (abs(int(one.split("-")[1]) - wanted), one))[:2]
+        raise Refusal(f"--tpu={name}: Google Cloud has no such slice; the nearest are {' and '.join(nearest)} ({meant.name} "
+                      f"counts {meant.counted})")
     close = registry.close_matches(name, SLICES) or f"; they begin with {', '.join(GENERATIONS)}, as in v3-2048"
     raise Refusal(f"--tpu={name}: no slice by which a plan could be made{close}")
