@@ -85,9 +85,9 @@ def test_the_package_itself_imports_nothing_of_its_own_or_heavy():
     assert {name.split(".")[0] for name in imports_of(path)} <= {"importlib"}
 
 
-# The one module above the training floor whose work is to trace a step.
-TRACES = PACKAGE / "planning" / "export.py"
-LIGHT = [path for path in MODULES if FLOOR_OF.get(place_of(path)) in (0, 4, 5, 6) and path != TRACES]
+# The modules above the training floor whose work is to trace a step, or to run one.
+STEPS = {PACKAGE / "planning" / name for name in ("export.py", "measure.py")}
+LIGHT = [path for path in MODULES if FLOOR_OF.get(place_of(path)) in (0, 4, 5, 6) and path not in STEPS]
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=identify)
@@ -99,7 +99,7 @@ def test_all_floors_but_those_of_a_run_import_no_tensorflow(path):
         for name in imports_of(path, at_import_only=True):
             assert not name.startswith("tf_hugebatch.training"), f"{identify(path)} imports {name} at once"
     for name in imports_of(path, at_import_only=True):
-        assert not name.startswith("tf_hugebatch.planning.export"), f"{identify(path)} imports {name} at once"
+        assert not name.startswith(tuple(".".join(("tf_hugebatch", *name_of(one))) for one in STEPS)), identify(path)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=identify)

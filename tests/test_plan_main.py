@@ -76,17 +76,28 @@ def test_a_dry_run_shows_what_would_be_tried(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words, named", [
-    (WORDS[1:], ("--tpu is missing",)),
     (["--tpu=v3-9999", "--epochs=-1"], ("v3-2048", "--epochs=-1")),
     ([*WORDS, "--micro_batch_size=7"], ("--micro_batch_size=8",)),
     ([*WORDS, "--compile_timeout=0"], ("--compile_timeout=0",)),
     ([*WORDS, "--num_replicas=8"], ("--num_replicas=8",)),
+    ([*WORDS[1:], "--strategy=tpu"], ("--strategy=tpu without --tpu",)),
 ])
 def test_what_cannot_be_planned_is_refused_with_all_problems(tmp_path, capsys, words, named):
     assert plan_main.main(words) == 2
     said = capsys.readouterr().err
     assert all(name in said for name in named) and said.count("  * ") == len(named)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_slice_it_is_this_machine_that_is_measured(tmp_path, capsys):
+    words = ["--dataset=mnist5k", "--model=lenet5", "--batch_size=1000", "--micro_batch_size=50", "--epochs=2"]
+    assert plan_main.main([*words, "--plan_dir=here"]) == 0
+    plan = json.loads((tmp_path / "here" / "plan.json").read_text())
+    assert (plan["micro_batches"], plan["micro_batch_size"], plan["updates"]) == (20, 50, 8)
+    assert plan["seconds_per_micro_batch"] > 0
+    assert plan["seconds_per_update"] == 20 * plan["seconds_per_micro_batch"] + plan["seconds_per_end"]
+    assert plan["images_per_second"] == 1000 / plan["seconds_per_update"]
+    assert "this machine: 20 micro-batch(es) of 50" in capsys.readouterr().out
 
 
 def test_without_the_compiler_it_says_which_command_brings_it(monkeypatch, capsys):

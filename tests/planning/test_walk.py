@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from tf_hugebatch.layout import Layout, LayoutError
 from tf_hugebatch.planning.walk import layouts
@@ -19,6 +19,7 @@ def possible(batch_size, replicas, span):
     return found
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 9), st.one_of(st.none(), st.integers(1, 64)))
 def test_every_number_of_rounds_with_about_the_smallest_micro_batch(batch_size, replicas, span):
     walked = list(layouts(batch_size, replicas, span))

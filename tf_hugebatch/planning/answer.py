@@ -6,7 +6,7 @@ import os
 
 from tf_hugebatch import published
 from tf_hugebatch.planning.compile import versions
-from tf_hugebatch.planning.planner import Planner
+from tf_hugebatch.planning.planner import Planner, traced_by
 from tf_hugebatch.planning.roofline import Roofline
 from tf_hugebatch.planning.slices import RECORDS, Slice
 from tf_hugebatch.records import write_json
@@ -19,15 +19,19 @@ _KINDS = ("arguments", "outputs", "aliased", "temporaries", "code")
 _SAID = 1500  # characters of the compiler's reason that the terminal gets; plan.json has all
 
 
-def folder_of(settings: Settings, target: Slice, given: str | None) -> str:
-    """Where the plan goes.
+#: Stands for a slice where the run is planned for the machine at hand.
+THIS_MACHINE = "this-machine"
+
+
+def folder_of(settings: Settings, name: str, given: str | None) -> str:
+    """Where the plan for the slice of that name goes.
 
     Raises:
         Refusal: the folder holds the plan of another run or slice.
     """
-    folder = given or os.path.join("runs", f"plan-{settings.dataset}-{target.name}-{settings.experiment_hash()[:8]}")
+    folder = given or os.path.join("runs", f"plan-{settings.dataset}-{name}-{settings.experiment_hash()[:8]}")
     earlier = read_object(os.path.join(folder, FILE)) or {}
-    ours = {"slice": target.name, "experiment": settings.experiment_hash()}
+    ours = {"slice": name, "experiment": settings.experiment_hash()}
     if any(earlier.get(name, value) != value for name, value in ours.items()):
         raise Refusal(f"--plan_dir={folder}: it holds the plan of another run, for {earlier.get('slice')}; name another folder")
     return folder
@@ -49,7 +53,7 @@ def answer(settings: Settings, planner: Planner, target: Slice, command_line) ->
         "cost": _cost(settings, fitting, target) if fitting else None,
         "published": [{"source": record.source, "images_per_second": record.images_per_second, "slice": record.slice}
                       for record in _records(settings)],
-        "settings": settings.as_dict(), "versions": versions(),
+        "settings": settings.as_dict(), "versions": {**versions(), **traced_by()},
     }
 
 
@@ -85,6 +89,31 @@ def _cost(settings, attempt, target):
             "seconds_per_update": bound.seconds, "seconds_per_epoch": bound.seconds * settings.updates_per_epoch,
             "seconds": bound.seconds * updates, "images_per_second": bound.images_per_second,
             "chip_hours": bound.chip_hours(updates)}}
+
+
+def answer_here(settings: Settings, measured, command_line) -> dict:
+    """The plan for this machine, from a `measure.Measured`."""
+    layout, updates = measured.layout, settings.total_updates
+    return {
+        "command_line": list(command_line), "slice": THIS_MACHINE, "experiment": settings.experiment_hash(),
+        "micro_batches": layout.rounds, "micro_batch_size": layout.micro_batch_size, "replicas": layout.replicas,
+        "padding": layout.padding, "seconds_per_micro_batch": measured.micro_batch, "seconds_per_end": measured.end,
+        "seconds_per_update": measured.seconds, "seconds_per_epoch": measured.seconds * settings.updates_per_epoch,
+        "updates": updates, "seconds": measured.seconds * updates,
+        "images_per_second": layout.batch_size / measured.seconds, "peak_memory": measured.peak,
+        "settings": settings.as_dict(), "versions": traced_by()}
+
+
+def text_here(plan: dict):
+    """The plan for this machine, line by line."""
+    yield ""
+    yield (f"this machine: {plan['micro_batches']} micro-batch(es) of {plan['micro_batch_size']} on {plan['replicas']} "
+           f"replica(s), peak memory {plan['peak_memory'] / 2**20:,.0f} MiB so far")
+    yield (f"An update takes about {plan['seconds_per_update']:.4g} s: {plan['micro_batches']} x "
+           f"{plan['seconds_per_micro_batch']:.4g} s and {plan['seconds_per_end']:.4g} s at its end; "
+           f"{plan['images_per_second']:,.0f} images/s")
+    yield (f"An epoch about {plan['seconds_per_epoch']:.4g} s, {plan['updates']:,} updates about {plan['seconds']:.4g} s; "
+           f"input and evaluation come on top")
 
 
 def _records(settings):

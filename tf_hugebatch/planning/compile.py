@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -163,7 +164,7 @@ class Compiler:
             environment = {**os.environ, **_ENVIRONMENT, "TMPDIR": folder, "TPU_LOG_DIR": folder}
             with open(said, "wb") as output:
                 process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-                                           cwd=_root(), preexec_fn=stop_with(os.getpid()))
+                                           cwd=_root(), preexec_fn=stop_with(os.getpid(), signal.SIGKILL))
                 try:
                     self._wait(process)
                 finally:

@@ -21,7 +21,6 @@ from tf_hugebatch.settings import Settings
 from tf_hugebatch.tuning.screen import duration
 
 _GIB = 2**30
-_TRACED_BY = ("tensorflow", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,4 +150,9 @@ def _code():
     package = pathlib.Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return [digest.hexdigest(), *(importlib.metadata.version(name) for name in _TRACED_BY)]
+    return [digest.hexdigest(), traced_by()]
+
+
+def traced_by() -> dict[str, str]:
+    """Versions of the packages that trace and lower the step."""
+    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")}
