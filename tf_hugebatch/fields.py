@@ -217,7 +217,8 @@ _ALL = [
                None, "updates to profile, counted from 1", optional=True),
     _reporting("reporting", "mllog", "true|false", parsers.boolean, False, "write an MLPerf log, mllog.txt, in the run folder"),
     _reporting("reporting", "diagnostics", "names or none", parsers.names(*registry.DIAGNOSTICS), (),
-               f"what each update tells besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
+               f"what updates and evaluations tell besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
+    _reporting("reporting", "survey_examples", "examples", _count, 1000, "training examples of whose loss sharpness is"),
 ]
 
 FIELDS: dict[str, Field] = {field.name: field for field in _ALL}

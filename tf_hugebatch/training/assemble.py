@@ -16,6 +16,7 @@ from .accumulate import batch_norm_layers
 from .micro_batch import choose_micro_batch_size
 from .step import Step
 from .strategy import make_strategy
+from .surveys import Surveys
 from .workers import Workers
 
 
@@ -77,10 +78,15 @@ class Assembly:
             self.step = Step(
                 strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
                 seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
-                measured=settings.diagnostics,
+                measured=_diagnostics(settings, "updates"),
             )
         except ValueError as error:
             raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
+
+    def surveys(self, split):
+        """The `Surveys` of the run's evaluations on the training split."""
+        return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,
+                       self.settings)
 
     def _choose_layout(self, earlier):
         settings, reason = self.settings, "given"
@@ -145,6 +151,10 @@ class Assembly:
         rates = np.asarray(self.schedule(tf.constant(updates)))
         for update, rate in zip(updates.tolist(), rates.tolist()):
             yield update, update / self.settings.updates_per_epoch, rate
+
+
+def _diagnostics(settings, at):
+    return [name for name in settings.diagnostics if registry.DIAGNOSTICS[name].facts["at"] == at]
 
 
 def _span(settings):
