@@ -58,7 +58,7 @@ def test_stretches_without_a_signal_are_left_out(tmp_path):
 def test_signal_and_noise_are_drawn_from_the_last_survey(tmp_path):
     made.write_run(tmp_path / "a", regime="baseline", losses=[2.0, 1.0], more_rows=lambda step: (
         {}, [{**made.snr_row(signal=step), "noise": [None, *made.snr_row()["noise"][1:]]}]))
-    found = catalogue.draw("snr", *loaded(tmp_path))
+    found = catalogue.draw("signal_and_noise", *loaded(tmp_path))
     [panel] = found.figure.axes
     drawn = lines(panel)
     signal, noise = drawn["signal, slope 1.00"], drawn["noise, slope 0.50"]

@@ -14,7 +14,7 @@ from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
 #: Figures that the paper doesn't have, by name.
-STEPS_TO_TARGET, *MEASURED = NAMES = "steps_to_target", "layer_ratios", "noise_scale", "snr", "sharpness"
+STEPS_TO_TARGET, *MEASURED = NAMES = "steps_to_target", "layer_ratios", "noise_scale", "signal_and_noise", "sharpness"
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -245,7 +245,7 @@ _ROWS = (
             note="The paper says only that the cycle is longer than figure 32's: here the run is one cycle."),
     _measured("layer_ratios", "norm of weights over norm of gradient, by layer", MNIST, "--diagnostics=trust"),
     _measured("noise_scale", "gradient noise scale", MNIST, "--diagnostics=noise_scale --micro_batch_size=128"),
-    _measured("snr", "signal and noise of summed gradients", MNIST, "--diagnostics=snr --eval_every_epochs=10"),
+    _measured("signal_and_noise", "of summed gradients, against batch size", MNIST, "--diagnostics=snr --eval_every_epochs=10"),
     _measured("sharpness", "largest eigenvalue of the Hessian", MNIST, "--diagnostics=sharpness"),
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),
 )

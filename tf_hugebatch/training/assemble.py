@@ -9,7 +9,8 @@ import tensorflow as tf
 from .. import optimizers, registry, schedules
 from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
-from ..layers import GhostBatchNormalization
+from ..diagnostics import NoiseInjection
+from ..layers import ActivationNoise, GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
 from .accumulate import batch_norm_layers
@@ -78,7 +79,7 @@ class Assembly:
             self.step = Step(
                 strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
                 seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
-                measured=_diagnostics(settings, "updates"),
+                measured=_diagnostics(settings, "updates"), noise=_noise(settings),
             )
         except ValueError as error:
             raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
@@ -162,9 +163,17 @@ def _span(settings):
     return settings.micro_batch_size if settings.norm == "local" else settings.bn_span
 
 
+def _noise(settings):
+    if settings.inject_noise is None:
+        return None
+    return NoiseInjection(settings.inject_noise, settings.noise_stddev, settings.noise_decay or 0.0, settings.seed)
+
+
 def _build_model(settings):
     row = registry.find("model", settings.model)
     arguments = {**row.arguments, **settings.model_arguments()}
+    if settings.inject_noise == "activations":
+        arguments["noise"] = functools.partial(ActivationNoise, settings.noise_stddev, settings.noise_decay or 0.0)
     if row.facts["batch_norm"]:
         for name in ("bn_span", "recalibrate_bn_batches"):
             del arguments[name]
