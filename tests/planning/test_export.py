@@ -31,7 +31,8 @@ def exporter(monkeypatch):
             return model, None, optimizer
 
         monkeypatch.setattr(export, "model_and_optimizer", built)
-        settings = types.SimpleNamespace(seed=0, label_smoothing=0.1, deterministic=False, image_shape=(8, 8, 1))
+        settings = types.SimpleNamespace(seed=0, label_smoothing=0.1, deterministic=False, image_shape=(8, 8, 1),
+                                         diagnostics=(), inject_noise=None)
         return export.Exporter(settings, replicas)
 
     return make

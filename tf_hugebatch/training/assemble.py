@@ -9,13 +9,15 @@ import tensorflow as tf
 from .. import optimizers, registry, schedules
 from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
-from ..layers import GhostBatchNormalization
+from ..diagnostics import NoiseInjection
+from ..layers import ActivationNoise, GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
 from .accumulate import batch_norm_layers
 from .micro_batch import choose_micro_batch_size
 from .step import Step
 from .strategy import make_strategy
+from .surveys import Surveys
 from .workers import Workers
 
 
@@ -66,6 +68,11 @@ class Assembly:
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
         self.step = make_step(settings, self.strategy, self.model, self.optimizer, self.layout)
+
+    def surveys(self, split):
+        """The `Surveys` of the run's evaluations on the training split."""
+        return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,
+                       self.settings)
 
     def _choose_layout(self, earlier):
         settings, reason = self.settings, "given"
@@ -152,11 +159,23 @@ def model_and_optimizer(settings, strategy):
 
 
 def make_step(settings, strategy, model, optimizer, layout):
-    """The step of a run."""
-    return Step(
-        strategy=strategy, model=model, optimizer=optimizer, layout=layout, seed=settings.seed,
-        label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
-    )
+    """The step of a run.
+
+    Raises:
+        Refusal: a diagnostic can't be had with this layout.
+    """
+    try:
+        return Step(
+            strategy=strategy, model=model, optimizer=optimizer, layout=layout, seed=settings.seed,
+            label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
+            measured=_diagnostics(settings, "updates"), noise=_noise(settings),
+        )
+    except ValueError as error:
+        raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
+
+
+def _diagnostics(settings, at):
+    return [name for name in settings.diagnostics if registry.DIAGNOSTICS[name].facts["at"] == at]
 
 
 def span_of(settings):
@@ -164,9 +183,17 @@ def span_of(settings):
     return settings.micro_batch_size if settings.norm == "local" else settings.bn_span
 
 
+def _noise(settings):
+    if settings.inject_noise is None:
+        return None
+    return NoiseInjection(settings.inject_noise, settings.noise_stddev, settings.noise_decay or 0.0, settings.seed)
+
+
 def _build_model(settings):
     row = registry.find("model", settings.model)
     arguments = {**row.arguments, **settings.model_arguments()}
+    if settings.inject_noise == "activations":
+        arguments["noise"] = functools.partial(ActivationNoise, settings.noise_stddev, settings.noise_decay or 0.0)
     if row.facts["batch_norm"]:
         for name in ("bn_span", "recalibrate_bn_batches"):
             del arguments[name]
