@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused_in_the_compiler_s_words(cache):
     planner = Planner(Settings(**given, micro_batch_size=4096), target, cache, Compiler(target, cache, timeout=3600.0),
                       Screen(io.StringIO()))
     assert planner.find() is None
-    assert "hbm" in planner.attempts[0].reason.lower() and "exceeded" in planner.attempts[0].reason.lower()
+    assert "Ran out of memory" in planner.attempts[0].reason and "HBM" in planner.attempts[0].reason
 
 
 def test_a_program_that_is_none_ends_with_the_reason(cache):
