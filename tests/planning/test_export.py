@@ -97,3 +97,13 @@ def test_copies_are_erased_and_what_may_share_memory_is_still_stated(exporter):
     assert {computation.root_id for computation in module.computations} <= known
     # Weights, momentum, moving statistics and more go out where they came in.
     assert len(module.input_output_alias.entries) >= 7 + 7 + 2
+
+
+def test_a_copy_of_a_copy_gives_way_to_what_was_copied_even_as_the_result():
+    module = export.hlo_pb2.HloModuleProto()
+    computation = module.computations.add(root_id=4)
+    for number, opcode, operands in ((1, "parameter", []), (2, "copy", [1]), (3, "negate", [2]), (4, "copy", [3])):
+        computation.instructions.add(id=number, opcode=opcode, operand_ids=operands)
+    export._erase_copies(module)
+    assert [(one.id, list(one.operand_ids)) for one in computation.instructions] == [(1, []), (3, [1])]
+    assert computation.root_id == 3
