@@ -8,6 +8,7 @@ import tensorflow as tf
 from .. import cluster, data
 from ..settings import Refusal
 from .assemble import Assembly
+from .maintenance import MaintenanceNotices, metadata_server
 from .result import Result, finished
 from .stop_signal import StopSignal
 from .trainer import Trainer
@@ -54,7 +55,7 @@ def train(settings, *, splits=None, command_line=()):
         # The data only now: reading a million images once, for their index, is wasted on a run that can't be.
         trainer = Trainer(assembly, splits or data.load(settings), folder)
         _begin(folder, assembly, command_line)
-        with StopSignal() as stop:
+        with StopSignal() as stop, MaintenanceNotices(stop, metadata_server()):
             try:
                 return trainer.go(stop)
             except KeyboardInterrupt:

@@ -223,8 +223,8 @@ class Trainer:
 
     def _interrupted(self, number):
         self._save()
-        name = signal.Signals(number).name
-        reason = f"{name}; the same command goes on at update {self.done}"
+        # Where another worker was told to stop, all that is known here is the signal.
+        reason = f"{self.stop.reason or signal.Signals(number).name}; the same command goes on at update {self.done}"
         self._write_status("interrupted", reason=reason)
         self.journal.close("interrupted", self.done, {})
         if self.mllog:
