@@ -25,6 +25,7 @@ from typing import TextIO
 from tf_hugebatch.fields import FIELDS, kind_of
 from tf_hugebatch.runs import read_object, read_row
 from tf_hugebatch.settings import Refusal, Settings
+from tf_hugebatch.stops import write_over
 
 SCHEMA_VERSION = 1  # of settings.json; a folder written by a newer one is refused, not guessed at
 STATUSES = ("running", "done", "diverged", "failed", "interrupted")
@@ -184,11 +185,25 @@ class RunFolder:
 
         pid, host and updated (UTC) are added. Raises ValueError for a status outside STATUSES.
         """
+        write_json(self._file("status.json"), self._status(fields))
+
+    def write_last_status(self, **fields) -> None:
+        """As `write_status`, when the disk itself may have ended the run: raises no OSError.
+
+        A full disk has no room for another file, but the place of the old one.
+        """
+        try:
+            self.write_status(**fields)
+        except OSError:
+            with contextlib.suppress(OSError):
+                write_over(self._file("status.json"), _as_line(self._status(fields)) + "\n")
+
+    def _status(self, fields: Mapping) -> dict:
         if fields.get("status", STATUSES[0]) not in STATUSES:
             raise ValueError(f"status={fields['status']!r}: unknown; use one of {', '.join(STATUSES)}")
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         writer = {"pid": os.getpid(), "host": socket.gethostname(), "updated": now}
-        write_json(self._file("status.json"), {**self.read_status(), **fields, **writer})
+        return {**self.read_status(), **fields, **writer}
 
     def append_metrics(self, rows: Iterable[Mapping]) -> None:
         """Appends rows {"kind": "train" or "eval", "step", ...} to metrics.jsonl in one write."""

@@ -6,11 +6,14 @@ import signal
 import sys
 import time
 
+import tensorflow as tf
+
 from ..data.order import Stream
 from ..data.padding import training_micro_batches
 from .checkpoint import Checkpoints
 from .divergence import LossTrend, first_bad
 from .evaluate import Evaluations
+from .failures import OutOfMemory
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
@@ -104,7 +107,10 @@ class Trainer:
                 if stopped_by and self.done:
                     return self._interrupted(stopped_by)
                 with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
-                    metrics = self.assembly.step(self.iterator, count)
+                    try:
+                        metrics = self.assembly.step(self.iterator, count)
+                    except tf.errors.ResourceExhaustedError:
+                        raise OutOfMemory(layout.micro_batch_size, settings.micro_batch_size) from None
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
                 self.journal.train(metrics, last=bad is not None or self.done + count == self.total)
@@ -129,6 +135,10 @@ class Trainer:
                 if self.timetable.checkpoint_is_due(self.done) and self.done < self.total:
                     self._save()
             return self._finish()
+
+    def release(self):
+        """Closes what is open; the run folder stays as it is."""
+        self.journal.release()
 
     def _go_on(self):
         """Begins, or goes on, after `done` updates: input and journal."""
