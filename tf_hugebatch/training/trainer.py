@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 import time
+import weakref
 
 import tensorflow as tf
 
@@ -142,7 +143,9 @@ class Trainer:
 
     def _go_on(self):
         """Begins, or goes on, after `done` updates: input and journal."""
-        self.iterator = self._micro_batches(self.done, self.total, self._reading)
+        # TensorFlow keeps the functions of an input pipeline to the end of the process: they must not hold the model.
+        reading = weakref.WeakMethod(self._reading)
+        self.iterator = self._micro_batches(self.done, self.total, lambda *where: (say := reading()) and say(*where))
         self.journal.go_on_after(self.done)
 
     def _reading(self, *of_a_micro_batch):
