@@ -47,7 +47,8 @@ OWN = (
 
 
 def main(argv=None):
-    """Entry point; returns the exit code: 0 done, 1 a final run failed or the disk is full, 2 refused, 3 no accuracy, 130 or 143 interrupted."""
+    """Entry point; returns the exit code: 0 done, 1 a final run failed or the disk is full, 2 refused, 3 no accuracy, 130 or
+    143 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     command = command_line.parse(argv, program=PROGRAM, description=DESCRIPTION, dataset=DATASET, own=OWN)
     problems = list(_problems(command))

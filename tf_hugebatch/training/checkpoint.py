@@ -66,7 +66,7 @@ class Checkpoints:
         return final
 
     def drop_unfinished(self):
-        """Gives back the room of a checkpoint that could not be written: a full disk needs it, if only to say that it is full."""
+        """Gives back the room of a checkpoint that could not be written: a full disk needs it, if only to say so."""
         shutil.rmtree(self.folder / "partial", ignore_errors=True)
 
     def path(self, update):

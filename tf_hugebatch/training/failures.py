@@ -13,9 +13,9 @@ class OutOfMemory(RunStopped):
     """A device ran out of memory in an update of micro-batches of `size` examples; `stated`: the flag's value."""
 
     def __init__(self, size, stated):
-        super().__init__(f"--micro_batch_size={stated}: micro-batches of {size} ran out of memory; give a smaller number (no result "
-                         f"depends on it), or take a machine with more memory, and the same command goes on from the last "
-                         f"checkpoint", status="failed")
+        super().__init__(f"--micro_batch_size={stated}: micro-batches of {size} ran out of memory; give a smaller number (no "
+                         f"result depends on it), or take a machine with more memory, and the same command goes on from the "
+                         f"last checkpoint", status="failed")
         self.size = size
 
 

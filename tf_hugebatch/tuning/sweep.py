@@ -136,7 +136,8 @@ class _Sweep:
         left += self.plan.confirm * of_one if self._done() < self.asked else len(self.confirmation.left(self.study.trials))
         best = f"best {best.outcome.in_words} (trial {best.number})" if best else "no best so far"
         # Side by side, so each takes a share; what is left of the running ones is not known.
-        time_left = f", about {duration(statistics.mean(self.pool.durations) * left / self.jobs)} left" if self.pool.durations else ""
+        took = self.pool.durations
+        time_left = f", about {duration(statistics.mean(took) * left / self.jobs)} left" if took else ""
         return f"{best}, {self._done()} of {self.asked} trials{time_left}"
 
     def _say_choice(self):
