@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import pytest
 from reference import fault_records
+from reference.killed_runs import Server
 
 LOGICAL_DEVICES = 8
 
@@ -37,6 +38,13 @@ def mirrored(logical_devices):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def job():
+    """Runs in forks of one process that has imported everything: see reference/killed_runs.py."""
+    with Server() as server:
+        yield server
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -203,6 +203,26 @@ def test_another_experiment_in_the_same_folder_is_refused(interrupted_copy):
     assert text_of(interrupted_copy, "status.json") == before
 
 
+def test_a_checkpoint_says_which_run_it_is_of(finished):
+    resolved = settings(finished[1])
+    for update in (4, 6):
+        manifest = strict_json(text_of(finished[1], f"checkpoints/update-{update:010d}/manifest.json"))
+        of_the_run = {"experiment": resolved.experiment_hash(), "total_updates": UPDATES, "train_examples": TRAIN, "seed": 0}
+        assert manifest["update"] == update and of_the_run.items() <= manifest["identity"].items()
+
+
+@pytest.mark.fault("a checkpoint of another total, data size or seed in the run's folder", holds="refused by name, nothing written")
+@pytest.mark.parametrize("change, named", [
+    ({"train_steps": 7}, "total_updates"), ({"validation_examples": 50}, "train_examples"), ({"seed": 1}, "seed")])
+def test_checkpoints_carried_into_another_runs_folder_are_refused(interrupted, tmp_path, change, named):
+    train(tmp_path / "run", dry_run=True, **change)
+    shutil.copytree(interrupted[1] / "checkpoints", tmp_path / "run/checkpoints")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(hb.Refusal, match=f"made by another run.*{named}.*--run_dir"):
+        train(tmp_path / "run", **change)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
 def test_other_examples_under_the_same_numbers_are_refused(interrupted_copy):
     """Shards or folders of the same images in another order: the run would train on what it has held out, or twice."""
     before = text_of(interrupted_copy, "status.json")
