@@ -97,7 +97,7 @@ class Assembly:
         if micro_batch is not None:
             size, reason = micro_batch
         went_well = earlier.get("status") != "failed" and earlier.get("step")
-        if size == "auto" and went_well and earlier.get("replicas") == self.replicas:
+        if size == "auto" and went_well and earlier.get("replicas") == self.replicas and earlier.get("micro_batch_size"):
             size, reason = earlier["micro_batch_size"], "as it was"
         if measured := size == "auto":
             size, reason = choose_micro_batch_size(

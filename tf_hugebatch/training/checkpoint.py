@@ -69,7 +69,7 @@ class Checkpoints:
 
     def drop_unfinished(self):
         """Gives back the room of a checkpoint that could not be written: a full disk needs it, if only to say so."""
-        shutil.rmtree(self.folder / "partial", ignore_errors=True)
+        self._cleared()
 
     def path(self, update):
         """Where the checkpoint after `update` updates is, or would be."""

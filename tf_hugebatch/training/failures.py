@@ -28,8 +28,9 @@ def explained(error, settings):
     if not isinstance(error, tf.errors.OpError):
         return None
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return RunStopped(f"--eval_batch_size={settings.eval_batch_size}: out of memory beside an update; give a smaller number "
-                          f"(no result depends on it), and the same command goes on from the last checkpoint", status="failed")
+        return RunStopped(f"--eval_batch_size={settings.eval_batch_size}: out of memory beside an update; give a smaller "
+                          f"number (no result depends on it), and the same command goes on from the last checkpoint",
+                          status="failed")
     for pattern in _DAMAGED:
         if found := re.search(pattern, error.message):
             return RunStopped(f"--data_dir={settings.data_dir}: {found[0].removesuffix('.')}{_remedy(settings)}; the same "
