@@ -71,13 +71,14 @@ def main(folder, words):
 
 
 def save(folder, updates, keep, also_keep):
-    """Checkpoints after each of `updates`, of two variables that hold the update's number."""
+    """Checkpoints after each of `updates`, of two variables that hold the update's number; then back to the first."""
     checkpoints, variables = small_checkpoints(folder, keep)
     for update in updates:
         for variable in variables:
             variable.assign(variable * 0 + update)
         checkpoints.save(update, {"update": update}, also_keep=also_keep)
         print(f"saved {update}", flush=True)
+    checkpoints.forget_after(updates[0])
     return 0
 
 
