@@ -201,7 +201,9 @@ def test_an_intact_one_is_not_written_twice(folder):
     run = Run(folder)
     saved = run.save(1)
     run.update()
+    (folder / "partial").mkdir()  # of a kill after the run's last checkpoint was complete
     assert run.checkpoints.save(1, {"update": "another"}) == folder / "update-0000000001"
+    assert os.listdir(folder) == ["update-0000000001"]
     assert run.restore() == (1, {"update": 1, "best": None})
     assert run.state() == saved
 
