@@ -216,6 +216,8 @@ _ALL = [
     _reporting("reporting", "profile_steps", "first,last", parsers.step_range,
                None, "updates to profile, counted from 1", optional=True),
     _reporting("reporting", "mllog", "true|false", parsers.boolean, False, "write an MLPerf log, mllog.txt, in the run folder"),
+    _reporting("reporting", "diagnostics", "names or none", parsers.names(*registry.DIAGNOSTICS), (),
+               f"what each update tells besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
 ]
 
 FIELDS: dict[str, Field] = {field.name: field for field in _ALL}

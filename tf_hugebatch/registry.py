@@ -262,6 +262,17 @@ DATASETS = _table(
 
 # ---------------------------------------------------------------------------------------------------- look-up
 
+def _diagnostic(name: str, class_name: str, source: str) -> Row:
+    return Row(name, f"tf_hugebatch.diagnostics.{name}:{class_name}", source=source)
+
+
+# What --diagnostics can name; unlike the other tables' rows, a run can have several.
+DIAGNOSTICS = _table(
+    _diagnostic("trust", "Trust", "You et al. 2017, arXiv 1708.03888, figure 2: trust ratios and norms of every variable"),
+    _diagnostic("diffusion", "Diffusion", "figures 11 and 12; Hoffer et al. 2017, arXiv 1705.08741: ||w_t - w_0||"),
+    _diagnostic("noise_scale", "NoiseScale", "McCandlish et al. 2018, arXiv 1812.06162: tr(Sigma) / |G|^2"),
+)
+
 TABLES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "model": MODELS, "dataset": DATASETS}
 
 

@@ -42,9 +42,10 @@ class Accumulators:
     Args:
         model: a built Keras model.
         rounds: micro-batches per update, K.
+        others: shapes of further tensors to be summed, those of the probes.
     """
 
-    def __init__(self, model, rounds):
+    def __init__(self, model, rounds, others=()):
         def zeros(shape):
             return tf.Variable(
                 tf.zeros(shape),
@@ -57,13 +58,14 @@ class Accumulators:
         self._gradients = [zeros(variable.shape) for variable in model.trainable_variables]
         self._statistics = [zeros([2, layer.gamma.shape[0]]) for layer in batch_norm_layers(model)]
         self._scalars = zeros([2])
+        self._others = [zeros(shape) for shape in others]
 
     def _all(self):
-        return [*self._gradients, *self._statistics, self._scalars]
+        return [*self._gradients, *self._statistics, self._scalars, *self._others]
 
-    def add(self, first, gradients, statistics, scalars):
+    def add(self, first, gradients, statistics, scalars, others):
         """Takes in one micro-batch's sums on this replica; `first` (bool scalar) starts an update."""
-        values = [*gradients, *statistics, scalars]
+        values = [*gradients, *statistics, scalars, *others]
 
         def overwrite():
             for accumulator, value in zip(self._all(), values):
@@ -81,10 +83,10 @@ class Accumulators:
             tf.cond(first, overwrite, accumulate)
 
     def summed(self, all_reduce_sum):
-        """(gradients, statistics, scalars), summed over replicas in one call of `all_reduce_sum`."""
-        values = all_reduce_sum([accumulator.read_value() for accumulator in self._all()])
-        count = len(self._gradients)
-        return values[:count], values[count:-1], values[-1]
+        """(gradients, statistics, scalars, others), summed over replicas in one call of `all_reduce_sum`."""
+        values = iter(all_reduce_sum([accumulator.read_value() for accumulator in self._all()]))
+        gradients, statistics = ([next(values) for _ in part] for part in (self._gradients, self._statistics))
+        return gradients, statistics, next(values), list(values)
 
 
 def micro_batch_sums(model, view, images, labels, smoothing):

@@ -73,10 +73,14 @@ class Assembly:
         self.layout, self.layout_reason = self._choose_layout(earlier)
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
-        self.step = Step(
-            strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
-            seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
-        )
+        try:
+            self.step = Step(
+                strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
+                seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
+                measured=settings.diagnostics,
+            )
+        except ValueError as error:
+            raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
 
     def _choose_layout(self, earlier):
         settings, reason = self.settings, "given"

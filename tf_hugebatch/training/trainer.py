@@ -64,7 +64,7 @@ class Trainer:
         notes = self._restore()
         self.rewinds.restore(notes.get("rewinds", []))
         self.progress = Progress(self.total, self.done)
-        self.journal = Journal(folder, settings, self.note) if self.workers.chief else NoJournal()
+        self.journal = Journal(folder, settings, self.note, assembly.step.probes.columns) if self.workers.chief else NoJournal()
 
     def _restore(self, up_to=None):
         """The state of the newest checkpoint (up to an update), or that of the start; returns the checkpoint's notes."""

@@ -1,0 +1,5 @@
+"""What the step can tell beside its metrics: pure modules on its three hooks, each a row of the registry, off by default."""
+
+from .probe import Probe, Probes, make
+
+__all__ = ["Probe", "Probes", "make"]
