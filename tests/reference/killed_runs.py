@@ -25,6 +25,7 @@ import threading
 import time
 
 TESTS = pathlib.Path(__file__).parents[1]
+HANGS = 300.0  # seconds, after which a job without "kill_after" is killed too
 _OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
 
 
@@ -71,13 +72,14 @@ def main(folder, words):
 
 
 def save(folder, updates, keep, also_keep):
-    """Checkpoints after each of `updates`, of two variables that hold the update's number."""
+    """Checkpoints after each of `updates`, of two variables that hold the update's number; then back to the first."""
     checkpoints, variables = small_checkpoints(folder, keep)
     for update in updates:
         for variable in variables:
             variable.assign(variable * 0 + update)
         checkpoints.save(update, {"update": update}, also_keep=also_keep)
         print(f"saved {update}", flush=True)
+    checkpoints.forget_after(updates[0])
     return 0
 
 
@@ -107,13 +109,10 @@ def serve():
         started = time.monotonic()
         if not (child := os.fork()):
             _work(job)
-        timer = None
-        if seconds := job["plan"].get("kill_after"):
-            timer = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
-            timer.start()
+        timer = threading.Timer(job["plan"].get("kill_after", HANGS), os.kill, (child, signal.SIGKILL))
+        timer.start()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if timer:
-            timer.cancel()
+        timer.cancel()
         answers.write(json.dumps([code, time.monotonic() - started]) + "\n")
         answers.flush()
 

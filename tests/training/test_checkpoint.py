@@ -135,6 +135,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.fault("a checkpoint's file missing, empty or not what it should be", holds="the one before it is used, with a message")
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_one_is_passed_over_with_a_message(damage, folder):
     run = Run(folder)
@@ -174,6 +175,7 @@ def test_no_cut_and_no_bit_goes_unseen(folder, record_property):
     record_property("tried", tried)
 
 
+@pytest.mark.fault("every checkpoint cut off", holds="the run starts again, with a message for each")
 def test_when_all_are_damaged_the_run_starts_again(folder):
     Run(folder).save(1, 2)
     for path in folder.iterdir():
@@ -199,7 +201,9 @@ def test_an_intact_one_is_not_written_twice(folder):
     run = Run(folder)
     saved = run.save(1)
     run.update()
+    (folder / "partial").mkdir()  # of a kill after the run's last checkpoint was complete
     assert run.checkpoints.save(1, {"update": "another"}) == folder / "update-0000000001"
+    assert os.listdir(folder) == ["update-0000000001"]
     assert run.restore() == (1, {"update": 1, "best": None})
     assert run.state() == saved
 

@@ -57,18 +57,22 @@ def test_a_run_that_is_killed_again_and_again(job, whole, tmp_path, record_prope
     run_dir = tmp_path / "run"
     plans = [
         # Half of the first checkpoint's weights are written.
-        ({"largest_file": 100_000}, -signal.SIGXFSZ),
-        ({"signals": [["os.rename /checkpoints/partial /checkpoints/update-0000000002", 1, signal.SIGKILL]]}, -signal.SIGKILL),
+        ({"largest_file": 100_000}, [-signal.SIGXFSZ]),
+        # A checkpoint is complete, and the status that says so is not there yet.
+        ({"signals": [["os.rename /status.json", 2, signal.SIGKILL]]}, [-signal.SIGKILL]),
         # Half of an older checkpoint is deleted.
-        ({"signals": [["os.remove manifest.json", 1, signal.SIGKILL]]}, -signal.SIGKILL),
-        ({"kill_after": random.uniform(0.1, 0.6) * seconds}, -signal.SIGKILL),
+        ({"signals": [["os.remove manifest.json", 1, signal.SIGKILL]]}, [-signal.SIGKILL]),
+        # The clock may come too late on a busy machine.
+        ({"kill_after": random.uniform(0.1, 0.5) * seconds}, [-signal.SIGKILL, 0]),
     ]
+    kills = 0
     for plan, expected in plans:
         code, _, _, said = job("train", run_dir, plan, **SHORT)
-        assert code == expected and "damaged" not in said, said
+        assert code in expected and "damaged" not in said, said
+        kills += code != 0
     finish(job, run_dir)
     assert_same(run_dir, folder)
-    record_property("tried", len(plans))
+    record_property("tried", kills)
 
 
 @pytest.mark.slow
@@ -88,7 +92,8 @@ def test_fifty_kills(job, whole, tmp_path, record_property):
             if code == 0:
                 break
             kills += 1
-            saving += "/checkpoints/partial" in begun[-1] if begun else 0
+            # The last operation that began: of a save, or of the deletion of an old checkpoint.
+            saving += bool(begun) and ("/checkpoints" in begun[-1] or "state." in begun[-1])
         if code:
             finish(job, run_dir)
         assert_same(run_dir, folder)
@@ -96,9 +101,9 @@ def test_fifty_kills(job, whole, tmp_path, record_property):
     record_property("measured", f"{runs} runs of 6 updates; {saving} of the kills inside a save or the deletion of an old checkpoint")
 
 
-@pytest.mark.fault("kill -9 between any two file operations of a save", holds="the newest complete checkpoint is used, without a word")
+@pytest.mark.fault("kill -9 between any two file operations of a save or a rewind", holds="the newest complete checkpoint is used, without a word")
 def test_a_save_is_killed_at_every_operation(job, tmp_path, record_property):
-    # The first stays as the best; the second is deleted when the third is complete.
+    # The first stays as the best; the second is deleted when the third is complete, the third by a rewind to the first.
     saves = {"updates": [1, 2, 3], "keep": 1, "also_keep": [1]}
     code, _, operations, said = job("save", tmp_path / "whole", **saves)
     assert code == 0, said
@@ -115,8 +120,9 @@ def test_a_save_is_killed_at_every_operation(job, tmp_path, record_property):
         update, notes = checkpoints.restore_latest(warn=messages.append)
         assert not messages and notes == ({"update": update} if update else {})
         assert all(np.all(variable.numpy() == update) for variable in variables)
-        # At least what it was told is saved.
-        assert update - said.count("saved") in (0, 1)
+        # At least what it was told is saved; once all are, the rewind may have begun.
+        saved = said.count("saved")
+        assert update in ((saved, saved + 1) if saved < 3 else (3, 1)), said
         restored.append(update)
         checkpoints.save(update + 1, {}, also_keep=[1])
         kept = {f"update-{number:010d}" for number in (1, update + 1) if number <= update + 1}

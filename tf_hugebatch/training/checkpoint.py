@@ -47,13 +47,12 @@ class Checkpoints:
             notes: plain values that `restore_latest` gives back (what the loop remembers beside weights).
             also_keep: updates whose checkpoints stay beside the newest (the best on validation, say).
         """
-        final = self.path(update)
+        final, partial = self.path(update), self._cleared()
         if final.exists():
             if _read_manifest(final)[1] is None:
                 self._delete_others(final, also_keep)
                 return final
             self._delete(final)
-        partial = self._cleared()
         partial.mkdir(parents=True)
         self._checkpoint.write(str(partial / "state"))
         files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
