@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 
-#: What a disk says that takes no more: full, over a quota or a limit, read-only since, broken.
-_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+#: What a disk says that takes no more: full, over a quota or a limit, read-only since. (EIO comes of reading data too.)
+_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PROBE_BYTES = 2**20
 
 
