@@ -65,7 +65,8 @@ def test_a_bit_that_decoding_does_not_see(tmp_path, capfd):
     assert len(split.undecodable) == 1
 
 
-@pytest.mark.fault("a TFRecord shard is cut off while it is read", holds="what is missing is named and counted; the others are read")
+@pytest.mark.fault("a TFRecord shard is cut off while it is read",
+                   holds="what is missing is named and counted; the others are read")
 def test_a_shard_that_is_cut_off_while_it_is_read(tmp_path, capfd):
     split = data.load(settings(write_classic(tmp_path))).test
     path = tmp_path / SHARD
@@ -81,7 +82,8 @@ def test_a_shard_that_is_cut_off_while_it_is_read(tmp_path, capfd):
 def test_any_damage_to_a_shard_is_seen(tmp_path):
     split = data.load(settings(write_classic(tmp_path))).test
     whole = (tmp_path / SHARD).read_bytes()
-    index = tfrecord.read_index(str(tmp_path), "validation", [str(tmp_path / f"validation-0000{n}-of-00002") for n in (0, 1)])
+    paths = [str(path) for path in sorted(tmp_path.glob("validation-*"))]
+    index = tfrecord.read_index(str(tmp_path), "validation", paths)
     payload = [place for first, length in zip(index[1].offsets, index[1].lengths) for place in range(first, first + length)]
 
     @examples(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -103,7 +105,7 @@ def test_an_index_of_an_earlier_release_is_made_again(tmp_path):
     np.savez(path, **{name: array for name, array in made.items() if name != "checksums"})
     data.load(settings(tmp_path))
     with np.load(path) as stored:
-        assert {name: array.tolist() for name, array in stored.items()} == {name: array.tolist() for name, array in made.items()}
+        assert sorted(stored) == sorted(made) and all((stored[name] == made[name]).all() for name in made)
 
 
 # What ends a run.
@@ -135,12 +137,13 @@ def test_a_damaged_record_of_a_stream_is_a_line_with_the_remedy(tmp_path, damage
 
 
 def test_an_error_of_our_own_is_not_explained_away(tmp_path):
-    for error in (ValueError("7 of 9"), tf.errors.InvalidArgumentError(None, None, "shapes don't fit"), KeyError("record at 3")):
+    for error in (ValueError("7 of 9"), tf.errors.InvalidArgumentError(None, None, "shapes don't fit"), KeyError("at 3")):
         assert explained(error, settings(write_classic(tmp_path))) is None
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a streamed TFRecord shard is damaged in the middle of a run", holds="the last checkpoint; it goes on when copied again")
+@pytest.mark.fault("a streamed TFRecord shard is damaged in the middle of a run",
+                   holds="the last checkpoint; it goes on when copied again")
 def test_a_run_that_streams_stops_and_goes_on(tmp_path, monkeypatch):
     given = settings(write_classic(tmp_path / "data"), shuffle="shards", train_steps=40, warmup_steps=0, steps_per_loop=1,
                      checkpoint_every_steps=2, eval_every_epochs=100, evaluate_test=True, eval_batch_size=4,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 _PLACE = st.floats(0, 1)
 _ANY_BYTES = st.binary(max_size=200)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([10**400, -0.0, "nan", "1e999"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([10**400, -0.0, "nan"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6)
 
 

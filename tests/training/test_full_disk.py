@@ -43,7 +43,8 @@ def checkpoints(run_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("disk full while a checkpoint is written", holds="the checkpoint before it; the same bits once there is room")
+@pytest.mark.fault("disk full while a checkpoint is written",
+                   holds="the checkpoint before it; the same bits once there is room")
 def test_a_checkpoint_that_does_not_fit(disk, whole, monkeypatch):
     run_dir = disk.path / "run"
     with monkeypatch.context() as patch:

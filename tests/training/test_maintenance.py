@@ -116,7 +116,8 @@ def test_elsewhere_nothing_is_started():
         assert watches() == []
 
 
-@pytest.mark.fault("notice that a cloud machine is taken away", holds="a checkpoint at that update, exit code 143, the same bits later")
+@pytest.mark.fault("notice that a cloud machine is taken away",
+                   holds="a checkpoint at that update, exit code 143, the same bits later")
 def test_a_run_saves_leaves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     whole = train(tmp_path / "whole")
     with MetadataServer() as server, monkeypatch.context() as patch:

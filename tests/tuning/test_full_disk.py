@@ -24,7 +24,8 @@ def whole(tmp_path_factory):
     return read(folder / "result.json")
 
 
-@pytest.mark.fault("disk full in a sweep, met by a run", holds="no trial counts as failed; the same command comes to the same choice")
+@pytest.mark.fault("disk full in a sweep, met by a run",
+                   holds="no trial counts as failed; the same command comes to the same choice")
 def test_a_run_that_says_that_the_disk_is_full_stops_the_sweep(tmp_path, whole, monkeypatch):
     (tmp_path / "full").touch()
     monkeypatch.setenv("FAKE_FULL", str(tmp_path / "full"))
@@ -71,7 +72,8 @@ def test_a_sweep_that_can_not_write_its_own_files_stops(tmp_path, whole, monkeyp
     assert read(tmp_path / "s" / "result.json") == whole
 
 
-@pytest.mark.fault("disk full to the last byte in a sweep", holds="no trial counts as failed; the same command comes to the same choice")
+@pytest.mark.fault("disk full to the last byte in a sweep",
+                   holds="no trial counts as failed; the same command comes to the same choice")
 def test_a_real_disk_that_fills_up(tmp_path, whole):
     disk = SmallDisk(tmp_path / "disk", mebibytes=4)
     if not disk.mounted:
