@@ -25,19 +25,19 @@ def soak():
 
 
 @pytest.fixture
-def trainers(monkeypatch):
-    """The Trainers that are alive."""
+def alive(monkeypatch):
+    """What is left of runs: trainers and strategies, which their graphs know."""
     alive, ordinary = weakref.WeakSet(), Trainer.__init__
 
-    def init(self, *arguments):
-        alive.add(self)
-        ordinary(self, *arguments)
+    def init(self, assembly, *others):
+        alive.update([self, assembly.strategy])
+        ordinary(self, assembly, *others)
 
     monkeypatch.setattr(Trainer, "__init__", init)
     return alive
 
 
-def test_nothing_of_a_run_is_left_and_its_input_goes_without_the_collector(soak, trainers, tmp_path):
+def test_nothing_of_a_run_is_left_and_its_input_goes_without_the_collector(soak, alive, tmp_path):
     train(tmp_path / "first")
     gc.collect()
     before = soak.measured()
@@ -50,7 +50,7 @@ def test_nothing_of_a_run_is_left_and_its_input_goes_without_the_collector(soak,
     finally:
         gc.enable()
     gc.collect()
-    assert not trainers
+    assert not list(alive)
     wait_for(lambda: soak.measured()["threads"] <= before["threads"], seconds=20)
     assert soak.measured()["handles"] <= before["handles"]
 

@@ -124,6 +124,7 @@ def test_the_chief_alone_writes(scenes, scene):
     the_chief_alone_wrote(scenes, scene)
 
 
+@pytest.mark.fault("SIGTERM to one of two workers, then the same command", holds="weights equal to the last bit")
 def test_a_signal_to_one_stops_both_and_they_go_on_bit_for_bit(scenes):
     for index in (0, 1):
         assert said(scenes, index)["exit codes"] == [143, 0]
@@ -132,6 +133,7 @@ def test_a_signal_to_one_stops_both_and_they_go_on_bit_for_bit(scenes):
     assert [row["step"] for row in rows(scenes / "stopped", "train")] == list(range(1, SHORT["long"]["train_steps"] + 1))
 
 
+@pytest.mark.fault("workers that see other checkpoints, or have other settings", holds="refused on both, nothing written")
 def test_a_worker_that_differs_from_the_chief_trains_on_nowhere(scenes):
     for index in (0, 1):
         (other_checkpoint,), (other_seed,) = said(scenes, index)["refusals"]
@@ -168,7 +170,8 @@ def has_checkpoints(run_dir):
     return len(list(run_dir.glob("checkpoints/update-*"))) == 2
 
 
-def test_the_launcher_goes_on_after_a_kill_to_the_same_bits(scenes, tmp_path):
+@pytest.mark.fault("kill -9 of one of two workers", holds="the other ends and names it; both go on to the same bits")
+def test_the_launcher_goes_on_after_a_kill_to_the_same_bits(scenes, tmp_path, record_property):
     command = [sys.executable, LAUNCHER, "--restarts=1", "--", *main(tmp_path / "run")]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as launcher:
         try:
@@ -178,6 +181,7 @@ def test_the_launcher_goes_on_after_a_kill_to_the_same_bits(scenes, tmp_path):
             for line in launcher.stdout:
                 if line.startswith("[0] Failed: worker 1 at localhost:"):
                     break
+            record_property("measured", f"the other ended after {time.monotonic() - killed:.1f} s")
             assert time.monotonic() - killed < 60
             spoken, _ = launcher.communicate(timeout=400)
         finally:
@@ -199,6 +203,7 @@ def weights_of(run_dir):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
 
 
+@pytest.mark.fault("a worker that never comes", holds="the other names it at its deadline and writes nothing")
 def test_a_lone_worker_names_the_missing(tmp_path):
     with workers(worker(tmp_path / "run"), indices=[1], start_deadline=1) as [process]:
         spoken, _ = process.communicate(timeout=240)
@@ -220,12 +225,14 @@ def test_a_lone_worker_can_be_terminated(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_ends_the_other_which_names_it(tmp_path):
+@pytest.mark.fault("a worker that is stopped (SIGSTOP)", holds="the other ends and names it; the last checkpoint")
+def test_a_stopped_worker_ends_the_other_which_names_it(tmp_path, record_property):
     with workers(worker(tmp_path / "run", train_steps=100_000)) as (chief, other):
         wait_for(lambda: has_checkpoints(tmp_path / "run"))
         chief.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
         spoken, _ = other.communicate(timeout=120)
+        record_property("measured", f"the other ended after {time.monotonic() - stopped:.1f} s")
         assert time.monotonic() - stopped < 60
     assert other.returncode == 1
     assert "Failed: worker 0 (the chief) at localhost:" in spoken
@@ -233,6 +240,7 @@ def test_a_stopped_worker_ends_the_other_which_names_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGTERM to one of two workers", holds="both save the same update and end with 143")
 def test_a_signal_to_one_worker_ends_both_with_its_code(tmp_path):
     with workers(worker(tmp_path / "run", train_steps=100_000)) as processes:
         wait_for(lambda: has_checkpoints(tmp_path / "run"))
