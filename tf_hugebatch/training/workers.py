@@ -149,7 +149,7 @@ class Workers:
                         "all must see the chief's run folder (a file system that they share) and the same data")
 
     def must_see(self, checkpoint):
-        """Refuses when a worker does not see the chief's `checkpoint` (path), which a rewind may need in the middle of a run."""
+        """Refuses when a worker does not see the chief's `checkpoint` (path), to which a rewind may go back in mid-run."""
         until = time.monotonic() + _SHOWS_WITHIN
         while not checkpoint.exists() and time.monotonic() < until:
             time.sleep(0.1)
