@@ -142,8 +142,8 @@ def sweep_rows(trials):
     """Rows of a sweep of real runs, two at a time."""
     with tempfile.TemporaryDirectory() as folder:
         (space := pathlib.Path(folder, "space.json")).write_text('{"learning_rate": {"low": 0.001, "high": 0.1, "log": true}}')
-        command = [sys.executable, "-m", "tf_hugebatch.sweep_main", *TRIAL, f"--space={space}", f"--trials={trials}", "--jobs=2",
-                   "--final_seeds=0", f"--sweep_dir={folder}/sweep"]
+        command = [sys.executable, "-m", "tf_hugebatch.sweep_main", *TRIAL, f"--space={space}", f"--trials={trials}",
+                   "--jobs=2", "--final_seeds=0", f"--sweep_dir={folder}/sweep"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             return watch(process, lambda: ended_in(f"{folder}/sweep"))
 

@@ -39,8 +39,9 @@ DEAR = {
                    on_divergence="rewind", rewind_factor=2.0**-63, checkpoint_every_steps=4),
 }
 #: Each host streams shards of its own, and the second finds a record that is no image.
-STREAM = dict(dataset="imagenet2012", model="resnet18", image_size=32, batch_size=6, micro_batch_size=3, bn_span=6, train_steps=4,
-              optimizer="sgd", peak_learning_rate=0.01, warmup_epochs=0, shuffle="shards", checkpoint_every_steps=2)
+STREAM = dict(dataset="imagenet2012", model="resnet18", image_size=32, batch_size=6, micro_batch_size=3, bn_span=6,
+              train_steps=4, optimizer="sgd", peak_learning_rate=0.01, warmup_epochs=0, shuffle="shards",
+              checkpoint_every_steps=2)
 AUTO = dict(dataset="mnist5k", model="lenet5", batch_size=64, train_steps=2, evaluate_test=False, validation_examples=20)
 SCENES = {**SHORT, **DEAR}
 

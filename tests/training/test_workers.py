@@ -274,7 +274,7 @@ def test_workers_go_back_together_and_to_a_folder_that_all_see(dear_scenes):
 def test_the_chief_writes_one_processs_mlperf_log_and_a_profile(dear_scenes):
     alone("resnet", dear_scenes)
     both, whole = (
-        [(line["key"], None if line["key"] in ("init_start", "submission_platform") else line["value"], line["metadata"]["step"])
+        [(line["key"], line["metadata"]["step"], line["value"] if line["key"] not in ("init_start", "submission_platform") else 0)
          for line in map(json.loads, (text.removeprefix(":::MLLOG ") for text in path.read_text().splitlines()))]
         for path in (dear_scenes / "resnet/mllog.txt", dear_scenes / "resnet-alone/mllog.txt"))
     # Two workers of six are one of twelve: the micro-batches an update takes are as many.
