@@ -270,13 +270,17 @@ def test_workers_go_back_together_and_to_a_folder_that_all_see(dear_scenes):
         assert problem.startswith("worker 1 at localhost:") and "first checkpoint" in problem and "share" in problem
 
 
+def mlperf_lines(path):
+    """(key, update, value) of each line; the devices differ."""
+    lines = [json.loads(line.removeprefix(":::MLLOG ")) for line in path.read_text().splitlines()]
+    return [(line["key"], line["metadata"]["step"], None if line["key"] == "submission_platform" else line["value"])
+            for line in lines]
+
+
 @pytest.mark.slow
 def test_the_chief_writes_one_processs_mlperf_log_and_a_profile(dear_scenes):
     alone("resnet", dear_scenes)
-    both, whole = (
-        [(line["key"], line["metadata"]["step"], line["value"] if line["key"] not in ("init_start", "submission_platform") else 0)
-         for line in map(json.loads, (text.removeprefix(":::MLLOG ") for text in path.read_text().splitlines()))]
-        for path in (dear_scenes / "resnet/mllog.txt", dear_scenes / "resnet-alone/mllog.txt"))
+    both, whole = (mlperf_lines(dear_scenes / run / "mllog.txt") for run in ("resnet", "resnet-alone"))
     # Two workers of six are one of twelve: the micro-batches an update takes are as many.
     assert both == whole
     assert len(list((dear_scenes / "resnet/tensorboard").rglob("*.xplane.pb"))) == 1
