@@ -12,6 +12,7 @@ FLOORS = {
     0: ("registry", "regimes", "published", "durations", "dataset_sizes", "layout", "settings", "fields", "parsers", "levels",
         "rules", "command_line", "records", "runs", "cluster"),
     1: ("logical_devices", "replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
+    2: ("diagnostics",),
     3: ("training",),
     4: ("tuning",),
     5: ("reports",),

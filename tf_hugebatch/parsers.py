@@ -106,6 +106,21 @@ def choice(*names: str) -> Parser:
     return parse
 
 
+def names(*known: str) -> Parser:
+    """Some of `known`, separated by commas, or a tuple of them; each once, in the order of `known`. 'none' is none of them."""
+
+    def parse(value: object) -> tuple[str, ...]:
+        if value is None or isinstance(value, str) and value.strip().lower() in _NONE_WORDS:
+            return ()
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)):
+            raise ValueError(f"these are no names; choose among {', '.join(known)}")
+        given = {choice(*known)(part) for part in parts}
+        return tuple(name for name in known if name in given)
+
+    return parse
+
+
 def path(value: object) -> str:
     """A path of the file system, with ~ expanded; whether it exists is another question."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):

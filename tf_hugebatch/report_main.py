@@ -15,7 +15,10 @@ PROGRAM = "report_main"
 DESCRIPTION = ("Make the paper's tables and figures from run folders, ours beside the paper's. What no run holds is blank, "
                "with the command that fills it and its cost. Trains nothing.")
 TABLES, FIGURES = range(1, 5), range(1, 34)
-STEPS_TO_TARGET = "steps_to_target"
+NAMED_FIGURES = {
+    "steps_to_target": "updates to the target against batch size", "layer_ratios": "||w|| / ||g|| of every layer",
+    "noise_scale": "the gradient noise scale over a run", "signal_and_noise": "of summed gradients against batch size",
+    "sharpness": "the largest eigenvalue of the Hessian over a run"}
 _BETWEEN_LINES = 50  # runs: a few seconds
 _WITH_BOUNDARIES = ("regimes", "table2")  # items
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all
@@ -53,8 +56,9 @@ OWN = (
     _own("runs", "folders", _folders, "runs",
          "where the runs and sweeps lie, however deep; folders or patterns, separated by commas"),
     _own("table", "numbers", numbers(TABLES), None, "tables of the paper to make, such as 3 or 1..4"),
-    _own("figure", "numbers", numbers(FIGURES, (STEPS_TO_TARGET,)), None,
-         f"figures of the paper to draw, such as 1,3..5; {STEPS_TO_TARGET}: updates to the target against batch size"),
+    _own("figure", "numbers", numbers(FIGURES, tuple(NAMED_FIGURES)), None,
+         "figures of the paper to draw, such as 1,3..5; besides, " + "; ".join(f"{name}: {shows}" for name, shows
+                                                                             in NAMED_FIGURES.items())),
     _own("regimes", "true|false", parsers.boolean, False, "where large, huge and full begin: B_L, B_H, B_F"),
     _own("page", "true|false", parsers.boolean, False, "index.html: all runs in one static page"),
     _own("all", "true|false", parsers.boolean, False, "every table, every figure, the regimes and the page"),
@@ -108,7 +112,7 @@ def _asked(own) -> list[tuple[str, object]]:
     everything = own["all"]
     asked = [("table", number) for number in (TABLES if everything else own["table"] or ())]
     asked += [("regimes", "regimes")] if everything or own["regimes"] else []
-    asked += [("figure", number) for number in ((*FIGURES, STEPS_TO_TARGET) if everything else own["figure"] or ())]
+    asked += [("figure", number) for number in ((*FIGURES, *NAMED_FIGURES) if everything else own["figure"] or ())]
     return asked + ([("page", "page")] if everything or own["page"] else [])
 
 

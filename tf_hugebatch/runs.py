@@ -97,6 +97,11 @@ class Run:
         return [row for row in self.metrics
                 if row.get("kind") == "eval" and (split is None or row.get("split") == split)]
 
+    def diagnostic_rows(self, name: str) -> list[dict]:
+        """Rows of a diagnostic that has numbers of every variable ('trust', 'diffusion'): step, epoch, and {path: number} of
+        each of its vectors."""
+        return [row for row in self.metrics if row.get("kind") == name]
+
     @functools.cached_property
     def sweep(self) -> Sweep | None:
         """The sweep that this run is a trial or a final run of; None for a run of its own."""

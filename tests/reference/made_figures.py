@@ -23,10 +23,15 @@ def settings_of(dataset, **values):
     return command.settings
 
 
+#: What makes a run one of figures 11 and 12.
+DIFFUSION = {"train_steps": 1000, "schedule": "constant", "lr_scaling": "none"}
+
+
 def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20, note=None, distance=None, losses=None,
-              schedule_file=True, **values):
+              schedule_file=True, more_rows=None, **values):
     """A run folder whose loss falls and whose accuracy rises to `accuracy`; `rows` train rows, evaluations at a fifth of
-    them. accuracy None: nothing was evaluated. distance: a function of the update. losses: instead of the made ones."""
+    them. accuracy None: nothing was evaluated. distance: a function of the update. losses: instead of the made ones. more_rows: a function of the update that gives
+    ({name: number} for its train row, rows of diagnostics)."""
     settings = settings_of(dataset, **values)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
@@ -40,7 +45,9 @@ def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20,
         row = {"kind": "train", "step": step, "epoch": epoch,
                "loss": losses[number - 1] if losses else 2.3 * math.exp(-4 * number / rows),
                "accuracy": 1 - 0.9 * math.exp(-5 * number / rows), "learning_rate": settings.peak_rate * (1 - number / rows)}
-        lines.append({**row, **({"distance_from_start": distance(step)} if distance else {})})
+        measured, others = more_rows(step) if more_rows else ({}, [])
+        lines.append({**row, **({"distance_from_start": distance(step)} if distance else {}), **measured})
+        lines += [{"step": step, "epoch": epoch, **other} for other in others]
         if accuracy is not None and (number % 5 == 0 or number == rows):
             lines.append({"kind": "eval", "split": split, "step": step, "epoch": epoch, "loss": 0.1, "top5": 0.999,
                           "accuracy": accuracy * (1 - 0.5 * math.exp(-6 * number / rows)) if number < rows else accuracy})
@@ -60,6 +67,21 @@ def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20,
         points = "".join(f"{step},{step / 100},{settings.peak_rate * (1 - step / 50)}\n" for step in range(50))
         (folder / "schedule.csv").write_text("update,epoch,learning_rate\n" + points)
     return folder
+
+
+def trust_row(ratios):
+    """A row of --diagnostics=trust with gradients of norm 2. ratios: {path: ||w|| / ||g||}."""
+    return {"kind": "trust", "weight_norms": {path: 2 * ratio for path, ratio in ratios.items()},
+            "gradient_norms": dict.fromkeys(ratios, 2.0), **{name: dict.fromkeys(ratios, 1.0) for name in (
+                "trust_ratios", "update_norms", "bound_hits")}}
+
+
+def snr_row(signal=1.0):
+    """A row of --diagnostics=snr of independent gradients."""
+    sizes = [64 * 2 ** level for level in range(8)]
+    return {"kind": "snr", "examples": 60000, "batch_sizes": sizes, "groups": [60000 // size for size in sizes],
+            "signal": [signal * size for size in sizes], "noise": [30 * size ** 0.5 for size in sizes],
+            "signal_slope": 1.0, "noise_slope": 0.5}
 
 
 def write_plan(folder, dataset, *, space, method="grid", trials=4, select_on="validation", **values):
@@ -179,10 +201,18 @@ def write_everything(folder):
     for batch in (published.REGIME_BATCHES["imagenet2012"]["large"], "full"):
         write_run(folder / "fig10" / f"{batch}", "imagenet2012", batch_size=batch, train_steps=3519, warmup_steps=100,
                   accuracy=0.76 if batch != "full" else 0.70, rows=300)
-    for dataset, batches in (("mnist", (256, 2048, large)), ("cifar10", (128, 2048))):
-        for batch in batches:
-            write_run(folder / "distance" / f"{dataset}_{batch}", dataset, batch_size=batch, regime_adaptation="true", rows=200,
-                      accuracy=0.98, distance=lambda step, batch=batch: 2 + (3 + batch / 4096) * math.log(step))
+    for dataset, batches in (("mnist", (256, 1024, large, huge, "full")), ("cifar10", (128, 2048))):
+        for batch, seed in itertools.product(batches, (1, 2, 3)):
+            share = math.log2(FULL[dataset] if batch == "full" else batch)
+            write_run(folder / "distance" / f"{dataset}_{batch}_{seed}", dataset, batch_size=batch, seed=seed, rows=200,
+                      accuracy=0.98, **DIFFUSION,
+                      distance=lambda step, share=share, seed=seed: (20 + seed) / share * math.log(step + 1) ** (share / 9))
+    for regime, batch in (("baseline", 256), ("large", large), ("full", "full")):
+        size = FULL["mnist"] if batch == "full" else batch
+        write_run(folder / "measured" / regime, regime=regime, epochs=30, rows=200, more_rows=lambda step, size=size: (
+            {"gradient_power": 1 / step, "gradient_variance": 200 + size / step, "noise_scale": 1.0},
+            [trust_row({"a/kernel": step ** 0.5, "a/bias": 1.0, "b/kernel": 100 / step ** 0.2}), snr_row(),
+             {"kind": "sharpness", "eigenvalue": 40 / step ** 0.3, "residual": 0.01, "products": 9, "examples": 1000}]))
     for number, (schedule, warmup, shape) in enumerate(_SCHEDULES, start=23):
         write_run(folder / "schedules" / f"fig{number}", epochs=30, batch_size=256, schedule=schedule, warmup_epochs=warmup,
                   warmup_shape=shape, dry_run="true", peak_learning_rate=1, accuracy=None, status="done")

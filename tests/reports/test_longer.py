@@ -10,7 +10,7 @@ from reference import made_figures as made
 from reference.drawn import lines, loaded, texts
 from tf_hugebatch import command_line
 from tf_hugebatch.fields import kind_of
-from tf_hugebatch.reports import catalogue, report
+from tf_hugebatch.reports import catalogue
 from tf_hugebatch.reports.blanks import cost_in_words
 from tf_hugebatch.reports.outcomes import checked_settings
 from tf_hugebatch.reports.sheets import ON_TEST
@@ -138,12 +138,3 @@ def test_equal_updates_are_of_one_network_and_name_their_split(tmp_path):
     assert f"{tmp_path / 'b'}, accuracy on validation." in found.caption
     assert "Also run and not drawn: resnet18 at 224." in found.caption
     assert f"{tmp_path / 'a'}, accuracy on test." in found.caption
-
-
-@pytest.mark.parametrize("number", [11, 12])
-def test_what_no_run_writes_has_a_reason_and_no_command(number):
-    blanks = catalogue.draw(number, [], []).blanks
-    assert blanks and all(blank.command == "" and "no run of this release writes distance_from_start" in blank.cost
-                          for blank in blanks)
-    words = report.blanks_in_words(blanks)
-    assert "```" not in words and "python -m" not in words and words.count("no run of this release writes") == len(blanks)

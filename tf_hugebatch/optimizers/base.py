@@ -131,10 +131,20 @@ class HugeBatchOptimizer(Rule, Optimizer):
         """{variable path: trust ratio of the last update}; 1.0 before any update and where none is
         computed.
         """
+        paths = [assignment.path for assignment in self._role_table] if self.built else []
+        return dict(zip(paths, self.trust_ratio_vector().numpy().tolist()))
+
+    def trust_ratio_vector(self):
+        """The same as one tensor, float32 [variables], in the order in which the optimizer was built."""
         self._require_built()
-        paths = [assignment.path for assignment in self._role_table]
-        values = self._trust_ratios.numpy().tolist() if self.layerwise else [1.0] * len(paths)
-        return dict(zip(paths, values))
+        if self.layerwise:
+            return tf.convert_to_tensor(native(self._trust_ratios))
+        return tf.ones([len(self._role_table)])
+
+    def adapted(self):
+        """Whether each variable has a trust ratio of its own: list of bool, in the order of `trust_ratio_vector`."""
+        self._require_built()
+        return [self.layerwise and assignment.adapts for assignment in self._role_table]
 
     def describe(self):
         """The role table as text: path, shape, role, the rule that decided it, decay and adaptation."""

@@ -93,12 +93,14 @@ class Rule:
 
     def bounded(self, ratio, now):
         """The ratio within trust_bounds, as they are at this update."""
-        if self.trust_bounds is None:
-            return ratio
-        lower, upper = self.trust_bounds
-        if self.trust_bounds_schedule == "adabound":
-            lower, upper = trust.adabound_bounds(lower, upper, self.trust_bounds_rate, now.update)
-        return trust.bound(ratio, lower, upper)
+        bounds = self.bounds_at(now.update)
+        return ratio if bounds is None else trust.bound(ratio, *bounds)
+
+    def bounds_at(self, update):
+        """trust_bounds as they are at `update`, counted from 1; None without bounds."""
+        if self.trust_bounds is None or self.trust_bounds_schedule == "fixed":
+            return self.trust_bounds
+        return trust.adabound_bounds(*self.trust_bounds, self.trust_bounds_rate, update)
 
     def layerwise_rate(self, direction, operand, now, scale=1.0):
         """(learning_rate * r * scale, r) for an update scale * direction that holds its decay; r = 1 without adaptation."""

@@ -5,14 +5,16 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import commands, curves, distance, heat_maps, ladder_bars, longer, schedules_drawn, steps_to_target
+from . import (commands, curves, distance, heat_maps, ladder_bars, layer_ratios, longer, noise_scales, schedules_drawn,
+               steps_to_target, surveys_drawn)
 from .commands import SEEDS, TRIALS
 from .drawing import Drawing, batch_in_words
 from .sheets import ON_TEST
 from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
-STEPS_TO_TARGET = "steps_to_target"
+#: Figures that the paper doesn't have, by name.
+STEPS_TO_TARGET, *MEASURED = NAMES = "steps_to_target", "layer_ratios", "noise_scale", "signal_and_noise", "sharpness"
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -24,22 +26,27 @@ LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
 # The optimizers of flagfiles that train longer, where it isn't LARS.
 _LONGER_WITH = {f"--flagfile=flags/figures/{name}.flags": optimizer for name, optimizer in (
     ("fig18", "lamb"), ("fig19", "lamb"), ("fig19_b256", "sgd"), ("fig21", "lamb"))}
+#: How many updates figures 11 and 12 watch, and how many images' worth of them are cheap enough for several seeds.
+DIFFUSION_UPDATES, _CHEAP_IMAGES = 1000, 10_000_000
 #: Runs of so many epochs are trained with one seed, since each takes 20 minutes to an hour of the small network on MNIST and
 #: days of the others; their points stand without a spread, and say so.
 ONE_SEED_FROM_EPOCHS = 300
 
+# Regimes that the diagnostics' own figures show: batch and optimizer of each.
+_MEASURED = {"baseline": (MNIST.batch, "sgd"), "large": (_LARGE["mnist"], "lars"), "full": (FULL, "lamb")}
+
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
-         STEPS_TO_TARGET: steps_to_target.draw}
+         STEPS_TO_TARGET: steps_to_target.draw,
+         **dict(zip(MEASURED, (layer_ratios.draw, noise_scales.draw, surveys_drawn.draw_snr, surveys_drawn.draw_sharpness)))}
 
 
-def _source(label, row, batch, epochs, words, *, runs=1, images=None, metric="test_accuracy", program=None, unfilled="",
-            **wanted):
+def _source(label, row, batch, epochs, words, *, runs=1, images=None, metric="test_accuracy", program=None, **wanted):
     """A source on the data set of `row` (of Table 2). words: the command's flags but the folder of the data; runs: how many
     it trains, of `epochs` each, unless `images` says what it reads in all."""
     command = f"python -m tf_hugebatch.{program or commands.program_of(row.dataset)} {words} --data_dir=DIR"
     return Source(label, {"dataset": row.dataset, "batch_size": batch, "epochs": epochs, **wanted}, command,
-                  _MODEL[row.dataset], images or runs * epochs * row.full, metric, unfilled=unfilled)
+                  _MODEL[row.dataset], images or runs * epochs * row.full, metric)
 
 
 def _stated(number):
@@ -119,17 +126,20 @@ def _schedule(number, shows, **wanted):
 
 
 def _distance(number, row, batches):
-    """Regime adaptation: every batch makes the baseline's number of updates."""
-    updates = -(-row.epochs * row.full // row.batch)
-    sources = tuple(
-        _source(f"batch {batch:,}", row, batch, None,
-                f"--flagfile=flags/figures/fig{number}.flags --batch_size={batch} --run_dir=runs/figures/fig{number}/b{batch}",
-                images=updates * batch, regime_adaptation=True,
-                unfilled=f"no run of this release writes {distance.KEY}, so no command fills it yet")
-        for batch in batches)
-    note = f"The caption names neither data set nor batches: {row.dataset} and these batches are ours."
+    """Equal updates at one constant rate, so that only the batch differs. Several seeds where they are cheap, for alpha."""
+    sources = []
+    for batch in batches:
+        images = DIFFUSION_UPDATES * (row.full if batch == FULL else batch)
+        seeds = SEEDS if images <= _CHEAP_IMAGES else 1
+        words = [f"--flagfile=flags/figures/fig{number}.flags", f"--batch_size={batch}"]
+        command = commands.train(words, row.dataset, f"{commands.FOLDER}/figures/fig{number}/b{batch}", range(1, seeds + 1))
+        sources.append(Source(
+            _named(row, batch), {"dataset": row.dataset, "batch_size": batch, "train_steps": DIFFUSION_UPDATES,
+                                 "schedule": "constant", "lr_scaling": "none"},
+            command, _MODEL[row.dataset], seeds * images, seeds=seeds))
+    note = f"The caption names neither data set nor batches: {row.dataset}, these batches and one constant rate are ours."
     return Figure(number, f"distance of the weights from their start, {row.dataset}", "distance", row.dataset, batches, (),
-                  sources, (), note)
+                  tuple(sources), (), note)
 
 
 def _equal_updates(number, row, flagfiles):
@@ -155,6 +165,17 @@ def _steps_to_target(row, batches):
     return Figure(STEPS_TO_TARGET, f"updates until the target against batch size, {row.dataset}", STEPS_TO_TARGET,
                   row.dataset, tuple(batches), (row.epochs,), sources, (),
                   "Not in the paper: the picture of Shallue et al. 2018, arXiv 1811.03600.")
+
+
+def _measured(name, shows, row, words):
+    """A figure of a diagnostic over whole runs of regimes. words: the flags that turn it on."""
+    sources = tuple(
+        _source(f"{optimizer}, {_named(row, batch)}", row, batch, row.epochs,
+                f"--regime={regime} --model={_MODEL[row.dataset]} {words} --run_dir=runs/figures/{name}/{regime}",
+                optimizer=optimizer)
+        for regime, (batch, optimizer) in _MEASURED.items())
+    return Figure(name, f"{shows}, {row.dataset}", name, row.dataset, tuple(batch for batch, _ in _MEASURED.values()),
+                  (row.epochs,), sources, (), "")
 
 
 def _named(row, batch):
@@ -184,7 +205,7 @@ _ROWS = (
             other={_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format("bfull", 4)}),
     _longer(9, IMAGENET, _RUNGS.format("b262144", 4)),
     _equal_updates(10, IMAGENET, {_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format("bfull", 4)}),
-    _distance(11, MNIST, (256, 2048, _LARGE["mnist"])),
+    _distance(11, MNIST, (256, 1024, _LARGE["mnist"], _HUGE["mnist"], FULL)),
     _distance(12, CIFAR, (128, 2048)),
     _ladder(13, "the recipe ladder, top-5 on ImageNet, top-1 on CIFAR-10",
             (IMAGENET, published.LADDER_BATCH, "flags/ladder/b819200.flags", _TOP5),
@@ -222,6 +243,10 @@ _ROWS = (
             note="The paper gives no length of cycle: here it is the shorter. Its loss peaks mid-run and stays high."),
     _curves(33, "LARS at 32K, longer cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(33), **_CYCLICAL, cycles=1,
             note="The paper says only that the cycle is longer than figure 32's: here the run is one cycle."),
+    _measured("layer_ratios", "norm of weights over norm of gradient, by layer", MNIST, "--diagnostics=trust"),
+    _measured("noise_scale", "gradient noise scale", MNIST, "--diagnostics=noise_scale --micro_batch_size=128"),
+    _measured("signal_and_noise", "of summed gradients, against batch size", MNIST, "--diagnostics=snr --eval_every_epochs=10"),
+    _measured("sharpness", "largest eigenvalue of the Hessian", MNIST, "--diagnostics=sharpness"),
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),
 )
 FIGURES = {row.number: row for row in _ROWS}
@@ -231,7 +256,7 @@ def draw(number, runs, sweeps):
     """A figure from run folders.
 
     Args:
-        number: of NUMBERS, or STEPS_TO_TARGET.
+        number: of NUMBERS, or of NAMES.
         runs: list of `runs.Run`, those of the sweeps too.
         sweeps: list of `runs.Sweep`.
 

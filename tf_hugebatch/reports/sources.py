@@ -26,8 +26,7 @@ class Source:
     label: in the legend. wanted: settings a run must have; a tuple is a choice, None takes any value, `FULL` is every
     training example after the split; `warmup` True or False asks whether there is one. command: what makes the runs, as it
     is typed. model, images: what that trains, for its cost. metric: of the status's final numbers. seeds: that the command
-    trains. own: what tells its runs from others that are wanted too. unfilled: why the command fills nothing yet; '' where it
-    does.
+    trains. own: what tells its runs from others that are wanted too.
     """
 
     label: str
@@ -38,12 +37,9 @@ class Source:
     metric: str = _TOP1
     seeds: int = 1
     own: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    unfilled: str = ""
 
     def blank(self, what):
         """The gap that this source leaves in a figure."""
-        if self.unfilled:
-            return Blank(f"{what}: {self.label}", "", self.unfilled)
         cost = cost_in_words(self.model, self.images) if self.images else "seconds; nothing is trained"
         return Blank(f"{what}: {self.label}", self.command, cost)
 

@@ -14,6 +14,23 @@ _SCALARS = ("loss", "accuracy", "learning_rate", "grad_norm", "weight_norm", "up
 _NOT_SCALARS = ("kind", "split", "step", "epoch", "data_note")
 
 
+class _Measured:
+    """Rows of the diagnostics: numbers of an update join its train row, numbers of variables make a row a diagnostic."""
+
+    def __init__(self, columns):
+        self._columns = columns
+
+    def scalars(self, values):
+        return {column.name: value for column, value in zip(self._columns, values) if column.path is None}
+
+    def rows(self, values, place):
+        found = {}
+        for column, value in zip(self._columns, values):
+            if column.path is not None:
+                found.setdefault(column.kind, {}).setdefault(column.name, {})[column.path] = value
+        return [{"kind": kind, **place, **vectors} for kind, vectors in found.items()]
+
+
 class Journal:
     """Writes train and eval rows of one run.
 
@@ -22,9 +39,11 @@ class Journal:
         settings: `Settings` of the run. Every `log_every_steps` updates there is a train row, and at the run's end; rows
             carry epoch = update x B / N.
         note: {"data_note": words} where every number of the run carries words, else {}.
+        columns: of the diagnostics (`diagnostics.Probes.columns`): what follows METRICS in a row of the step.
     """
 
-    def __init__(self, folder, settings, note):
+    def __init__(self, folder, settings, note, columns=()):
+        self._measured = _Measured(columns)
         self._folder, self._settings, self._note, self._writer = folder, settings, note, None
         self._epochs_per_update = 1 / settings.updates_per_epoch
         self._every = settings.log_every_steps
@@ -45,21 +64,27 @@ class Journal:
         self._add(hparams.started(self._settings, self._note), step=0)
 
     def train(self, metrics, last=False):
-        """Rows of updates: NumPy [n, len(METRICS)]; `last` when the run ends with them."""
+        """Rows of updates: NumPy [n, len(METRICS) + columns]; `last` when the run ends with them."""
         rows = []
-        for i, values in enumerate(metrics):
-            named = dict(zip(METRICS, values.tolist()))
+        for i, values in enumerate(metrics.tolist()):
+            named, measured = dict(zip(METRICS, values)), values[len(METRICS):]
             # A refused update was tried and not counted: its row stands at the update that it would have been.
             step = int(named["update"]) + (0 if named["applied"] else 1)
             if step % self._every == 0 or (last and i == len(metrics) - 1):
                 scalars = {name: named[name] for name in _SCALARS}
-                rows.append({"kind": "train", "step": step, "epoch": step * self._epochs_per_update, **scalars})
+                place = {"step": step, "epoch": step * self._epochs_per_update}
+                rows.append({"kind": "train", **place, **scalars, **self._measured.scalars(measured)})
+                rows += self._measured.rows(measured, place)
         self._write(rows)
 
     def evaluation(self, split, step, result):
         """A row of one split's accuracy, top5 and loss after `step` updates."""
         epoch = step * self._epochs_per_update
         self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result, **self._note}])
+
+    def survey(self, name, step, numbers):
+        """A row of a survey (training/surveys.py) after `step` updates."""
+        self._write([{"kind": name, "step": step, "epoch": step * self._epochs_per_update, **numbers}])
 
     def close(self, status, step, final):
         """Notes how the run ended after `step` updates (for TensorBoard's HParams) and closes the TensorBoard file."""
@@ -75,10 +100,16 @@ class Journal:
         # One event a row, made by hand: six calls of tf.summary.scalar cost over a millisecond an update, which a
         # small network at a small batch would feel.
         for row in rows:
-            prefix = "train" if row["kind"] == "train" else row["split"]
+            prefix = row["split"] if row["kind"] == "eval" else row["kind"]
+            named = {}
+            for name, value in row.items():
+                if isinstance(value, dict):
+                    named.update({f"{name}/{path}": part for path, part in value.items()})
+                elif name not in _NOT_SCALARS and not isinstance(value, list):
+                    named[name] = value
             values = [
                 Summary.Value(tag=f"{prefix}/{name}", simple_value=math.nan if value is None else value)
-                for name, value in row.items() if name not in _NOT_SCALARS
+                for name, value in named.items()
             ]
             self._add(Summary(value=values), row["step"])
         self._writer.flush()

@@ -10,10 +10,10 @@ the design).
 
 import tensorflow as tf
 
-from .. import replica
+from .. import diagnostics, replica
 from .accumulate import Accumulators, batch_norm_layers, micro_batch_sums
 
-#: Columns of the tensor that `Step.__call__` returns, one row per update.
+#: First columns of the tensor that `Step.__call__` returns, one row per update; those of the diagnostics follow.
 METRICS = (
     "update",  # updates done after this one
     "loss",  # mean over the global batch, as optimised (with label smoothing), before the update
@@ -37,18 +37,23 @@ class Step:
         seed: int, keys dropout.
         label_smoothing: in [0, 1).
         timed: whether `input_seconds` is measured; not under op determinism, which has no clock.
+        measured: names of the registry's diagnostics that look on.
+        noise: None, or a `diagnostics.NoiseInjection`.
 
     Attributes:
+        probes: `diagnostics.Probes`; its columns follow METRICS.
         first_bad_update: int64 variable, -1, or the number of updates done before the first one with a non-finite loss,
             gradient or weight norm. From then on nothing changes any more: weights, slots, moving statistics, the
             update count.
         input_seconds: of the last call, how long it had nothing to do but wait for micro-batches.
 
     Raises:
-        ValueError: the layout's replicas are not the strategy's, or the model carries losses of its own.
+        ValueError: the layout's replicas are not the strategy's, the model carries losses of its own, or a diagnostic
+            can't be had with this layout.
     """
 
-    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True):
+    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True, measured=(),
+                 noise=None):
         if strategy.num_replicas_in_sync != layout.replicas:
             raise ValueError(
                 f"The layout has {layout.replicas} replica(s) but the strategy {strategy.num_replicas_in_sync}; "
@@ -60,11 +65,12 @@ class Step:
                 f"ignore; use the optimizer's weight_decay."
             )
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
-        self.layout, self.seed, self.label_smoothing = layout, seed, label_smoothing
+        self.layout, self.seed, self.label_smoothing, self.noise = layout, seed, label_smoothing, noise
         self._batch_norm_layers = batch_norm_layers(model)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-            self._sums = Accumulators(model, layout.rounds)
+            self.probes = diagnostics.make(measured, model=model, optimizer=optimizer, layout=layout)
+            self._sums = Accumulators(model, layout.rounds, self.probes.sums)
             self.first_bad_update = tf.Variable(
                 -1, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
@@ -80,7 +86,7 @@ class Step:
             updates: int, at least 1.
 
         Returns:
-            float64 NumPy array [updates, len(METRICS)].
+            float64 NumPy array [updates, len(METRICS) + len(probes.columns)].
         """
         rows, waited = self._run(iterator, tf.constant(updates, tf.int32))
         self.input_seconds = float(waited)
@@ -89,7 +95,7 @@ class Step:
     # Cross-replica context.
 
     def _updates(self, iterator, updates):
-        rows = tf.TensorArray(tf.float64, size=updates, element_shape=[len(METRICS)])
+        rows = tf.TensorArray(tf.float64, size=updates, element_shape=[len(METRICS) + len(self.probes.columns)])
         waited = tf.zeros([], tf.float64)
         for i in tf.range(updates):
             for round_ in tf.range(self.layout.rounds):
@@ -112,31 +118,40 @@ class Step:
             seed=self.seed,
             all_reduce_sum=all_reduce_sum,
         )
-        self._sums.add(first, *micro_batch_sums(
-            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing
-        ))
+        gradients, *others = micro_batch_sums(
+            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise
+        )
+        seen = self.probes.after_micro_batch(gradients, tf.reduce_sum(view.weights)) if self.probes else []
+        self._sums.add(first, gradients, *others, seen)
 
     def apply(self):
-        """The end of an update on one replica; returns the metrics row, float64 [len(METRICS)], equal on all."""
+        """The end of an update on one replica; returns the metrics row, float64 [columns], equal on all."""
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
-        gradients, statistics, scalars = self._sums.summed(all_reduce_sum)
+        gradients, statistics, scalars, seen = self._sums.summed(all_reduce_sum)
+        if self.noise:
+            gradients = self.noise.gradients(gradients, self._updates_done())
         loss, accuracy = tf.unstack(scalars)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         update = self._updates_done()
         first_bad = self.first_bad_update.read_value()
         # Sticky: once an update was refused, every later one is.
         ok = tf.logical_and(first_bad < 0, tf.math.is_finite(loss))
-        result = self.optimizer.apply_reduced(gradients, self.model.trainable_variables, ok=ok)
+        variables = self.model.trainable_variables
+        result, measured = self.probes.around(
+            gradients, variables, seen, lambda: self.optimizer.apply_reduced(gradients, variables, ok=ok))
         applied = result["applied"] > 0
+        if self.noise:
+            self.noise.shake(variables, update, applied)
         for layer, (mean, variance) in zip(self._batch_norm_layers, map(tf.unstack, statistics)):
             layer.update_moving_statistics(mean, variance, applied)
         # Weights whose norm overflows can still give a finite loss next time, so they count as bad here.
         good = applied & tf.math.is_finite(result["weight_norm"]) & tf.math.is_finite(result["update_norm"])
         self.first_bad_update.assign(tf.where(good | (first_bad >= 0), first_bad, update))
-        return tf.stack([tf.cast(value, tf.float64) for value in (
+        row = tf.stack([tf.cast(value, tf.float64) for value in (
             update + tf.cast(applied, tf.int64), loss, accuracy, learning_rate,
             result["grad_norm"], result["weight_norm"], result["update_norm"], result["applied"],
         )])
+        return tf.concat([row, measured], 0) if self.probes else row
 
     def _updates_done(self):
         return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)

@@ -59,13 +59,14 @@ class Trainer:
             assembly.eval_batch_size, self._recalibrated if settings.recalibrate_bn_batches else None,
         )
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
+        self.surveys = assembly.surveys(splits.train)
         self.speed = Speed(settings.batch_size)
         self.watchdog = Watchdog(str(folder.path / self.workers.file_of_its_own("stacks.txt")),
                                  lambda reason: self._write_status("failed", reason=reason))
         notes = self._restore()
         self.rewinds.restore(notes.get("rewinds", []))
         self.progress = Progress(self.total, self.done)
-        self.journal = Journal(folder, settings, self.note) if self.workers.chief else NoJournal()
+        self.journal = Journal(folder, settings, self.note, assembly.step.probes.columns) if self.workers.chief else NoJournal()
 
     def _restore(self, up_to=None):
         """The state of the newest checkpoint (up to an update), or that of the start; returns the checkpoint's notes."""
@@ -174,6 +175,9 @@ class Trainer:
                 self.journal.evaluation(split, self.done, result)
                 self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
                                   f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
+            if self.evaluations.watched in names:
+                for name, numbers in self.surveys():
+                    self.journal.survey(name, self.done, numbers)
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
         self._share_undecodable()

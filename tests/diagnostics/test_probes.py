@@ -1,0 +1,198 @@
+"""Diagnostics on the step: what they tell agrees with twins made from weights, and training doesn't feel them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference.small_runs import contract_examples, contract_model, run_updates
+
+import tf_hugebatch as hb
+from tf_hugebatch import optimizers, registry
+from tf_hugebatch.data.order import Stream
+from tf_hugebatch.data.padding import training_micro_batches
+from tf_hugebatch.keras_versions import native, variable_path
+from tf_hugebatch.layout import Layout
+from tf_hugebatch.training.step import METRICS, Step
+
+ALL = tuple(name for name, row in registry.DIAGNOSTICS.items() if row.facts["at"] == "updates")
+BATCH, SPAN = 48, 8
+
+
+class Watched:
+    """Single updates of the contract model with diagnostics on, and the weights around each."""
+
+    def __init__(self, strategy, micro, measured=ALL, optimizer="lars", **arguments):
+        layout = Layout(BATCH, micro, strategy.num_replicas_in_sync, SPAN)
+        with strategy.scope():
+            model = contract_model(SPAN)
+            built = optimizers.get(optimizer, **{"learning_rate": 2.0, **arguments})
+        self.step = Step(strategy=strategy, model=model, optimizer=built, layout=layout, measured=measured)
+        self.optimizer, self.variables = built, model.trainable_variables
+        examples = contract_examples()
+        dataset = training_micro_batches(examples, Stream(0, len(examples.labels)), layout, 0, 9)
+        self._iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+
+    def weights(self):
+        return [variable.numpy() for variable in self.variables]
+
+    def update(self):
+        """{(kind, name): number, or list by variable} of one update."""
+        [row] = self.step(self._iterator, 1)
+        found = dict(zip(METRICS, row))
+        for column, value in zip(self.step.probes.columns, row[len(METRICS):], strict=True):
+            if column.path is None:
+                found[column.name] = value
+            else:
+                found.setdefault(column.name, {})[column.path] = value
+        return found
+
+
+def norms_of(arrays):
+    return [float(np.linalg.norm(array.astype(np.float64))) for array in arrays]
+
+
+def test_trust_and_diffusion_are_the_norms_of_the_weights_around_each_update():
+    watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, weight_decay=1e-3)
+    paths, start = [variable_path(v) for v in watched.variables], watched.weights()
+    for _ in range(4):
+        before = watched.weights()
+        found = watched.update()
+        after = watched.weights()
+        assert list(found["weight_norms"]) == paths
+        np.testing.assert_allclose(list(found["weight_norms"].values()), norms_of(before), rtol=1e-5)
+        steps = norms_of([new - old for old, new in zip(before, after)])
+        np.testing.assert_allclose(list(found["update_norms"].values()), steps, rtol=1e-4, atol=1e-7)
+        assert found["update_norm"] == pytest.approx(np.linalg.norm(steps), rel=1e-4)
+        assert found["grad_norm"] == pytest.approx(np.linalg.norm(list(found["gradient_norms"].values())), rel=1e-5)
+        assert found["trust_ratios"] == pytest.approx(watched.optimizer.trust_ratios())
+        travelled = norms_of([new - first for new, first in zip(after, start)])
+        np.testing.assert_allclose(list(found["distances"].values()), travelled, rtol=1e-4, atol=1e-7)
+        assert found["distance_from_start"] == pytest.approx(np.linalg.norm(travelled), rel=1e-5)
+    assert found["distance_from_start"] > found["update_norm"] > 0
+
+
+@pytest.mark.parametrize("bounds, hit", [((1e3, 1e4), -1), ((0.0, 1e-4), 1), ((0.0, 1e4), 0)])
+def test_a_ratio_held_at_a_bound_is_told_for_variables_that_have_one(bounds, hit):
+    watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 48, ("trust",), "sgd_layerwise_bounded",
+                      learning_rate=1e-3, trust_bounds=bounds, momentum=0.0)
+    found = watched.update()
+    assert {path: found["bound_hits"][path] for path in ("contract/hidden/kernel", "contract/logits/kernel")} \
+        == {"contract/hidden/kernel": hit, "contract/logits/kernel": hit}
+    assert found["bound_hits"]["contract/hidden/bias"] == 0  # excluded from adaptation
+    if hit:
+        assert found["trust_ratios"]["contract/hidden/kernel"] == pytest.approx(bounds[0] if hit < 0 else bounds[1])
+
+
+def test_bounds_that_tighten_are_told_where_they_are_now():
+    watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 48, ("trust",), "sgd_layerwise_bounded", momentum=0.0,
+                      learning_rate=1e-3, trust_bounds=(0.0, 1e-4), trust_bounds_schedule="adabound", trust_bounds_rate=0.5)
+    for update in (1, 2, 3):
+        found = watched.update()
+        assert found["trust_ratios"]["contract/hidden/kernel"] == pytest.approx(1e-4 * (1 + 1 / (0.5 * update)))
+        assert found["bound_hits"]["contract/hidden/kernel"] == 1
+
+
+@pytest.mark.parametrize("replicas, micro", [(1, 16), (2, 8)])
+def test_an_update_is_the_same_to_the_bit_with_every_diagnostic_on(replicas, micro, mirrored):
+    def strategy():
+        return mirrored(replicas) if replicas > 1 else tf.distribute.OneDeviceStrategy("CPU:0")
+
+    plain = run_updates(strategy(), batch=BATCH, micro=micro, span=SPAN, updates=3)
+    with_all = run_updates(strategy(), batch=BATCH, micro=micro, span=SPAN, updates=3, measured=ALL)
+    for path, weight in plain.weights.items():
+        np.testing.assert_array_equal(weight, with_all.weights[path])
+    assert plain.metrics == with_all.metrics
+
+
+def test_without_a_diagnostic_the_step_has_no_operation_more():
+    counts = {}
+    for measured in ((), ("trust",)):
+        watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, measured)
+        graph = watched.step._run.get_concrete_function(watched._iterator, tf.TensorSpec([], tf.int32)).graph
+        counts[measured] = sum(len(function.node_def) for function in graph.as_graph_def().library.function)
+    off = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, ())
+    assert not off.step.probes and off.step.probes.columns == [] and off.step.probes.sums == []
+    assert counts[()] < counts[("trust",)]
+
+
+def test_what_they_tell_does_not_depend_on_replicas(mirrored):
+    one = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 8)
+    two = Watched(mirrored(2), 8)
+    for _ in range(2):
+        found, other = one.update(), two.update()
+        for name in ("distance_from_start", "gradient_power", "gradient_variance", "noise_scale"):
+            assert found[name] == pytest.approx(other[name], rel=1e-4), name
+        for name in ("trust_ratios", "update_norms", "gradient_norms", "distances"):
+            for path, value in found[name].items():
+                assert value == pytest.approx(other[name][path], rel=1e-4, abs=1e-6), (name, path)
+
+
+# Runs.
+
+
+def run_of(folder, **given):
+    return hb.train(hb.Settings(**{
+        "dataset": "mnist5k", "model": "lenet5", "batch_size": 400, "micro_batch_size": 200, "train_steps": 4,
+        "optimizer": "lars", "run_dir": str(folder), "eval_every_epochs": 100, "checkpoint_every_steps": 2,
+        "diagnostics": "trust,diffusion,noise_scale", **given}))
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diagnostics") / "run"
+    assert run_of(folder).exit_code == 0
+    return folder
+
+
+def test_a_run_writes_them_into_metrics_and_tensorboard(finished):
+    run = hb.load_runs(str(finished))[0]
+    assert run.damaged == 0
+    train = run.train_rows
+    assert [row["step"] for row in train] == [1, 2, 3, 4]
+    assert all(row[name] is not None for row in train
+               for name in ("distance_from_start", "gradient_power", "gradient_variance", "noise_scale"))
+    for kind, names in (("trust", {"trust_ratios", "weight_norms", "gradient_norms", "update_norms", "bound_hits"}),
+                        ("diffusion", {"distances"})):
+        rows = run.diagnostic_rows(kind)
+        assert [row["step"] for row in rows] == [1, 2, 3, 4]
+        assert all(set(row) == {"kind", "step", "epoch", *names} for row in rows)
+        assert all(len(row[name]) == 10 for row in rows for name in names)
+    events = [path for path in (finished / "tensorboard").iterdir() if "events" in path.name]
+    tags = {value.tag for path in events for event in tf.compat.v1.train.summary_iterator(str(path))
+            for value in event.summary.value}
+    assert {"train/distance_from_start", "train/noise_scale"} <= tags
+    assert any(tag.startswith("trust/trust_ratios/") for tag in tags)
+    assert any(tag.startswith("diffusion/distances/") for tag in tags)
+
+
+def test_a_resumed_run_measures_from_the_same_start(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps({**status, "status": "interrupted", "step": 2}))
+    newest = max((folder / "checkpoints").iterdir(), key=lambda path: path.name)
+    for path in (folder / "checkpoints").iterdir():
+        if path.name == newest.name:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = [row for row in rows_of(folder) if row["kind"] != "eval"]
+    assert run_of(folder).exit_code == 0
+    after = [row for row in rows_of(folder) if row["kind"] != "eval"]
+    assert after == before
+
+
+def test_noise_needs_two_micro_batches(tmp_path):
+    with pytest.raises(hb.Refusal, match="--diagnostics=noise_scale.*one micro-batch.*--micro_batch_size"):
+        run_of(tmp_path / "run", micro_batch_size=400, diagnostics="noise_scale")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["trst", "trust,nothing"])
+def test_an_unknown_diagnostic_is_named_with_those_there_are(value):
+    with pytest.raises(hb.Refusal, match="diagnostics.*unknown.*trust, diffusion, noise_scale"):
+        hb.Settings(dataset="mnist5k", diagnostics=value)

@@ -1,0 +1,76 @@
+"""The figures of diagnostics that the paper doesn't have: ratios of layers, and the noise scale."""
+
+import numpy as np
+import pytest
+
+from reference import made_figures as made
+from reference.drawn import lines, loaded
+from tf_hugebatch.reports import catalogue, noise_scales
+from tf_hugebatch.runs import Run
+
+
+def test_ratios_are_drawn_of_kernels_and_of_runs_that_hold_them(tmp_path):
+    made.write_run(tmp_path / "a", regime="baseline", rows=40, more_rows=lambda step: (
+        {}, [made.trust_row({"c/kernel": 3.0 * step, "c/bias": 7.0})]))
+    made.write_run(tmp_path / "b", regime="large", rows=40)
+    found = catalogue.draw("layer_ratios", *loaded(tmp_path))
+    [panel] = found.figure.axes
+    [(label, data)] = lines(panel).items()
+    assert label == "c/kernel" and panel.get_yscale() == "log"
+    np.testing.assert_allclose(data[:, 1], 3.0 * data[:, 0])
+    assert [blank.what for blank in found.blanks] == ["Layer ratios: lars, batch 8,192", "Layer ratios: lamb, full batch (60,000)"]
+
+
+def test_a_gradient_of_norm_zero_is_a_gap(tmp_path):
+    def rows(step):
+        row = made.trust_row({"c/kernel": 2.0})
+        if step % 2 == 0:
+            row["gradient_norms"] = {"c/kernel": 0.0}
+        return {}, [row]
+
+    made.write_run(tmp_path / "a", regime="baseline", losses=[1.0] * 10, more_rows=rows)
+    found = catalogue.draw("layer_ratios", *loaded(tmp_path))
+    assert all(np.isfinite(row["weight_over_gradient_norm"]) for row in found.rows)
+
+
+def test_the_noise_scale_is_a_quotient_of_means_not_a_mean_of_quotients(tmp_path):
+    generator = np.random.default_rng(0)
+
+    def rows(step):
+        power = 1.0 + 0.99 * (-1) ** generator.integers(2)  # 0.01 or 1.99: mean 1; the mean of quotients would be near 50
+        return {"gradient_power": power, "gradient_variance": 300.0, "noise_scale": 300.0 / power}, []
+
+    folder = made.write_run(tmp_path / "a", regime="baseline", rows=6000, more_rows=rows)
+    epochs, scales = noise_scales.quotients(Run(folder))
+    assert len(scales) == noise_scales.STRETCHES and epochs[-1] <= 30
+    assert np.mean(scales) == pytest.approx(300, rel=0.05) and scales.max() < 500
+    found = catalogue.draw("noise_scale", *loaded(tmp_path))
+    np.testing.assert_allclose(lines(found.figure.axes[0])["sgd, batch 256"][:, 1], scales)
+
+
+def test_stretches_without_a_signal_are_left_out(tmp_path):
+    folder = made.write_run(tmp_path / "a", regime="baseline", rows=60, more_rows=lambda step: (
+        {"gradient_power": -1.0 if step > 3000 else 1.0, "gradient_variance": 10.0, "noise_scale": 1.0}, []))
+    epochs, scales = noise_scales.quotients(Run(folder))
+    assert 10 <= len(scales) < noise_scales.STRETCHES and (scales == 10.0).all() and epochs.max() < 16
+
+
+def test_signal_and_noise_are_drawn_from_the_last_survey(tmp_path):
+    made.write_run(tmp_path / "a", regime="baseline", losses=[2.0, 1.0], more_rows=lambda step: (
+        {}, [{**made.snr_row(signal=step), "noise": [None, *made.snr_row()["noise"][1:]]}]))
+    found = catalogue.draw("signal_and_noise", *loaded(tmp_path))
+    [panel] = found.figure.axes
+    drawn = lines(panel)
+    signal, noise = drawn["signal, slope 1.00"], drawn["noise, slope 0.50"]
+    np.testing.assert_allclose(signal[:, 1], 7032 * signal[:, 0])
+    assert np.isnan(noise[0, 1]) and np.isfinite(noise[1:, 1]).all()
+    assert not any(row["batch"] == 64 and row["what"] == "noise" for row in found.rows)
+
+
+def test_sharpness_is_drawn_over_epochs(tmp_path):
+    made.write_run(tmp_path / "a", regime="large", losses=[2.0, 1.0, 0.5], more_rows=lambda step: (
+        {}, [{"kind": "sharpness", "eigenvalue": float(step), "residual": 0.1, "products": 5, "examples": 1000}]))
+    found = catalogue.draw("sharpness", *loaded(tmp_path))
+    [data] = lines(found.figure.axes[0]).values()
+    np.testing.assert_allclose(data[:, 1], [73, 147, 220])
+    assert found.caption.count("of the loss of 1,000 examples") == 1

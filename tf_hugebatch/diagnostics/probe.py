@@ -1,0 +1,123 @@
+"""Probes: what a diagnostic adds to the step, and all of a run's together.
+
+The three hooks are called in replica context while the step is traced, and only if a probe is on: without one the step's
+graph is what it is without this module. A probe reads, and changes nothing; every value is the same on all replicas.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from .. import registry
+from ..keras_versions import native, variable_path
+
+
+class Probe:
+    """One diagnostic. Subclasses say what they report and give the hooks that they need.
+
+    Attributes:
+        scalars: names of numbers of an update; they join the update's train row.
+        vectors: names of what every trainable variable has a number of; they make a row of the probe's own kind.
+        sums: shapes of the float32 tensors that `after_micro_batch` returns.
+
+    Args:
+        model: a built Keras model, with the weights that the run begins with.
+        optimizer: a built optimizer of this package.
+        layout: `layout.Layout`.
+
+    Raises:
+        ValueError: the layout can't give what the probe needs; the text says why and names the remedy.
+    """
+
+    scalars = ()
+    vectors = ()
+    sums = ()
+
+    def __init__(self, *, model, optimizer, layout):
+        self.model, self.optimizer, self.layout = model, optimizer, layout
+
+    def after_micro_batch(self, gradients, count):
+        """float32 tensors, to be summed over the micro-batches and replicas of the update.
+
+        gradients: per trainable variable the micro-batch's sum over examples, divided by B. count: float32 scalar, its
+        examples.
+        """
+        return []
+
+    def after_reduce(self, gradients, weights, sums):
+        """{name: value} from the gradient of the global batch (before clipping), the weights that it was taken at, and the
+        sums of what `after_micro_batch` returned.
+        """
+        return {}
+
+    def after_update(self, before, after):
+        """{name: value} from the weights before and after the update; lists of tensors, one per trainable variable."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One number of an update: whose, its name, and of which variable (its path), or None for one of the whole update."""
+
+    kind: str
+    name: str
+    path: str | None
+
+
+class Probes:
+    """The probes of a run, as the step and its journal see them.
+
+    Args:
+        probes: {name of the registry's row: Probe}.
+        variables: the model's trainable variables.
+
+    Attributes:
+        columns: list of Column: what `row` returns, in order.
+        sums: shapes of the tensors that `after_micro_batch` returns.
+    """
+
+    def __init__(self, probes, variables):
+        self._probes = probes
+        self.columns = [
+            column for kind, probe in probes.items() for column in (
+                *(Column(kind, name, None) for name in probe.scalars),
+                *(Column(kind, name, variable_path(variable)) for name in probe.vectors for variable in variables))]
+        self.sums = [shape for probe in probes.values() for shape in probe.sums]
+
+    def __bool__(self):
+        return bool(self._probes)
+
+    def after_micro_batch(self, gradients, count):
+        return [value for probe in self._probes.values() for value in probe.after_micro_batch(gradients, count)]
+
+    def around(self, gradients, variables, sums, update):
+        """Calls `update()`, with the hooks before and after it.
+
+        Returns:
+            (what `update` returned, float64 [len(columns)], or None without a probe).
+        """
+        if not self:
+            return update(), None
+        variables, sums = [native(variable) for variable in variables], list(sums)
+        before = [variable.read_value() for variable in variables]
+        found = {}
+        for kind, probe in self._probes.items():
+            own, sums = sums[:len(probe.sums)], sums[len(probe.sums):]
+            found[kind] = dict(probe.after_reduce(gradients, before, own))
+        result = update()
+        after = [variable.read_value() for variable in variables]
+        for kind, probe in self._probes.items():
+            found[kind].update(probe.after_update(before, after))
+        parts = [tf.reshape(tf.cast(found[kind][name], tf.float64), [-1])
+                 for kind, probe in self._probes.items() for name in (*probe.scalars, *probe.vectors)]
+        return result, tf.concat(parts, 0)
+
+
+def make(names, *, model, optimizer, layout):
+    """`Probes` of the registry's rows `names`; in the strategy's scope, before a checkpoint is restored.
+
+    Raises ValueError as a probe does.
+    """
+    probes = {name: registry.DIAGNOSTICS[name].resolve()(model=model, optimizer=optimizer, layout=layout)
+              for name in names}
+    return Probes(probes, model.trainable_variables)

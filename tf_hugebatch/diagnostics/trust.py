@@ -1,0 +1,40 @@
+"""Trust ratios and norms of every variable at every update: the picture of You et al. 2017 (arXiv 1708.03888), figure 2."""
+
+import tensorflow as tf
+
+from ..keras_versions import native
+from ..optimizers import norms
+from .probe import Probe
+
+
+class Trust(Probe):
+    """Per variable and update: r, ||w||, ||g||, ||u||, and which bound r was held at.
+
+    ```
+    trust_ratios    r, 1 where none is computed
+    weight_norms    ||w_t||                 before the update
+    gradient_norms  ||g_t||                 of the global batch, before clipping
+    update_norms    ||w_{t+1} - w_t||       with the learning rate and the trust ratio in it
+    bound_hits      -1 at the lower of trust_bounds, 1 at the upper, 0 between them or without bounds
+    ```
+    """
+
+    vectors = ("trust_ratios", "weight_norms", "gradient_norms", "update_norms", "bound_hits")
+
+    def after_reduce(self, gradients, weights, sums):
+        return {"weight_norms": [norms.norm(weight) for weight in weights],
+                "gradient_norms": [norms.norm(gradient) for gradient in gradients]}
+
+    def after_update(self, before, after):
+        ratios = self.optimizer.trust_ratio_vector()
+        return {"trust_ratios": ratios,
+                "update_norms": [norms.norm(new - old) for old, new in zip(before, after)],
+                "bound_hits": self._hits(ratios)}
+
+    def _hits(self, ratios):
+        bounds = self.optimizer.bounds_at(tf.cast(native(self.optimizer.iterations), tf.float32))
+        if bounds is None:
+            return tf.zeros_like(ratios)
+        lower, upper = bounds
+        hits = tf.cast(ratios >= upper, tf.float32) - tf.cast(ratios <= lower, tf.float32)
+        return hits * tf.constant(self.optimizer.adapted(), tf.float32)

@@ -1,0 +1,51 @@
+"""The gradient noise scale over a run, a line a batch (McCandlish et al. 2018, arXiv 1812.06162, section 4).
+
+tr(Sigma) and |G|^2 are unbiased but noisy in every update, so each is averaged before one is divided by the other. Drawn
+from runs with `--diagnostics=noise_scale`.
+"""
+
+import numpy as np
+
+from .drawing import LINES, headline, panels, style
+from .figures import column
+from .sources import ended, groups_of, noted
+
+#: Stretches that a run is cut into; each is one quotient of means.
+STRETCHES = 30
+
+
+def draw(figure, runs, sweeps):
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each source the first run with such rows."""
+    drawn = {}
+    for source in figure.sources:
+        for group in groups_of(ended(runs, source.wanted)):
+            for outcome in group.outcomes:
+                if source not in drawn and len((found := quotients(outcome.run))[0]):
+                    drawn[source] = (outcome.run, found)
+    missing = [source for source in figure.sources if source not in drawn]
+    if not drawn:
+        return None, [], [], missing
+    rows, remarks = [], []
+    with style() as matplotlib:
+        picture, axes = panels(matplotlib, 1, 1, (7.0, 4.2))
+        panel = axes[0, 0]
+        for line, (source, (run, (epochs, scales))) in zip(LINES, drawn.items()):
+            panel.plot(epochs, scales, label=source.label, **line)
+            rows += [{"batch": source.label, "epoch": epoch, "noise_scale": scale}
+                     for epoch, scale in zip(epochs.tolist(), scales.tolist())]
+            remarks += [f"{source.label}: {run.path}; from {scales[0]:,.3g} to {scales[-1]:,.3g} examples.", *noted([run])]
+        panel.set(yscale="log", xlabel="epochs", ylabel="noise scale tr(Σ) / |G|²  (examples)")
+        panel.legend(loc="best")
+        headline(picture, f"{figure.name}: {figure.shows}")
+    return picture, rows, remarks, missing
+
+
+def quotients(run):
+    """(epochs, noise scales): of each of STRETCHES parts of a run mean tr(Sigma) over mean |G|^2, where that is positive."""
+    rows = run.train_rows
+    epochs, power, variance = (column(rows, name) for name in ("epoch", "gradient_power", "gradient_variance"))
+    held = np.flatnonzero(np.isfinite(power) & np.isfinite(variance))
+    stretches = [part for part in np.array_split(held, min(STRETCHES, len(held)) or 1) if len(part)]
+    found = [(epochs[part].mean(), variance[part].mean() / power[part].mean()) for part in stretches
+             if power[part].mean() > 0 and variance[part].mean() > 0]
+    return tuple(np.array(values) for values in zip(*found)) if found else (np.array([]), np.array([]))
