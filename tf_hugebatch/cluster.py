@@ -98,6 +98,9 @@ class ChiefsFolder(RunFolder):
     def append_metrics(self, rows) -> None:
         pass
 
+    def metrics_to_disk(self) -> None:
+        pass
+
     def write_schedule(self, rows) -> None:
         pass
 

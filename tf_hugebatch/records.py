@@ -60,11 +60,16 @@ def _replace(path: str, write: Callable[[TextIO], None]) -> None:
             os.unlink(temporary)
         raise
     # The rename itself lasts once the folder is on disk.
-    folder = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY)
+    to_disk(os.path.dirname(path) or os.curdir)
+
+
+def to_disk(path: str | os.PathLike) -> None:
+    """Waits until a file's content, or the names in a folder, would outlive the machine's loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_json(path: str, value: Mapping) -> None:
@@ -166,6 +171,9 @@ class RunFolder:
             except OSError as error:
                 raise Refusal(f"--run_dir={self.path}: it can't be written to ({error.strerror}); name another folder"
                               ) from error
+            # What a kill left of files that were about to appear; nobody else is writing here now.
+            for left in self.path.glob("*.tmp"):
+                left.unlink(missing_ok=True)
             try:
                 yield
             finally:
@@ -195,6 +203,11 @@ class RunFolder:
         text = "".join(_as_line(row) + "\n" for row in rows)
         with open(self._file("metrics.jsonl"), "a", encoding="utf-8", newline="\n") as file:
             file.write(text)
+
+    def metrics_to_disk(self) -> None:
+        """Waits until the rows so far are on disk: before a checkpoint after which they are never made again."""
+        if os.path.exists(path := self._file("metrics.jsonl")):
+            to_disk(path)
 
     def drop_metrics_after(self, step: int) -> list[dict]:
         """Keeps and returns the rows up to `step`, where a resume starts; later and torn ones go."""

@@ -199,6 +199,7 @@ class Trainer:
         regular = self.timetable.last_regular_checkpoint(self.done) if self.rewinds.left else None
         if self.workers.chief:
             with self.watchdog.paused():
+                self.folder.metrics_to_disk()
                 self.checkpoints.save(
                     self.done, {"losses": self.trend.notes(), "undecodable": undecodable, **self.evaluations.notes(),
                                 **self.rewinds.notes()},
