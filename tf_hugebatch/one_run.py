@@ -31,6 +31,8 @@ def main(argv, *, program, description, dataset):
     code = 1
     try:
         code = _run(command, program, [program, *argv])
+    except SystemExit as leaving:
+        code = _exit_code(leaving)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -39,6 +41,14 @@ def main(argv, *, program, description, dataset):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _exit_code(leaving):
+    """What Python would make of a SystemExit: nothing is 0, a number itself, anything else is said and is 1."""
+    if leaving.code is None or isinstance(leaving.code, int):
+        return leaving.code or 0
+    print(leaving.code, file=sys.stderr)
+    return 1
 
 
 def _run(command, program, words):

@@ -17,6 +17,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from tf_hugebatch.data.python_calls import numpy_call
 from tf_hugebatch.settings import Refusal
 
 _HEADER, _FOOTER = 12, 4
@@ -189,7 +190,7 @@ class Records:
 
     def handles(self, numbers):
         """Serialized records, string [k], of the records `numbers`, int64 [k]; empty for one that isn't what was indexed."""
-        return tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
+        return numpy_call(self._read, [numbers], tf.string)
 
     def _read(self, numbers):
         each = self._readers.map(self._remote_record, numbers) if self._readers else map(self._local_record, numbers)

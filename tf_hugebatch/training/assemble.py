@@ -103,12 +103,14 @@ class Assembly:
         span = _span(settings)
         if micro_batch is not None:
             size, reason = micro_batch
+        # Asked of all, whatever each of them finds below: the answer takes a collective.
+        sharing = self.workers.replicas_on_this_machine() if size == "auto" else None
         went_well = earlier.get("status") != "failed" and earlier.get("step")
         if size == "auto" and went_well and earlier.get("replicas") == self.replicas and earlier.get("micro_batch_size"):
             size, reason = earlier["micro_batch_size"], "as it was"
         if measured := size == "auto":
             size, reason = choose_micro_batch_size(
-                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span
+                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span, sharing
             )
         size = self.workers.micro_batch_size(size, fixed=not measured)
         try:

@@ -172,4 +172,6 @@ def _untimed_next(iterator):
 
 def all_reduce_sum(value):
     """The sum of `value` over replicas, in replica context; differentiable."""
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+    context = tf.distribute.get_replica_context()
+    # TensorFlow never forgets a gradient that it registers, and one comes with each sum: it keeps the graph around it.
+    return value if context.num_replicas_in_sync == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, value)

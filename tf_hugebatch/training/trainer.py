@@ -65,7 +65,8 @@ class Trainer:
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
         self.surveys = assembly.surveys(splits.train)
         self.speed = Speed(settings.batch_size)
-        self.watchdog = Watchdog(str(folder.path), lambda reason: self._write_status("failed", reason=reason))
+        self.watchdog = Watchdog(str(folder.path / self.workers.file_of_its_own("stacks.txt")),
+                                 lambda reason: self._write_status("failed", reason=reason))
         notes = self._restore()
         self.rewinds.restore(notes.get("rewinds", []))
         self.progress = Progress(self.total, self.done)
@@ -83,6 +84,13 @@ class Trainer:
 
     def go(self, stop):
         """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
+        try:
+            return self._go(stop)
+        finally:
+            # The input knows this object, to say that it reads: a circle, which would keep its threads till Python looks.
+            self.iterator = None
+
+    def _go(self, stop):
         self.stop, settings, layout = stop, self.settings, self.assembly.layout
         self._go_on()
         self.mllog = None
@@ -95,6 +103,7 @@ class Trainer:
                            replicas=layout.replicas, padding_per_update=layout.padding)
         if self.rewinds.left and not self.done:
             self._save()  # what a rewind before the first checkpoint goes back to
+            self.workers.must_see(self.checkpoints.path(0))
         profiled = settings.profile_steps if self.workers.chief else None
         with self.watchdog, self.progress, Profile(profiled, self.folder.path / "tensorboard") as profile:
             if self.done:
@@ -113,6 +122,7 @@ class Trainer:
                         metrics = self.assembly.step(self.iterator, count)
                     except tf.errors.ResourceExhaustedError:
                         raise OutOfMemory(layout.micro_batch_size, settings.micro_batch_size) from None
+                self._share_undecodable()
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
                 self.journal.train(metrics, last=bad is not None or self.done + count == self.total)
@@ -183,9 +193,15 @@ class Trainer:
                     self.journal.survey(name, self.done, numbers)
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
+        self._share_undecodable()
         if self._is_best() and self.done < self.total:
             self._save()
         self._write_status("running")
+
+    def _share_undecodable(self):
+        """Each worker finds those of its own share; the chief writes down everybody's."""
+        for images in self.splits.undecodable().values():
+            images.remember(self.workers.union(images.numbers))
 
     def _is_best(self):
         return self.evaluations.best is not None and self.evaluations.best["step"] == self.done
