@@ -4,6 +4,7 @@
     python scripts/bench_step.py --model=lenet      the paper's network instead of lenet5
     python scripts/bench_step.py --model=resnet20   32 px: what CIFAR-10's augmentation adds to a step; a minute
     python scripts/bench_step.py --model=resnet50   224 px, batch 32; about fifteen minutes (--image_size for smaller images)
+    python scripts/bench_step.py --diagnostics      what each diagnostic of updates adds to a step; a minute
 
 Both loops are built in this process and timed in turn (A B A B ...), so that a change of the machine's speed meets
 both. The bare loop is what a user would write: one tf.function around a range of updates of one micro-batch each,
@@ -58,8 +59,8 @@ def build(model_name, image_shape, span=None, plain=False):
     return row.resolve()(image_shape=image_shape, **row.arguments, **norm)
 
 
-def our_loop(model_name, examples, batch_size, micro_batch_size, updates, span=None):
-    """A function that runs `updates` updates of our step."""
+def our_loop(model_name, examples, batch_size, micro_batch_size, updates, span=None, measured=()):
+    """A function that runs `updates` updates of our step, with diagnostics."""
     import tensorflow as tf
 
     from tf_hugebatch import optimizers
@@ -73,7 +74,7 @@ def our_loop(model_name, examples, batch_size, micro_batch_size, updates, span=N
     with strategy.scope():
         model = build(model_name, examples.image_shape, span)
         optimizer = optimizers.get("sgd", learning_rate=0.01, momentum=0.9)
-    step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=layout)
+    step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=layout, measured=measured)
     dataset = training_micro_batches(examples, Stream(0, len(examples)), layout, 0, 10**9)
     iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
     return lambda: step(iterator, updates)
@@ -171,6 +172,19 @@ def cost_of_augmentation(model_name, size=128):
     })
 
 
+def cost_of_diagnostics(model_name, size=256, micro=128):
+    """Prints our step without and with each diagnostic that looks at every update."""
+    from tf_hugebatch import registry
+
+    examples, updates = fake_images(60_000), 30 if model_name == "lenet" else 120
+    print(f"{model_name}: {updates} updates of {size} images in micro-batches of {micro} a loop, {REPEATS} rounds")
+    names = [name for name, row in registry.DIAGNOSTICS.items() if row.facts["at"] == "updates"]
+    timed_in_turn({
+        f"our step, {name or 'no diagnostic'}": (our_loop(model_name, examples, size, micro, updates, measured=(name,) if name
+                                                          else ()), updates * size)
+        for name in ("", *names)})
+
+
 def speed(model_name):
     """Prints the two comparisons of speed."""
     examples = fake_images(60_000)
@@ -218,10 +232,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet", "resnet9", "resnet20", "resnet18", "resnet50"])
     parser.add_argument("--image_size", type=int, default=224, help="side of the images of a ResNet")
+    parser.add_argument("--diagnostics", action="store_true", help="what diagnostics cost, on lenet or lenet5")
     parser.add_argument("--two-updates-of", type=int, metavar="B", help="what the memory measurement runs")
     arguments = parser.parse_args()
     if arguments.two_updates_of:
         two_updates(arguments.model, arguments.two_updates_of)
+        return
+    if arguments.diagnostics:
+        if not arguments.model.startswith("lenet"):
+            parser.error(f"--diagnostics with --model={arguments.model}: it is measured on lenet and lenet5; name one of them")
+        cost_of_diagnostics(arguments.model)
         return
     if arguments.model in ("resnet9", "resnet20"):
         cost_of_augmentation(arguments.model)

@@ -166,6 +166,12 @@ _ALL = [
                "variables whose trust ratio is 1; " + _EXCLUSIONS_HELP, optional=True),
     _optimizer("clip_global_norm", "number or none", _positive,
                "largest global gradient norm, after the reduce", optional=True),
+    _experiment("noise", "inject_noise", ("activations", "weights", "gradients", "labels"), None, None,
+                "Gaussian noise, the same on every layout: on outputs of layers, on weights after an update, on the global "
+                "batch's gradient, on one-hot targets"),
+    _experiment("noise", "noise_stddev", "number", _positive, None, "its standard deviation at update 0"),
+    _experiment("noise", "noise_decay", "number", _not_negative, None,
+                "its variance falls as (1 + updates)^-noise_decay; not set: it stays"),
     _experiment("optimizer", "label_smoothing", "number in [0, 1)", _fraction, 0.0, "label smoothing"),
 
     _rate("learning_rate", "number", _positive, None, "rate at the baseline batch"),
@@ -217,7 +223,8 @@ _ALL = [
                None, "updates to profile, counted from 1", optional=True),
     _reporting("reporting", "mllog", "true|false", parsers.boolean, False, "write an MLPerf log, mllog.txt, in the run folder"),
     _reporting("reporting", "diagnostics", "names or none", parsers.names(*registry.DIAGNOSTICS), (),
-               f"what each update tells besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
+               f"what updates and evaluations tell besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
+    _reporting("reporting", "survey_examples", "examples", _count, 1000, "training examples of whose loss sharpness is"),
 ]
 
 FIELDS: dict[str, Field] = {field.name: field for field in _ALL}

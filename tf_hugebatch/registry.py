@@ -262,15 +262,18 @@ DATASETS = _table(
 
 # ---------------------------------------------------------------------------------------------------- look-up
 
-def _diagnostic(name: str, class_name: str, source: str) -> Row:
-    return Row(name, f"tf_hugebatch.diagnostics.{name}:{class_name}", source=source)
+def _diagnostic(name: str, attribute: str, at: str, source: str) -> Row:
+    return Row(name, f"tf_hugebatch.diagnostics.{name}:{attribute}", source=source, facts={"at": at})
 
 
-# What --diagnostics can name; unlike the other tables' rows, a run can have several.
+# What --diagnostics can name; unlike the other tables' rows, a run can have several. at: taken at every update, by the step,
+# or at evaluations, over many examples.
 DIAGNOSTICS = _table(
-    _diagnostic("trust", "Trust", "You et al. 2017, arXiv 1708.03888, figure 2: trust ratios and norms of every variable"),
-    _diagnostic("diffusion", "Diffusion", "figures 11 and 12; Hoffer et al. 2017, arXiv 1705.08741: ||w_t - w_0||"),
-    _diagnostic("noise_scale", "NoiseScale", "McCandlish et al. 2018, arXiv 1812.06162: tr(Sigma) / |G|^2"),
+    _diagnostic("trust", "Trust", "updates", "You et al. 2017, arXiv 1708.03888, figure 2: trust ratios and norms by variable"),
+    _diagnostic("diffusion", "Diffusion", "updates", "figures 11 and 12; Hoffer et al. 2017, arXiv 1705.08741: ||w_t - w_0||"),
+    _diagnostic("noise_scale", "NoiseScale", "updates", "McCandlish et al. 2018, arXiv 1812.06162: tr(Sigma) / |G|^2"),
+    _diagnostic("snr", "measure", "evaluations", "appendix 6.1: signal and noise of sums of B gradients"),
+    _diagnostic("sharpness", "measure", "evaluations", "Keskar et al. 2016, arXiv 1609.04836: largest eigenvalue"),
 )
 
 TABLES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "model": MODELS, "dataset": DATASETS}

@@ -72,6 +72,19 @@ def bounds(merged: Merged) -> Iterator[Found]:
             "--trust_bounds")
 
 
+def noise(merged: Merged) -> Iterator[Found]:
+    """Noise has a kind and a size."""
+    values = merged.values
+    kind, stddev, decay = (values[name] for name in ("inject_noise", "noise_stddev", "noise_decay"))
+    if kind is not None and stddev is None:
+        yield "inject_noise", ("noise_stddev",), f"--inject_noise={kind}: how much is not said; give --noise_stddev"
+    for name, value in (("noise_stddev", stddev), ("noise_decay", decay)):
+        if kind is None and value:
+            yield name, ("inject_noise",), (
+                f"--{name}={value:g} ({merged.sources[name]}): without --inject_noise there is no noise; drop it, or give the "
+                "kind of noise")
+
+
 def data(merged: Merged) -> Iterator[Found]:
     """The split and where the files are. Runs before `batch`, which needs a training set."""
     values = merged.values

@@ -237,6 +237,7 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     values = merged.values
     findings.add_unless_failed(rules.not_taken(merged))
     findings.add_unless_failed(rules.bounds(merged))
+    findings.add_unless_failed(rules.noise(merged))
     _count_examples(merged, findings)
     findings.add_unless_failed(rules.data(merged))
     train_examples = _sizes(values)[0] - values["validation_examples"]

@@ -16,7 +16,7 @@ from tf_hugebatch.keras_versions import native, variable_path
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS, Step
 
-ALL = tuple(registry.DIAGNOSTICS)
+ALL = tuple(name for name, row in registry.DIAGNOSTICS.items() if row.facts["at"] == "updates")
 BATCH, SPAN = 48, 8
 
 

@@ -76,6 +76,14 @@ def trust_row(ratios):
                 "trust_ratios", "update_norms", "bound_hits")}}
 
 
+def snr_row(signal=1.0):
+    """A row of --diagnostics=snr of independent gradients."""
+    sizes = [64 * 2 ** level for level in range(8)]
+    return {"kind": "snr", "examples": 60000, "batch_sizes": sizes, "groups": [60000 // size for size in sizes],
+            "signal": [signal * size for size in sizes], "noise": [30 * size ** 0.5 for size in sizes],
+            "signal_slope": 1.0, "noise_slope": 0.5}
+
+
 def write_plan(folder, dataset, *, space, method="grid", trials=4, select_on="validation", **values):
     """A sweep folder without runs."""
     folder = pathlib.Path(folder)
@@ -203,7 +211,8 @@ def write_everything(folder):
         size = FULL["mnist"] if batch == "full" else batch
         write_run(folder / "measured" / regime, regime=regime, epochs=30, rows=200, more_rows=lambda step, size=size: (
             {"gradient_power": 1 / step, "gradient_variance": 200 + size / step, "noise_scale": 1.0},
-            [trust_row({"a/kernel": step ** 0.5, "a/bias": 1.0, "b/kernel": 100 / step ** 0.2})]))
+            [trust_row({"a/kernel": step ** 0.5, "a/bias": 1.0, "b/kernel": 100 / step ** 0.2}), snr_row(),
+             {"kind": "sharpness", "eigenvalue": 40 / step ** 0.3, "residual": 0.01, "products": 9, "examples": 1000}]))
     for number, (schedule, warmup, shape) in enumerate(_SCHEDULES, start=23):
         write_run(folder / "schedules" / f"fig{number}", epochs=30, batch_size=256, schedule=schedule, warmup_epochs=warmup,
                   warmup_shape=shape, dry_run="true", peak_learning_rate=1, accuracy=None, status="done")

@@ -50,7 +50,7 @@ def contract_examples(n=96, seed=0):
 
 
 def run_updates(strategy, *, batch, micro, span, updates=4, optimizer="lars", optimizer_arguments=None, seed=0,
-                label_smoothing=0.1, examples=None, model=None, measured=()):
+                label_smoothing=0.1, examples=None, model=None, measured=(), noise=None):
     """Runs a few updates; returns a namespace of weights, moving statistics and metrics rows."""
     examples = examples or contract_examples()
     layout = Layout(batch, micro, strategy.num_replicas_in_sync, span)
@@ -58,7 +58,7 @@ def run_updates(strategy, *, batch, micro, span, updates=4, optimizer="lars", op
         model = model() if model else contract_model(span)
         built = optimizers.get(optimizer, **{"learning_rate": 0.05, **(optimizer_arguments or {})})
     step = Step(strategy=strategy, model=model, optimizer=built, layout=layout, seed=seed,
-                label_smoothing=label_smoothing, measured=measured)
+                label_smoothing=label_smoothing, measured=measured, noise=noise)
     dataset = training_micro_batches(examples, Stream(seed, len(examples.labels)), layout, 0, updates)
     iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
     metrics = step(iterator, updates)

@@ -53,3 +53,24 @@ def test_stretches_without_a_signal_are_left_out(tmp_path):
         {"gradient_power": -1.0 if step > 3000 else 1.0, "gradient_variance": 10.0, "noise_scale": 1.0}, []))
     epochs, scales = noise_scales.quotients(Run(folder))
     assert 10 <= len(scales) < noise_scales.STRETCHES and (scales == 10.0).all() and epochs.max() < 16
+
+
+def test_signal_and_noise_are_drawn_from_the_last_survey(tmp_path):
+    made.write_run(tmp_path / "a", regime="baseline", losses=[2.0, 1.0], more_rows=lambda step: (
+        {}, [{**made.snr_row(signal=step), "noise": [None, *made.snr_row()["noise"][1:]]}]))
+    found = catalogue.draw("signal_and_noise", *loaded(tmp_path))
+    [panel] = found.figure.axes
+    drawn = lines(panel)
+    signal, noise = drawn["signal, slope 1.00"], drawn["noise, slope 0.50"]
+    np.testing.assert_allclose(signal[:, 1], 7032 * signal[:, 0])
+    assert np.isnan(noise[0, 1]) and np.isfinite(noise[1:, 1]).all()
+    assert not any(row["batch"] == 64 and row["what"] == "noise" for row in found.rows)
+
+
+def test_sharpness_is_drawn_over_epochs(tmp_path):
+    made.write_run(tmp_path / "a", regime="large", losses=[2.0, 1.0, 0.5], more_rows=lambda step: (
+        {}, [{"kind": "sharpness", "eigenvalue": float(step), "residual": 0.1, "products": 5, "examples": 1000}]))
+    found = catalogue.draw("sharpness", *loaded(tmp_path))
+    [data] = lines(found.figure.axes[0]).values()
+    np.testing.assert_allclose(data[:, 1], [73, 147, 220])
+    assert found.caption.count("of the loss of 1,000 examples") == 1

@@ -2,5 +2,6 @@
 
 from .batch_norm import GhostBatchNormalization
 from .dropout import Dropout
+from .noise import ActivationNoise
 
-__all__ = ["Dropout", "GhostBatchNormalization"]
+__all__ = ["ActivationNoise", "Dropout", "GhostBatchNormalization"]

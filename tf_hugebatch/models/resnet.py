@@ -18,7 +18,7 @@ SMALLEST_IMAGE = {"large": 32, "small": 8}
 
 
 def resnet(*, depth, image_shape=(224, 224, 3), classes=1000, seed=0, normalization=None, zero_init_gamma=True,
-           resnet_version="v1.5", stem="large"):
+           resnet_version="v1.5", stem="large", noise=None):
     """A ResNet of 18, 34, 50, 101 or 152 layers; ResNet-50 has 25,557,032 trainable parameters with 1,000 classes.
 
     Stem 7x7/2 to 64 channels, max-pooling 3x3/2 (or, for small images, 3x3 to 64 channels and no pooling), four stages of
@@ -40,6 +40,7 @@ def resnet(*, depth, image_shape=(224, 224, 3), classes=1000, seed=0, normalizat
         zero_init_gamma: whether blocks start at gamma 0.
         resnet_version: where a bottleneck's stride stands: "v1.5" in its 3x3 convolution, "v1" in its first 1x1.
         stem: "large" as for ImageNet, or "small".
+        noise: called with `name`, gives a layer that stands after each ReLU; None: nothing does.
 
     Returns:
         keras.Model, float32 [n, height, width, channels] -> logits float32 [n, classes].
@@ -55,7 +56,7 @@ def resnet(*, depth, image_shape=(224, 224, 3), classes=1000, seed=0, normalizat
         raise ValueError(f"stem={stem!r} is none of {', '.join(SMALLEST_IMAGE)}; give one of them.")
     _refuse_small(image_shape, SMALLEST_IMAGE[stem])
     blocks, bottleneck = DEPTHS[depth]
-    build = _Builder(normalization or _keras_batch_norm, zero_init_gamma, resnet_version, layer_seeds(seed))
+    build = _Builder(normalization or _keras_batch_norm, zero_init_gamma, resnet_version, layer_seeds(seed), noise)
     inputs = keras.Input(tuple(image_shape))
     if stem == "small":
         x = build.unit(inputs, 64, 3, 1, "stem")
@@ -73,7 +74,7 @@ def resnet(*, depth, image_shape=(224, 224, 3), classes=1000, seed=0, normalizat
     return keras.Model(inputs, build.logits(x, classes), name=f"resnet{depth}")
 
 
-def cifar_resnet(*, depth, image_shape=(32, 32, 3), classes=10, seed=0, normalization=None, zero_init_gamma=True):
+def cifar_resnet(*, depth, image_shape=(32, 32, 3), classes=10, seed=0, normalization=None, zero_init_gamma=True, noise=None):
     """A ResNet of He et al. 2015, section 4.2: 6n + 2 layers; 269,722 trainable parameters at depth 20.
 
     Convolution 3x3 to 16 channels, three stages of n blocks of two 3x3 convolutions with 16, 32, 64 channels, global
@@ -82,7 +83,7 @@ def cifar_resnet(*, depth, image_shape=(32, 32, 3), classes=10, seed=0, normaliz
 
     Args:
         depth: 6n + 2: 20, 32, 44, 56, ...
-        image_shape, classes, seed, normalization, zero_init_gamma: as `resnet`; images of at least 4 pixels each way.
+        image_shape, classes, seed, normalization, zero_init_gamma, noise: as `resnet`; images of at least 4 pixels each way.
 
     Returns:
         keras.Model, float32 [n, height, width, channels] -> logits float32 [n, classes].
@@ -94,7 +95,7 @@ def cifar_resnet(*, depth, image_shape=(32, 32, 3), classes=10, seed=0, normaliz
     if rest or blocks < 1:
         raise ValueError(f"depth={depth} isn't 6n + 2; give 20, 32, 44, 56, ...")
     _refuse_small(image_shape, 4)
-    build = _Builder(normalization or _keras_batch_norm, zero_init_gamma, "v1", layer_seeds(seed))
+    build = _Builder(normalization or _keras_batch_norm, zero_init_gamma, "v1", layer_seeds(seed), noise)
     inputs = keras.Input(tuple(image_shape))
     x = build.unit(inputs, 16, 3, 1, "stem")
     for stage in range(3):
@@ -105,7 +106,7 @@ def cifar_resnet(*, depth, image_shape=(32, 32, 3), classes=10, seed=0, normaliz
     return keras.Model(inputs, build.logits(x, classes), name=f"resnet{depth}")
 
 
-def resnet9(*, image_shape=(32, 32, 3), classes=10, seed=0, normalization=None, zero_init_gamma=True):
+def resnet9(*, image_shape=(32, 32, 3), classes=10, seed=0, normalization=None, zero_init_gamma=True, noise=None):
     """A shallow, narrow ResNet that a machine without an accelerator trains in minutes.
 
     The layout that D. Page's "How to train your ResNet" (2018) made known, at a quarter of its width: units (convolution
@@ -118,7 +119,7 @@ def resnet9(*, image_shape=(32, 32, 3), classes=10, seed=0, normalization=None, 
         ValueError: an image of less than 8 pixels each way.
     """
     _refuse_small(image_shape, 8)
-    build = _Builder(normalization or _keras_batch_norm, zero_init_gamma, "v1", layer_seeds(seed))
+    build = _Builder(normalization or _keras_batch_norm, zero_init_gamma, "v1", layer_seeds(seed), noise)
     inputs = keras.Input(tuple(image_shape))
     x = build.unit(inputs, 16, 3, 1, "stem")
     for stage, block in enumerate((True, False, True), 1):
@@ -139,9 +140,9 @@ def _refuse_small(image_shape, smallest):
 class _Builder:
     """The parts of one network, with their names and initial weights."""
 
-    def __init__(self, normalization, zero_init_gamma, version, seeds):
+    def __init__(self, normalization, zero_init_gamma, version, seeds, noise):
         self.normalization, self.last_gamma = normalization, "zeros" if zero_init_gamma else "ones"
-        self.version, self.seeds = version, seeds
+        self.version, self.seeds, self.noise = version, seeds, noise
 
     def convolution(self, x, filters, size, stride, name):
         if size > 1:
@@ -155,7 +156,8 @@ class _Builder:
         return self.normalization(name=f"{name}_norm", gamma_initializer=gamma)(x)
 
     def activation(self, x, name):
-        return keras.layers.ReLU(name=f"{name}_relu")(x)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+        return self.noise(name=f"{name}_noise")(x) if self.noise else x
 
     def unit(self, x, channels, size, stride, name):
         """Convolution, norm, ReLU."""

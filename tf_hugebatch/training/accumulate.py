@@ -12,25 +12,29 @@ def batch_norm_layers(model):
     return [layer for layer in all_layers(model) if isinstance(layer, GhostBatchNormalization)]
 
 
-def smoothed_cross_entropy(labels, logits, smoothing=0.0):
+def smoothed_cross_entropy(labels, logits, smoothing=0.0, noise=None):
     """Cross-entropy per example with label smoothing (Szegedy et al. 2016, section 7; rung 3 of the paper's ladder).
 
-        loss_i = -sum_c q_ic log softmax(logits_i)_c,   q = (1 - smoothing) onehot + smoothing / classes
+        loss_i = -sum_c q_ic log softmax(logits_i)_c,   q = (1 - smoothing) onehot + smoothing / classes + noise
 
     Args:
         labels: int32 [m].
         logits: [m, classes]; taken as float32.
         smoothing: in [0, 1).
+        noise: None, or float32 [m, classes] (appendix 6.3).
 
     Returns:
         float32 [m].
     """
     logits = tf.cast(logits, tf.float32)
     classes = logits.shape[-1]
-    if not smoothing:
+    if not smoothing and noise is None:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     target = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
-    return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
+    if noise is None:
+        return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
+    # Keras' and TensorFlow's own take targets for shares that sum to 1, which noisy ones don't.
+    return -tf.reduce_sum((target + noise) * tf.nn.log_softmax(logits), -1)
 
 
 class Accumulators:
@@ -89,7 +93,7 @@ class Accumulators:
         return gradients, statistics, next(values), list(values)
 
 
-def micro_batch_sums(model, view, images, labels, smoothing):
+def micro_batch_sums(model, view, images, labels, smoothing, noise=None):
     """Forward and backward over one micro-batch on one replica.
 
     What comes back is this micro-batch's share of the global batch: sums over its examples, divided by B. Adding up
@@ -101,6 +105,7 @@ def micro_batch_sums(model, view, images, labels, smoothing):
         images: float32 [m, ...].
         labels: int32 [m].
         smoothing: label smoothing, in [0, 1).
+        noise: None or a `diagnostics.NoiseInjection`.
 
     Returns:
         (gradients, one per trainable variable; batch statistics, [2, channels] per batch-norm layer; float32 [2]:
@@ -109,7 +114,8 @@ def micro_batch_sums(model, view, images, labels, smoothing):
     share = view.weights / view.layout.batch_size
     with replica.scope(view), tf.GradientTape() as tape:
         logits = model(images, training=True)
-        loss = tf.reduce_sum(share * smoothed_cross_entropy(labels, logits, smoothing))
+        targets = noise.targets(view, logits.shape[-1]) if noise else None
+        loss = tf.reduce_sum(share * smoothed_cross_entropy(labels, logits, smoothing, targets))
     variables = [native(variable) for variable in model.trainable_variables]
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)

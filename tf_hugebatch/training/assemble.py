@@ -9,13 +9,15 @@ import tensorflow as tf
 from .. import optimizers, registry, schedules
 from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
-from ..layers import GhostBatchNormalization
+from ..diagnostics import NoiseInjection
+from ..layers import ActivationNoise, GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
 from .accumulate import batch_norm_layers
 from .micro_batch import choose_micro_batch_size
 from .step import Step
 from .strategy import make_strategy
+from .surveys import Surveys
 from .workers import Workers
 
 
@@ -77,10 +79,15 @@ class Assembly:
             self.step = Step(
                 strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
                 seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
-                measured=settings.diagnostics,
+                measured=_diagnostics(settings, "updates"), noise=_noise(settings),
             )
         except ValueError as error:
             raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
+
+    def surveys(self, split):
+        """The `Surveys` of the run's evaluations on the training split."""
+        return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,
+                       self.settings)
 
     def _choose_layout(self, earlier):
         settings, reason = self.settings, "given"
@@ -147,14 +154,26 @@ class Assembly:
             yield update, update / self.settings.updates_per_epoch, rate
 
 
+def _diagnostics(settings, at):
+    return [name for name in settings.diagnostics if registry.DIAGNOSTICS[name].facts["at"] == at]
+
+
 def _span(settings):
     """Examples that share batch-norm statistics; None for a model without batch norm."""
     return settings.micro_batch_size if settings.norm == "local" else settings.bn_span
 
 
+def _noise(settings):
+    if settings.inject_noise is None:
+        return None
+    return NoiseInjection(settings.inject_noise, settings.noise_stddev, settings.noise_decay or 0.0, settings.seed)
+
+
 def _build_model(settings):
     row = registry.find("model", settings.model)
     arguments = {**row.arguments, **settings.model_arguments()}
+    if settings.inject_noise == "activations":
+        arguments["noise"] = functools.partial(ActivationNoise, settings.noise_stddev, settings.noise_decay or 0.0)
     if row.facts["batch_norm"]:
         for name in ("bn_span", "recalibrate_bn_batches"):
             del arguments[name]

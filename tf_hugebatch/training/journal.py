@@ -82,6 +82,10 @@ class Journal:
         epoch = step * self._epochs_per_update
         self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result, **self._note}])
 
+    def survey(self, name, step, numbers):
+        """A row of a survey (training/surveys.py) after `step` updates."""
+        self._write([{"kind": name, "step": step, "epoch": step * self._epochs_per_update, **numbers}])
+
     def close(self, status, step, final):
         """Notes how the run ended after `step` updates (for TensorBoard's HParams) and closes the TensorBoard file."""
         for summary in hparams.ended(status, final):
@@ -101,7 +105,7 @@ class Journal:
             for name, value in row.items():
                 if isinstance(value, dict):
                     named.update({f"{name}/{path}": part for path, part in value.items()})
-                elif name not in _NOT_SCALARS:
+                elif name not in _NOT_SCALARS and not isinstance(value, list):
                     named[name] = value
             values = [
                 Summary.Value(tag=f"{prefix}/{name}", simple_value=math.nan if value is None else value)

@@ -38,6 +38,7 @@ class Step:
         label_smoothing: in [0, 1).
         timed: whether `input_seconds` is measured; not under op determinism, which has no clock.
         measured: names of the registry's diagnostics that look on.
+        noise: None, or a `diagnostics.NoiseInjection`.
 
     Attributes:
         probes: `diagnostics.Probes`; its columns follow METRICS.
@@ -51,7 +52,8 @@ class Step:
             can't be had with this layout.
     """
 
-    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True, measured=()):
+    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True, measured=(),
+                 noise=None):
         if strategy.num_replicas_in_sync != layout.replicas:
             raise ValueError(
                 f"The layout has {layout.replicas} replica(s) but the strategy {strategy.num_replicas_in_sync}; "
@@ -63,7 +65,7 @@ class Step:
                 f"ignore; use the optimizer's weight_decay."
             )
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
-        self.layout, self.seed, self.label_smoothing = layout, seed, label_smoothing
+        self.layout, self.seed, self.label_smoothing, self.noise = layout, seed, label_smoothing, noise
         self._batch_norm_layers = batch_norm_layers(model)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
@@ -117,7 +119,7 @@ class Step:
             all_reduce_sum=all_reduce_sum,
         )
         gradients, *others = micro_batch_sums(
-            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing
+            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise
         )
         seen = self.probes.after_micro_batch(gradients, tf.reduce_sum(view.weights)) if self.probes else []
         self._sums.add(first, gradients, *others, seen)
@@ -126,6 +128,8 @@ class Step:
         """The end of an update on one replica; returns the metrics row, float64 [columns], equal on all."""
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
         gradients, statistics, scalars, seen = self._sums.summed(all_reduce_sum)
+        if self.noise:
+            gradients = self.noise.gradients(gradients, self._updates_done())
         loss, accuracy = tf.unstack(scalars)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         update = self._updates_done()
@@ -136,6 +140,8 @@ class Step:
         result, measured = self.probes.around(
             gradients, variables, seen, lambda: self.optimizer.apply_reduced(gradients, variables, ok=ok))
         applied = result["applied"] > 0
+        if self.noise:
+            self.noise.shake(variables, update, applied)
         for layer, (mean, variance) in zip(self._batch_norm_layers, map(tf.unstack, statistics)):
             layer.update_moving_statistics(mean, variance, applied)
         # Weights whose norm overflows can still give a finite loss next time, so they count as bad here.

@@ -59,6 +59,7 @@ class Trainer:
             assembly.eval_batch_size, self._recalibrated if settings.recalibrate_bn_batches else None,
         )
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
+        self.surveys = assembly.surveys(splits.train)
         self.speed = Speed(settings.batch_size)
         self.watchdog = Watchdog(str(folder.path), lambda reason: self._write_status("failed", reason=reason))
         notes = self._restore()
@@ -164,6 +165,9 @@ class Trainer:
                 self.journal.evaluation(split, self.done, result)
                 self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
                                   f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
+            if self.evaluations.watched in names:
+                for name, numbers in self.surveys():
+                    self.journal.survey(name, self.done, numbers)
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
         if self._is_best() and self.done < self.total:

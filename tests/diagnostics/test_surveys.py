@@ -1,0 +1,153 @@
+"""Signal and noise, and sharpness: known answers, without a network and with one."""
+
+
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference.small_runs import CLASSES, contract_examples
+
+import tf_hugebatch as hb
+from tf_hugebatch.data.order import epoch_permutation
+from tf_hugebatch.diagnostics import sharpness, snr
+from tf_hugebatch.training.surveys import Surveys
+
+
+def rounds_of(gradients, size):
+    return [(gradients[i:i + size].sum(0), len(gradients[i:i + size])) for i in range(0, len(gradients), size)]
+
+
+def made_gradients(examples=8192, mean=0.5, seed=0):
+    return np.random.default_rng(seed).normal(size=(examples, 20)) + mean
+
+
+def test_signal_and_noise_are_those_of_the_groups_themselves():
+    gradients = made_gradients(1000)
+    found = snr.measure(rounds_of(gradients, 50))
+    assert found["batch_sizes"] == [50, 100, 200] and found["groups"] == [20, 10, 5] and found["examples"] == 1000
+    for size, signal, noise in zip(found["batch_sizes"], found["signal"], found["noise"]):
+        sums = gradients.reshape(-1, int(size), 20).sum(1)
+        products = sums @ sums.T
+        assert signal ** 2 == pytest.approx(products[~np.eye(len(sums), dtype=bool)].mean())
+        assert noise ** 2 == pytest.approx(np.mean(((sums - size * gradients.mean(0)) ** 2).sum(1)))
+
+
+def test_slopes_are_one_and_a_half_for_independent_gradients():
+    found = snr.measure(rounds_of(made_gradients(), 32))
+    assert found["signal_slope"] == pytest.approx(1.0, abs=0.01)
+    assert found["noise_slope"] == pytest.approx(0.5, abs=0.05)
+    # Without the finite-population factor the noise of half the set would be 0.7 of what it should be.
+    last = found["noise"][-1] / np.sqrt(found["batch_sizes"][-1] * 20)
+    assert last == pytest.approx(np.sqrt(1 - found["batch_sizes"][-1] / 8192), rel=0.15)
+
+
+def test_gradients_that_come_in_pairs_have_another_noise():
+    # Each example twice in a row: a sum of B has twice the variance of independent ones, at every B but 1.
+    twice = np.repeat(made_gradients(4096), 2, axis=0)
+    found = snr.measure(rounds_of(twice, 1))
+    per_example = np.array(found["noise"]) ** 2 / np.array(found["batch_sizes"])
+    assert per_example[1] / per_example[0] == pytest.approx(2.0, rel=0.1)
+    assert found["noise_slope"] > snr.measure(rounds_of(made_gradients(), 1))["noise_slope"]
+
+
+def test_a_last_round_that_is_smaller_changes_little():
+    gradients = made_gradients(1000 + 7)
+    found, even = snr.measure(rounds_of(gradients, 50)), snr.measure(rounds_of(gradients[:1000], 50))
+    np.testing.assert_allclose(found["signal"], even["signal"], rtol=0.02)
+    np.testing.assert_allclose(found["noise"], even["noise"], rtol=0.1)
+
+
+def symmetric(values, seed=0):
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(values),) * 2))
+    return turn @ np.diag(values) @ turn.T
+
+
+@pytest.mark.parametrize("values", [
+    np.linspace(0, 1, 60), [5.0, *np.zeros(59)], [-9.0, *np.linspace(-1, 2, 59)], [3.0, 3.0, *np.linspace(-3, 1, 58)],
+    -np.linspace(1, 2, 60)])
+def test_the_largest_eigenvalue_is_found(values):
+    matrix = symmetric(values)
+    found = sharpness.measure(lambda v: matrix @ v, 60)
+    assert found["eigenvalue"] == pytest.approx(max(values), abs=2e-3 * np.abs(values).max())
+    assert found["eigenvalue"] <= max(values) + 1e-9
+    assert found["products"] <= sharpness.MOST_PRODUCTS
+
+
+def test_the_residual_bounds_how_far_off_it_is():
+    matrix = symmetric(np.linspace(0, 1, 300))
+    for most in (2, 5, 10):
+        found = sharpness.measure(lambda v: matrix @ v, 300, most=most, enough=0.0)
+        nearest = np.abs(np.linalg.eigvalsh(matrix) - found["eigenvalue"]).min()
+        assert nearest <= found["residual"] and found["products"] == most
+
+
+def test_a_matrix_of_zeros_has_eigenvalue_zero():
+    assert sharpness.measure(np.zeros_like, 10)["eigenvalue"] == 0.0
+
+
+# On a network.
+
+
+def linear():
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dropout(0.5),
+                             keras.layers.Dense(CLASSES, kernel_initializer=keras.initializers.GlorotUniform(3))])
+
+
+def surveys_of(strategy, names, examples, survey_examples=50, batch_size=16):
+    with strategy.scope():
+        model = linear()
+    settings = types.SimpleNamespace(seed=0, survey_examples=survey_examples)
+    return model, dict(Surveys(names, strategy, model, examples, batch_size, settings)())
+
+
+def one():
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_sharpness_of_softmax_regression_is_that_of_its_hessian(replicas, mirrored):
+    examples = contract_examples(96)
+    model, found = surveys_of(mirrored(replicas) if replicas > 1 else one(), ["sharpness"], examples)
+    chosen = epoch_permutation(0, 0, 96)[:50]
+    inputs = np.concatenate([examples.images[chosen].reshape(50, -1) / 255.0, np.ones((50, 1))], 1)
+    logits = inputs @ np.concatenate([model.trainable_variables[0].numpy(), model.trainable_variables[1].numpy()[None]])
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    # The mean over examples of (diag(p) - p p') (x) (x x'), Boehning 1992.
+    hessian = sum(np.kron(np.outer(x, x), np.diag(p) - np.outer(p, p)) for x, p in zip(inputs, shares)) / 50
+    row = found["sharpness"]
+    assert row["examples"] == 50
+    assert row["eigenvalue"] == pytest.approx(np.linalg.eigvalsh(hessian)[-1], rel=2e-3)
+
+
+def test_signal_and_noise_are_of_gradients_without_dropout_of_every_example_once(mirrored):
+    examples = contract_examples(64 * 9 + 5)
+    model, found = surveys_of(one(), ["snr"], examples)
+    order = epoch_permutation(0, 0, len(examples))
+    inputs = np.concatenate([examples.images.reshape(len(examples), -1) / 255.0, np.ones((len(examples), 1))], 1)[order]
+    weights = np.concatenate([model.trainable_variables[0].numpy(), model.trainable_variables[1].numpy()[None]])
+    shares = np.exp(inputs @ weights) / np.exp(inputs @ weights).sum(1, keepdims=True)
+    each = np.einsum("ni,nc->nic", inputs, shares - np.eye(CLASSES)[examples.labels[order]]).reshape(len(examples), -1)
+    expected = snr.measure(rounds_of(each, 64))
+    row = found["snr"]
+    assert row["examples"] == len(examples) and row["batch_sizes"] == expected["batch_sizes"] == [64, 128]
+    np.testing.assert_allclose(row["signal"], expected["signal"], rtol=1e-4)
+    np.testing.assert_allclose(row["noise"], expected["noise"], rtol=1e-3)
+    _, on_two = surveys_of(mirrored(2), ["snr"], examples)
+    np.testing.assert_allclose(on_two["snr"]["noise"], row["noise"], rtol=1e-3)
+
+
+def test_a_run_has_its_surveys_beside_each_evaluation(tmp_path):
+    result = hb.train(hb.Settings(
+        dataset="mnist5k", model="lenet5", batch_size=2000, train_steps=3, optimizer="sgd", run_dir=str(tmp_path / "run"),
+        eval_every_epochs=1, diagnostics="snr,sharpness", survey_examples=50))
+    assert result.exit_code == 0
+    run = hb.load_runs(str(tmp_path / "run"))[0]
+    steps = [row["step"] for row in run.eval_rows("test")]
+    assert steps == [2, 3] and run.damaged == 0
+    for kind in ("snr", "sharpness"):
+        assert [row["step"] for row in run.diagnostic_rows(kind)] == steps
+    for row in run.diagnostic_rows("snr"):
+        # A network whose gradients' mean is not zero, on 4,000 images.
+        assert row["signal_slope"] == pytest.approx(1.0, abs=0.15) and row["noise_slope"] == pytest.approx(0.5, abs=0.15)

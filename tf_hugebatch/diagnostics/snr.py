@@ -1,0 +1,96 @@
+"""Signal and noise of the summed gradient against batch size (the paper's appendix 6.1), from one pass over the training set.
+
+The paper says: the signal of a sum of B gradients is Theta(B), its noise Theta(sqrt(B)), and the full batch has no noise.
+"""
+
+import math
+
+import numpy as np
+
+#: Fewest disjoint groups that a size is measured from.
+FEWEST_GROUPS = 4
+
+
+class Pyramid:
+    """Sums over disjoint groups of 1, 2, 4, ... rounds, as the rounds come; holds one vector a level.
+
+    Attributes:
+        count, total: examples and summed gradient of all rounds.
+        powers: by level, sum of |S|^2 over its groups of 2^level rounds; groups: how many those are.
+    """
+
+    def __init__(self):
+        self.count, self.total, self.powers, self.groups = 0, 0.0, [], []
+        self.round_size, self._waiting, self._rest = None, {}, 0.0
+
+    def add(self, gradient, count):
+        """Takes in a round: the summed gradient of its `count` examples, a vector. A smaller one, the last, is in no group."""
+        self.count, self.total = self.count + count, self.total + gradient
+        self.round_size = self.round_size or count
+        if count != self.round_size:
+            self._rest = self._rest + gradient
+            return
+        level, group = 0, gradient
+        while True:
+            if level == len(self.powers):
+                self.powers.append(0.0)
+                self.groups.append(0)
+            self.powers[level] += float(np.dot(group, group))
+            self.groups[level] += 1
+            if level not in self._waiting:
+                self._waiting[level] = group
+                return
+            level, group = level + 1, self._waiting.pop(level) + group
+
+    def grouped(self, level):
+        """The sum of a level's groups: of everything but what has not filled one."""
+        return self.total - self._rest - sum(group for below, group in self._waiting.items() if below < level)
+
+
+def measure(rounds):
+    """Signal and noise at every size that doubles from a round's.
+
+    With S the sum over one of J disjoint groups of B examples out of N, and gbar the mean gradient of all N,
+
+    ```
+    signal(B)^2 = mean of S_i . S_j over i != j        so no group's own noise is in it
+    noise(B)^2  = mean |S - B gbar|^2,         whose expectation is B^2 (1/B - 1/N) tr(Sigma)
+    ```
+
+    and slopes by least squares on logarithms: of signal on B, and of noise / sqrt(1 - B/N) on B. The factor is what drawing
+    from N without replacement takes away; all N have no noise and are in no fit.
+
+    Args:
+        rounds: pairs of a float64 vector, the summed gradient of a round, and its number of examples; all rounds but the
+            last are of one size. In random order.
+
+    Returns:
+        dict: batch_sizes, groups, signal, noise (lists), signal_slope, noise_slope (None for fewer than two sizes),
+        examples.
+    """
+    pyramid = Pyramid()
+    for gradient, count in rounds:
+        pyramid.add(np.asarray(gradient, np.float64), count)
+    mean = pyramid.total / pyramid.count
+    sizes, groups, signal, noise = [], [], [], []
+    for level, (power, number) in enumerate(zip(pyramid.powers, pyramid.groups)):
+        if number < FEWEST_GROUPS:
+            continue
+        size, together = pyramid.round_size * 2 ** level, pyramid.grouped(level)
+        sizes.append(size)
+        groups.append(number)
+        signal.append(_root((float(together @ together) - power) / (number * (number - 1))))
+        # sum |S - B gbar|^2, without a second look at any S.
+        noise.append(_root((power - 2 * size * float(together @ mean)) / number + size ** 2 * float(mean @ mean)))
+    rest = [value and value / math.sqrt(1 - size / pyramid.count) for value, size in zip(noise, sizes)]
+    return {"examples": pyramid.count, "batch_sizes": sizes, "groups": groups, "signal": signal, "noise": noise,
+            "signal_slope": _slope(sizes, signal), "noise_slope": _slope(sizes, rest)}
+
+
+def _root(square):
+    return math.sqrt(square) if square > 0 else None
+
+
+def _slope(sizes, values):
+    known = [(math.log(size), math.log(value)) for size, value in zip(sizes, values) if value]
+    return float(np.polyfit(*zip(*known), 1)[0]) if len(known) > 1 else None
