@@ -14,7 +14,7 @@ from ..layers import ActivationNoise, GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
 from .accumulate import batch_norm_layers
-from .micro_batch import choose_micro_batch_size
+from .micro_batch import choose_micro_batch_size, next_smaller
 from .step import Step
 from .strategy import make_strategy
 from .surveys import Surveys
@@ -34,6 +34,8 @@ class Assembly:
             replicas do, so that a resumed run is the same bit for bit, however much memory is free now; a run that
             failed or never made an update chooses anew, in case memory was why.
 
+        micro_batch: (size, why) to take in the place of any other choice, or None.
+
     Attributes:
         strategy, workers, replicas, model, schedule, optimizer, layout, eval_batch_size, step: what their names say.
 
@@ -41,7 +43,7 @@ class Assembly:
         Refusal: devices, layout or optimizer do not fit the settings or each other (an exclusion matches nothing).
     """
 
-    def __init__(self, settings, earlier):
+    def __init__(self, settings, earlier, micro_batch=None):
         self.settings = settings
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -72,7 +74,7 @@ class Assembly:
                 problems.append(f"--{error}")  # it begins with the argument's name
         if problems:
             raise Refusal(problems)
-        self.layout, self.layout_reason = self._choose_layout(earlier)
+        self.layout, self.layout_reason = self._choose_layout(earlier, micro_batch)
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
         try:
@@ -84,17 +86,25 @@ class Assembly:
         except ValueError as error:
             raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
 
+    def smaller_micro_batch(self):
+        """The size to go on with when memory did not hold the layout's: at most half of it; None where nothing else may be."""
+        if self.settings.micro_batch_size != "auto" or self.settings.strategy == "multiworker":
+            return None
+        return next_smaller(self.layout)
+
     def surveys(self, split):
         """The `Surveys` of the run's evaluations on the training split."""
         return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,
                        self.settings)
 
-    def _choose_layout(self, earlier):
+    def _choose_layout(self, earlier, micro_batch):
         settings, reason = self.settings, "given"
         size = settings.micro_batch_size
         span = _span(settings)
+        if micro_batch is not None:
+            size, reason = micro_batch
         went_well = earlier.get("status") != "failed" and earlier.get("step")
-        if size == "auto" and went_well and earlier.get("replicas") == self.replicas:
+        if size == "auto" and went_well and earlier.get("replicas") == self.replicas and earlier.get("micro_batch_size"):
             size, reason = earlier["micro_batch_size"], "as it was"
         if measured := size == "auto":
             size, reason = choose_micro_batch_size(

@@ -66,6 +66,10 @@ class Checkpoints:
         self._delete_others(final, also_keep)
         return final
 
+    def drop_unfinished(self):
+        """Gives back the room of a checkpoint that could not be written: a full disk needs it, if only to say so."""
+        self._cleared()
+
     def path(self, update):
         """Where the checkpoint after `update` updates is, or would be."""
         return self.folder / f"{_PREFIX}{update:010d}"

@@ -51,6 +51,17 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
     return (fitting or candidates)[-1 if fitting else 0], reason
 
 
+def next_smaller(layout):
+    """The largest size of at most half of a `Layout`'s that holds its groups, else the largest below its own; None: none is."""
+    size = layout.micro_batch_size
+    if size == 1:
+        return None
+    sizes = [other for largest in (size // 2, size - 1)
+             for other in micro_batch_sizes(layout.batch_size, layout.replicas, layout.span, largest)]
+    below = [other for other in sizes if other < size]
+    return max((other for other in below if 2 * other <= size), default=max(below, default=None))
+
+
 class _Trial:
     """A forward and backward pass on black images; changes nothing, since inside a view layers keep no state."""
 

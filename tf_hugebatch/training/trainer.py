@@ -5,12 +5,16 @@ import resource
 import signal
 import sys
 import time
+import weakref
+
+import tensorflow as tf
 
 from ..data.order import Stream
 from ..data.padding import training_micro_batches
 from .checkpoint import Checkpoints
 from .divergence import LossTrend, first_bad
 from .evaluate import Evaluations
+from .failures import OutOfMemory
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
@@ -105,7 +109,10 @@ class Trainer:
                 if stopped_by and self.done:
                     return self._interrupted(stopped_by)
                 with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
-                    metrics = self.assembly.step(self.iterator, count)
+                    try:
+                        metrics = self.assembly.step(self.iterator, count)
+                    except tf.errors.ResourceExhaustedError:
+                        raise OutOfMemory(layout.micro_batch_size, settings.micro_batch_size) from None
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
                 self.journal.train(metrics, last=bad is not None or self.done + count == self.total)
@@ -131,9 +138,15 @@ class Trainer:
                     self._save()
             return self._finish()
 
+    def release(self):
+        """Closes what is open; the run folder stays as it is."""
+        self.journal.release()
+
     def _go_on(self):
         """Begins, or goes on, after `done` updates: input and journal."""
-        self.iterator = self._micro_batches(self.done, self.total, self._reading)
+        # TensorFlow keeps the functions of an input pipeline to the end of the process: they must not hold the model.
+        reading = weakref.WeakMethod(self._reading)
+        self.iterator = self._micro_batches(self.done, self.total, lambda *where: (say := reading()) and say(*where))
         self.journal.go_on_after(self.done)
 
     def _reading(self, *of_a_micro_batch):
@@ -228,8 +241,8 @@ class Trainer:
 
     def _interrupted(self, number):
         self._save()
-        name = signal.Signals(number).name
-        reason = f"{name}; the same command goes on at update {self.done}"
+        # Where another worker was told to stop, all that is known here is the signal.
+        reason = f"{self.stop.reason or signal.Signals(number).name}; the same command goes on at update {self.done}"
         self._write_status("interrupted", reason=reason)
         self.journal.close("interrupted", self.done, {})
         if self.mllog:

@@ -192,3 +192,6 @@ class NoJournal:
 
     def close(self, status, step, final):
         pass
+
+    def release(self):
+        pass
