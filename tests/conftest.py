@@ -9,6 +9,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import pytest
+from reference import fault_records
+from reference.killed_runs import Server
 
 LOGICAL_DEVICES = 8
 
@@ -36,3 +38,17 @@ def mirrored(logical_devices):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def job():
+    """Runs in forks of one process that has imported everything: see reference/killed_runs.py."""
+    with Server() as server:
+        yield server
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Notes what tests of faults came to, where scripts/reliability.py asks for it."""
+    outcome = yield
+    fault_records.record(item, call, outcome.get_result())

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.settings import Refusal, Settings
+from tf_hugebatch.stops import RunStopped
 
 #: Environment variable: seconds in which all workers must have started.
 START_DEADLINE = "TF_HUGEBATCH_START_DEADLINE"
@@ -26,7 +27,7 @@ _REMEDY = ("set it as in TF_CONFIG='{\"cluster\": {\"worker\": [\"host0:2222\", 
            "\"worker\", \"index\": 0}}', with another index for each worker, or let scripts/launch_local.py start them")
 
 
-class WorkerLost(RuntimeError):
+class WorkerLost(RunStopped):
     """Another worker died, stopped or left, so that this one can't go on; the message names it."""
 
 
@@ -96,6 +97,9 @@ class ChiefsFolder(RunFolder):
         return []
 
     def append_metrics(self, rows) -> None:
+        pass
+
+    def metrics_to_disk(self) -> None:
         pass
 
     def write_schedule(self, rows) -> None:

@@ -1,5 +1,6 @@
 """What the main programs share: words of a command line in, one run, exit code out."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ import traceback
 
 from . import cluster, command_line, data, registry
 from .settings import Refusal
+from .stops import RunStopped
 
 
 def main(argv, *, program, description, dataset):
@@ -29,6 +31,8 @@ def main(argv, *, program, description, dataset):
     code = 1
     try:
         code = _run(command, program, [program, *argv])
+    except SystemExit as leaving:
+        code = _exit_code(leaving)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -37,6 +41,14 @@ def main(argv, *, program, description, dataset):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _exit_code(leaving):
+    """What Python would make of a SystemExit: nothing is 0, a number itself, anything else is said and is 1."""
+    if leaving.code is None or isinstance(leaving.code, int):
+        return leaving.code or 0
+    print(leaving.code, file=sys.stderr)
+    return 1
 
 
 def _run(command, program, words):
@@ -67,8 +79,9 @@ def _run(command, program, words):
         # Not there, or (keras_versions.py) one that this package does not run on.
         print(command.refusal([str(error)]), file=sys.stderr)
         return 2
-    except cluster.WorkerLost as lost:
-        print(f"Failed: {lost}.", file=sys.stderr)
+    except RunStopped as stopped:
+        with contextlib.suppress(OSError):  # a log on the disk that is full
+            print(f"Failed: {stopped}.", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         print("Interrupted before the first update.", file=sys.stderr)

@@ -11,24 +11,22 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
 import pathlib
-import platform
 import socket
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
+from tf_hugebatch import versions
 from tf_hugebatch.fields import FIELDS, kind_of
-from tf_hugebatch.runs import read_object, read_row
+from tf_hugebatch.runs import read_object, read_row, read_status
 from tf_hugebatch.settings import Refusal, Settings
+from tf_hugebatch.stops import write_over
 
 SCHEMA_VERSION = 1  # of settings.json; a folder written by a newer one is refused, not guessed at
 STATUSES = ("running", "done", "diverged", "failed", "interrupted")
-_PACKAGES = ("tf-hugebatch", "tensorflow", "keras", "numpy", "absl-py", "tensorflow-datasets")
 
 
 def _plain(value):
@@ -60,11 +58,16 @@ def _replace(path: str, write: Callable[[TextIO], None]) -> None:
             os.unlink(temporary)
         raise
     # The rename itself lasts once the folder is on disk.
-    folder = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY)
+    to_disk(os.path.dirname(path) or os.curdir)
+
+
+def to_disk(path: str | os.PathLike) -> None:
+    """Waits until a file's content, or the names in a folder, would outlive the machine's loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_json(path: str, value: Mapping) -> None:
@@ -102,7 +105,7 @@ class RunFolder:
 
     def read_status(self) -> dict:
         """What status.json says; empty before the first `write_status`."""
-        return read_object(self._file("status.json")) or {}
+        return read_status(self._file("status.json"))
 
     def problems(self, settings: Settings) -> list[str]:
         """Why a run with `settings` can't use the folder: value, reason, remedy each. Writes nothing."""
@@ -132,6 +135,9 @@ class RunFolder:
         if version != SCHEMA_VERSION:
             return [f"{stated}: its settings.json has schema version {version} and this release writes "
                     f"{SCHEMA_VERSION}; use the release that wrote it, or another folder"]
+        if unknown := sorted({*stored} - {*FIELDS, "schema_version"}):
+            return [f"{stated}: its settings.json has {', '.join(unknown[:5])}, which this release doesn't know; use the "
+                    f"release that wrote it, or another folder"]
         found = _not_writable(path)
         differences = _differences(stored, settings)
         if differences:
@@ -166,6 +172,9 @@ class RunFolder:
             except OSError as error:
                 raise Refusal(f"--run_dir={self.path}: it can't be written to ({error.strerror}); name another folder"
                               ) from error
+            # What a kill left of files that were about to appear; nobody else is writing here now.
+            for left in self.path.glob("*.tmp"):
+                left.unlink(missing_ok=True)
             try:
                 yield
             finally:
@@ -184,17 +193,36 @@ class RunFolder:
 
         pid, host and updated (UTC) are added. Raises ValueError for a status outside STATUSES.
         """
+        write_json(self._file("status.json"), self._status(fields))
+
+    def write_last_status(self, **fields) -> None:
+        """As `write_status`, when the disk itself may have ended the run: raises no OSError.
+
+        A full disk has no room for another file, but the place of the old one.
+        """
+        try:
+            self.write_status(**fields)
+        except OSError:
+            with contextlib.suppress(OSError):
+                write_over(self._file("status.json"), _as_line(self._status(fields)) + "\n")
+
+    def _status(self, fields: Mapping) -> dict:
         if fields.get("status", STATUSES[0]) not in STATUSES:
             raise ValueError(f"status={fields['status']!r}: unknown; use one of {', '.join(STATUSES)}")
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         writer = {"pid": os.getpid(), "host": socket.gethostname(), "updated": now}
-        write_json(self._file("status.json"), {**self.read_status(), **fields, **writer})
+        return {**self.read_status(), **fields, **writer}
 
     def append_metrics(self, rows: Iterable[Mapping]) -> None:
         """Appends rows {"kind": "train" or "eval", "step", ...} to metrics.jsonl in one write."""
         text = "".join(_as_line(row) + "\n" for row in rows)
         with open(self._file("metrics.jsonl"), "a", encoding="utf-8", newline="\n") as file:
             file.write(text)
+
+    def metrics_to_disk(self) -> None:
+        """Waits until the rows so far are on disk: before a checkpoint after which they are never made again."""
+        if os.path.exists(path := self._file("metrics.jsonl")):
+            to_disk(path)
 
     def drop_metrics_after(self, step: int) -> list[dict]:
         """Keeps and returns the rows up to `step`, where a resume starts; later and torn ones go."""
@@ -222,31 +250,10 @@ class RunFolder:
         `earlier`: the same of the starts before this one, oldest first, where the run was resumed.
         """
         before = read_object(self._file("versions.json")) or {}
-        earlier = [*before.pop("earlier", []), *([before] if before else [])]
+        listed = before.pop("earlier", [])
+        earlier = [*(listed if isinstance(listed, list) else [listed]), *([before] if before else [])]
         write_json(self._file("versions.json"), {
-            "earlier": earlier, "command_line": list(command_line), "devices": list(devices), "git_commit": _git_commit(),
-            "python": platform.python_version(), "platform": platform.platform(),
-            "packages": {name: _version(name) for name in _PACKAGES}})
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout this package runs from; None for an installed package or without git."""
-    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if not os.path.exists(os.path.join(checkout, ".git")):
-        return None
-    try:
-        result = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True,
-                                timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
+            "earlier": earlier, "command_line": list(command_line), "devices": list(devices), **versions.installed()})
 
 
 def _differences(stored: Mapping, settings: Settings) -> list[str]:

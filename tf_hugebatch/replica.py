@@ -119,7 +119,9 @@ def collective_of(strategy):
 
 
 def _distributed_all_reduce_sum(value):
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+    context = tf.distribute.get_replica_context()
+    # TensorFlow never forgets a gradient that it registers, and one comes with each sum: it keeps the graph around it.
+    return value if context.num_replicas_in_sync == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 @contextlib.contextmanager

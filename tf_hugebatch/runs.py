@@ -46,6 +46,38 @@ def is_number_or_null(value: object) -> bool:
     return value is None or isinstance(value, float)
 
 
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _holds_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(map(is_number_or_null, value.values()))
+
+
+#: What a field of status.json is, where it is there.
+_OF_STATUS = {
+    **dict.fromkeys(("status", "reason", "host", "data_note", "updated"), _is_text),
+    **dict.fromkeys(("step", "total_steps", "pid", "micro_batch_size", "micro_batches", "replicas"), _is_count),
+    **dict.fromkeys(("wall_seconds", "images_per_second", "input_wait_share", "peak_rss_mb"), is_number_or_null),
+    **dict.fromkeys(("final", "best"), _holds_numbers),
+}
+
+
+def read_status(path: str | os.PathLike) -> dict:
+    """A status.json as far as it can be believed; empty when there is none.
+
+    A field that is not what it should be is left out, and so is an end without its numbers: that run has not ended.
+    """
+    status = {name: value for name, value in (read_object(path) or {}).items() if _OF_STATUS.get(name, lambda _: True)(value)}
+    if status.get("status") in ("done", "diverged") and "final" not in status:
+        del status["status"]
+    return status
+
+
 @functools.lru_cache(maxsize=4)  # a run at batch 256 takes megabytes, and a report reads hundreds of runs
 def _read_lines(path: str, *state: int) -> tuple[dict | None, ...]:
     """Rows of a metrics.jsonl; state: what changes when the file does."""
@@ -57,12 +89,12 @@ def _read_lines(path: str, *state: int) -> tuple[dict | None, ...]:
 
 
 class Run:
-    """One run folder. settings, status: as written, empty where the file is missing or can't be read."""
+    """One run folder. settings: as written, status: by `read_status`; empty where the file is missing or can't be read."""
 
     def __init__(self, path: str):
         self.path = os.fspath(path)
         self.settings = read_object(os.path.join(self.path, "settings.json")) or {}
-        self.status = read_object(os.path.join(self.path, "status.json")) or {}
+        self.status = read_status(os.path.join(self.path, "status.json"))
 
     def __repr__(self):
         return f"Run({self.path!r})"

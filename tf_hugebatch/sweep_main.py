@@ -8,6 +8,7 @@ import sys
 from . import command_line, data, parsers, published
 from .fields import Field
 from .settings import Refusal
+from .stops import RunStopped
 from .tuning import points, space_file, sweep
 from .tuning.ladder import Ladder
 from .tuning.plan import MOST_FINAL_SEEDS, Base, Plan
@@ -46,7 +47,8 @@ OWN = (
 
 
 def main(argv=None):
-    """Entry point; returns the exit code: 0 done, 1 a final run failed, 2 refused, 3 no accuracy, 130 or 143 interrupted."""
+    """Entry point; returns the exit code: 0 done, 1 a final run failed or the disk is full, 2 refused, 3 no accuracy, 130 or
+    143 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     command = command_line.parse(argv, program=PROGRAM, description=DESCRIPTION, dataset=DATASET, own=OWN)
     problems = list(_problems(command))
@@ -69,6 +71,9 @@ def main(argv=None):
     except Refusal as refusal:
         print(command.refusal(refusal.problems), file=sys.stderr)
         return 2
+    except RunStopped as stopped:
+        print(f"Stopped: {stopped}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Stopped at once by a second signal; the same command goes on.", file=sys.stderr)
         return 128 + signal.SIGINT

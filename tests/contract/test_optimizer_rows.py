@@ -105,7 +105,8 @@ def changed(optimizer):
     """Constructor arguments that differ from the row's, so that a lost one shows."""
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
-             "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other"}
+             "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
+             "decoupled_weight_decay": True}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_hugebatch import cluster, mnist_main
+from tf_hugebatch import cluster, mnist_main, one_run
 from tf_hugebatch.one_run import main
 from tf_hugebatch.settings import Refusal, Settings
 
@@ -112,3 +112,19 @@ def test_the_command_line_names_it_beside_other_mistakes_and_writes_nothing(monk
     said = capsys.readouterr().err
     assert "2 problems" in said and "TF_CONFIG is not set" in said and "--num_replicas=2: strategy multiworker" in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("leaving, code, said", [
+    (SystemExit(7), 7, ""), (SystemExit(), 0, ""), (SystemExit("no way on"), 1, "no way on\n"),
+    (ValueError("odd"), 1, "ValueError: odd\n"),
+])
+def test_a_worker_leaves_at_once_with_the_code_that_it_was_to_have(monkeypatch, capsys, leaving, code, said):
+    def run(*_):
+        raise leaving
+
+    monkeypatch.setenv("TF_CONFIG", json.dumps(of({"worker": TWO})))
+    monkeypatch.setattr(one_run, "_run", run)
+    codes = []
+    monkeypatch.setattr(one_run.os, "_exit", codes.append)
+    main(["--dataset=mnist5k", "--strategy=multiworker"], program="mnist_main", description="", dataset="mnist")
+    assert codes == [code] and capsys.readouterr().err.endswith(said)

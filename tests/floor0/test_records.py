@@ -80,6 +80,7 @@ def test_a_file_in_the_way_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content, words", [
     ("{", "can't be read"), ("[1]", "can't be read"), ('{"schema_version": 99}', "schema version 99"),
+    ('{"schema_version": 1, "sharpness_radius": 0.05, "seed": 0}', "sharpness_radius, which this release doesn't know"),
 ])
 def test_unreadable_or_newer_settings_are_refused(tmp_path, content, words):
     (tmp_path / "settings.json").write_text(content)

@@ -36,6 +36,14 @@ def test_training_output_is_that_of_a_batch_norm_for_each_group(n, span, sizes):
         assert np.abs(y - plain(x)).max() > 0.05
 
 
+def test_a_mean_far_from_zero_leaves_the_variance_its_digits():
+    # As a difference of means of squares it would have none left: 1e6 has an eighth between two float32.
+    x = np.random.default_rng(0).normal(1000, 0.1, (7, 4, 4, 3)).astype(np.float32)
+    layer = layers.GhostBatchNormalization(7, momentum=0.0)
+    layer(x, training=True)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), x.astype(np.float64).var(axis=(0, 1, 2)), rtol=1e-4)
+
+
 def test_moving_statistics_are_count_weighted_over_groups_and_used_at_inference():
     x = images(7)
     layer = layers.GhostBatchNormalization(3, momentum=0.9)

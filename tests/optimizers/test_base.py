@@ -36,9 +36,12 @@ def length(arrays):
     return np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays))
 
 
-@pytest.mark.parametrize("row", ["sgd", "lars", "lamb"])
-def test_apply_reduced_returns_the_norms(row):
-    optimizer, variables = made(row, clip_global_norm=0.5)
+@pytest.mark.parametrize("row, options", [
+    ("sgd", {}), ("sgd", {"nesterov": True}), ("sgd", {"weight_decay": 0.2, "decoupled_weight_decay": True}), ("adam", {}),
+    ("lars", {}), ("lamb", {}), ("lamb", {"weight_decay": 0.2, "decoupled_weight_decay": True}),
+])
+def test_apply_reduced_returns_the_norms(row, options):
+    optimizer, variables = made(row, clip_global_norm=0.5, **options)
     before = [v.numpy() for v in variables]
     result = optimizer.apply_reduced(values(1), variables)
     after = [v.numpy() for v in variables]
@@ -52,8 +55,12 @@ def test_apply_reduced_returns_the_norms(row):
 
 
 @pytest.mark.parametrize("row", optimizers.names())
-def test_apply_reduced_is_apply(row):
-    first, second = made(row, clip_global_norm=1.0), made(row, clip_global_norm=1.0)
+@pytest.mark.parametrize("decoupled", [False, True], ids=["", "decoupled"])
+def test_apply_reduced_is_apply(row, decoupled):
+    options = {"clip_global_norm": 1.0, "weight_decay": 0.1}
+    if decoupled and row != "lars":
+        options["decoupled_weight_decay"] = True
+    first, second = made(row, **options), made(row, **options)
     for update in range(3):
         first[0].apply(values(update), first[1])
         second[0].apply_reduced(values(update), second[1])
@@ -256,6 +263,9 @@ def fitted(strategy):
     generator = np.random.default_rng(4)
     x, y = generator.normal(size=(32, 5)), generator.normal(size=(32, 2))
     history = model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history["loss"]
+    for variable in (*model.trainable_variables, *optimizer.variables):
+        copies = [copy.numpy() for copy in strategy.experimental_local_results(native(variable))]
+        assert all(np.array_equal(copies[0], copy) for copy in copies), variable
     return history, model.get_weights(), list(model.optimizer.trust_ratios().values())
 
 

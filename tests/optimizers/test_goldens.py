@@ -20,7 +20,7 @@ def test_the_neighbouring_rule_is_far_from_the_recording(case):
 
 def test_every_listed_case_exists():
     assert set(INEXPRESSIBLE) <= set(CASES)
-    assert len(EXPRESSIBLE) == 140
+    assert len(EXPRESSIBLE) == 151
 
 
 def test_the_selection_is_the_whole_set_but_for_what_no_argument_expresses():
@@ -100,6 +100,10 @@ NEIGHBOURS = {
     "rmsprop epsilon outside": ("optax_rmsprop-eps_outside", {"epsilon_placement": "inside"}),
     "rmsprop momentum": ("keras_rmsprop-m0.9", {"momentum": 0.0}),
     "adam epsilon uncorrected": ("keras_adam-eps1e-3", {"epsilon_placement": "corrected"}),
+    "lamb decays beside the update": ("keras_lamb-wd0.05", {"decoupled_weight_decay": False}),
+    "lamb decays in the update": ("tfa_lamb-wd0.05-all", {"decoupled_weight_decay": True}),
+    "rmsprop decay": ("keras_rmsprop-wd0.05", {"weight_decay": 0.0}),
+    "sgd decays outside the momentum": ("keras_sgd-m0.9-n1-wd0.05-ex", {"decoupled_weight_decay": False}),
     "sgd nesterov": ("keras_sgd-m0.9-n1", {"nesterov": False}),
     "sgd momentum": ("keras_sgd-m0.9-n0", {"momentum": 0.8}),
 }

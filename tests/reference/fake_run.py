@@ -2,7 +2,7 @@
 
 Its accuracy is best, 0.99, at (peak_)learning_rate 0.1, after five steps. What goes wrong is decided by the rate too: it
 diverges above 0.9 (and at the rates of FAKE_UNSTABLE with seed 1002), fails between 0.6 and 0.9, and is refused below 0.002. `starts` in its folder counts its processes, and
-a second process beside the first leaves the file `twice`.
+a second process beside the first leaves the file `twice`. While the file FAKE_FULL exists it ends as on a full disk.
 """
 
 import json
@@ -27,7 +27,8 @@ def main(words):
     pid = folder / "pid"
     if pid.exists() and alive(int(pid.read_text())):
         (folder / "twice").touch()
-    pid.write_text(str(os.getpid()))
+    pid.with_suffix(".tmp").write_text(str(os.getpid()))  # a signal may end it at any point until it listens
+    os.replace(pid.with_suffix(".tmp"), pid)
     with open(folder / "starts", "a") as file:
         file.write("start\n")
     (folder / "settings.json").write_text(json.dumps({"schema_version": 1, **given}))
@@ -42,6 +43,9 @@ def main(words):
         if stopped:
             write(folder, status="interrupted", step=step + 1)
             return 128 + stopped[0]
+    if os.path.exists(os.environ.get("FAKE_FULL", "")):
+        write(folder, status="interrupted", step=STEPS, reason="it can't be written to any more (No space left on device)")
+        return 1
     if rate > 0.9 or rate in json.loads(os.environ.get("FAKE_UNSTABLE", "[]")) and given["seed"] == "1002":
         write(folder, status="diverged", step=STEPS, reason="the loss was not finite", final={"train_loss": None})
         return 3

@@ -56,9 +56,12 @@ SECTIONS = (
             Move("keras_lamb-default", Ours("LAMB", {"epsilon": 1e-7, "exclude_from_adaptation": ()})),
             Move("keras_lamb-eps1e-3", Ours("LAMB", {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 0.001,
                                                      "exclude_from_adaptation": ()})),
+            Move("keras_lamb-wd0.05", Ours("LAMB", {"weight_decay": 0.05, "decoupled_weight_decay": True, "epsilon": 1e-7,
+                                                    **ALL})),
         ),
-        "The same without decay. With it Keras takes rate x weight_decay x w off before the update, outside the trust ratio; "
-        "ours is the paper's, where the ratio scales it too, so the weight decay must be tuned anew.", ("keras_lamb",)),
+        "Keras takes rate x weight_decay x w off before the update, outside the trust ratio. Without "
+        "decoupled_weight_decay=True ours is the paper's, where the ratio scales decay too, and which needs a weight decay of "
+        "its own."),
     Section(
         "tf-models LARS (official.modeling.optimization)", "LARS", (
             Move("tfm_lars-classic-wd0.05-e0.001-all-n1", Ours("LARS", {**MOMENTUM, "nesterov": True}, "tf_models")),
@@ -105,6 +108,7 @@ SECTIONS = (
             Move("timm_lamb-default_ex", Ours("LAMB", {"weight_decay": 0.01, "clip_global_norm": 1.0})),
             Move("timm_lamb-bc1-clip1-wd0.0001-all", Ours("LAMB", {"weight_decay": 0.0001, "trust_bounds": (0.0, 1.0), **ALL})),
             Move("timm_lamb-bc0-clip0-wd0.05-ex", Ours("LAMB", {"weight_decay": 0.05, "bias_correction": False})),
+            Move("timm_lamb-decoupled", Ours("LAMB", {"weight_decay": 0.05, "decoupled_weight_decay": True, **ALL})),
             Move("timm_lamb-always_adapt", Ours("LAMB", {"weight_decay": 0.05, "exclude_from_adaptation": ()})),
         ),
         "max_grad_norm is clip_global_norm (1 there, off here, unless said), trust_clip bounds the ratio at 1, and groups are "

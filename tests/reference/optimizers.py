@@ -38,7 +38,7 @@ def family(kind, weights, gradients, rates, *, undecayed=(), unadapted=(), weigh
            trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
            clip_global_norm=None, momentum=0.0, nesterov=False, rho=0.9, beta_1=0.9, beta_2=0.999,
            epsilon=1e-7, epsilon_placement=None, initial_accumulator_value=0.1, bias_correction=True,
-           weight_norm_bounds=None):
+           weight_norm_bounds=None, decoupled_weight_decay=False):
     """kind: sgd, adagrad, rmsprop, adam or lamb. gradients: one {name: array} an update. rates: one number an
     update.
 
@@ -54,6 +54,8 @@ def family(kind, weights, gradients, rates, *, undecayed=(), unadapted=(), weigh
         ratios = {}
         for k, g in raw.items():
             memory = state[k]
+            if decoupled_weight_decay and k not in undecayed:
+                w[k] = w[k] - rate * weight_decay * w[k]
             if kind == "sgd":
                 u = g
             elif kind == "adagrad":
@@ -72,7 +74,7 @@ def family(kind, weights, gradients, rates, *, undecayed=(), unadapted=(), weigh
                     u = np.sqrt(c2) / c1 * memory["m"] / (np.sqrt(memory["s"]) + epsilon)
                 else:
                     u = (memory["m"] / c1) / (np.sqrt(memory["s"] / c2) + epsilon)
-            if k not in undecayed:
+            if k not in undecayed and not decoupled_weight_decay:
                 u = u + weight_decay * w[k]
             r = 1.0
             if (layerwise or kind == "lamb") and k not in unadapted:

@@ -231,8 +231,14 @@ ROWS = (
     keras_row("RMSprop", {"epsilon": 0.001}, Ours("RMSprop", {"epsilon": 0.001}), {"epsilon_placement": "outside"}, 0.02),
     keras_row("RMSprop", {"momentum": 0.9}, Ours("RMSprop", {"momentum": 0.9}), {"momentum": 0.0}, 0.02),
     keras_row("Adam", {"epsilon": 0.001}, Ours("Adam", {"epsilon": 0.001}), {"epsilon_placement": "corrected"}, 0.02),
-    # Keras decays before the update, outside the trust ratio, and adapts every variable: the same rule without decay only.
+    keras_row("SGD", {"momentum": 0.9, "weight_decay": 0.05},
+              Ours("SGD", {"momentum": 0.9, "weight_decay": 0.05, "decoupled_weight_decay": True, "exclude_from_decay": ()}),
+              {"decoupled_weight_decay": False}, 0.1),
+    # Keras adapts every variable.
     keras_row("Lamb", {}, Ours("LAMB", {"epsilon": 1e-7, **ALL}), {"weight_decay": 0.05}, 0.02),
+    keras_row("Lamb", {"weight_decay": 0.05},
+              Ours("LAMB", {"weight_decay": 0.05, "decoupled_weight_decay": True, "epsilon": 1e-7, **ALL}),
+              {"decoupled_weight_decay": False}, 0.02),
     timm_row("Lars", {"momentum": 0.9, "weight_decay": 0.05, "trust_coeff": 0.001, "trust_clip": True},
              Ours("LARS", {"momentum": 0.9, "weight_decay": 0.05, "trust_coefficient": 0.001}, "larc"), {"trust_clip": None},
              0.2),
@@ -257,7 +263,8 @@ ROWS = (
 KERAS_LAMB_DECAYS = keras_row("Lamb", {"weight_decay": 0.05}, Ours("LAMB", {"weight_decay": 0.05, "epsilon": 1e-7, **ALL}),
                               {}, 0.02)
 APART = (dataclasses.replace(KERAS_LAMB_DECAYS, apart="Keras decays before the update, outside the trust ratio (w -= rate * "
-                             "weight_decay * w); here and in the paper decay is part of what the ratio scales"),)
+                             "weight_decay * w), as ours does with decoupled_weight_decay=True; by default here, and in the "
+                             "paper, decay is part of what the ratio scales"),)
 
 
 def missing(row):

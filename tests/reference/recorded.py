@@ -21,19 +21,7 @@ SHAPES = RECORDED["variables"]
 CASES = {case["case"]: case for case in RECORDED["cases"]}
 TOLERANCE = 2e-5  # of max|w|; the recordings' own rounding reaches 1e-5
 
-DECOUPLED = "decay outside the update and the trust ratio (w -= lr * wd * w first); ours is always inside"
 INEXPRESSIBLE = {
-    "keras_sgd-m0.9-n0-wd0.05-ex": DECOUPLED,
-    "keras_sgd-m0.9-n1-wd0.05-ex": DECOUPLED,
-    "keras_sgd-m0.9-n0-wd0.05-path_words": DECOUPLED,
-    "keras_adagrad-eps-wd0.05": DECOUPLED,
-    "keras_rmsprop-wd0.05": DECOUPLED,
-    "keras_adam-wd0.05": DECOUPLED,
-    "keras_lamb-wd1e-4": DECOUPLED,
-    "keras_lamb-wd0.05": DECOUPLED,
-    "keras_lamb-wd0.05-ex": DECOUPLED,
-    "keras_lamb-wd0.05-path_words": DECOUPLED,
-    "timm_lamb-decoupled": DECOUPLED,
     "timm_lamb-no_grad_averaging": "the first moment sums gradients without 1 - beta_1",
     "timm_lamb-caution": "updates that disagree in sign with the gradient are masked",
     "keras_adam-amsgrad": "running maximum of the second moment",
@@ -61,6 +49,8 @@ def arguments_of(neutral):
     family = neutral["family"]
     exact = [f"^{path}$" for path in neutral["excluded_from_decay"]]
     arguments = {"weight_decay": neutral["weight_decay"], "exclude_from_decay": exact}
+    if neutral["decay_enters"] == "decoupled":
+        arguments["decoupled_weight_decay"] = True
     if family in ("lars", "lamb"):
         arguments["exclude_from_adaptation"] = [f"^{path}$" for path in neutral["excluded_from_adaptation"]]
     if family == "lars":

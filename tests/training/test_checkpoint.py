@@ -3,16 +3,23 @@
 import json
 import os
 import shutil
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from reference.small_runs import contract_examples, contract_model
+
 from tf_hugebatch import optimizers
+from tf_hugebatch.data.order import Stream
+from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.keras_versions import native
+from tf_hugebatch.layout import Layout
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.checkpoint import Checkpoints
+from tf_hugebatch.training.step import Step
 
 IDENTITY = {"experiment": "a1b2", "total_updates": 9, "train_examples": 100, "seed": 0}
 
@@ -128,6 +135,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.fault("a checkpoint's file missing, empty or not what it should be", holds="the one before it is used, with a message")
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_one_is_passed_over_with_a_message(damage, folder):
     run = Run(folder)
@@ -141,6 +149,33 @@ def test_a_damaged_one_is_passed_over_with_a_message(damage, folder):
     assert "update-0000000003" in message and "damaged" in message
 
 
+@pytest.mark.fault("a checkpoint's file cut off anywhere, or one bit of it changed", holds="the one before it is used, with a message")
+def test_no_cut_and_no_bit_goes_unseen(folder, record_property):
+    run, tried = Run(folder), 0
+    before = run.save(1, 2)
+    run.save(3)
+    names = sorted(os.listdir(folder / "update-0000000003"))
+    assert len(names) == 3
+    for name in names:
+        path = folder / "update-0000000003" / name
+        content = path.read_bytes()
+        places = range(0, len(content), 3 if name == "manifest.json" else len(content) // 40)
+        flipped = [(place, content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1:]) for place in places]
+        for place, damaged in [*flipped, *((place, content[:place]) for place in places)]:
+            path.write_bytes(damaged)
+            run.messages.clear()
+            run.optimizer.iterations.assign(77)
+            assert run.restore() == (2, {"update": 2, "best": None}), (name, place)
+            assert len(run.messages) == 1 and "update-0000000003 is damaged" in run.messages[0]
+            assert run.state() == before
+            tried += 1
+        path.write_bytes(content)
+    assert run.restore()[0] == 3
+    assert tried > 400
+    record_property("tried", tried)
+
+
+@pytest.mark.fault("every checkpoint cut off", holds="the run starts again, with a message for each")
 def test_when_all_are_damaged_the_run_starts_again(folder):
     Run(folder).save(1, 2)
     for path in folder.iterdir():
@@ -166,9 +201,34 @@ def test_an_intact_one_is_not_written_twice(folder):
     run = Run(folder)
     saved = run.save(1)
     run.update()
+    (folder / "partial").mkdir()  # of a kill after the run's last checkpoint was complete
     assert run.checkpoints.save(1, {"update": "another"}) == folder / "update-0000000001"
+    assert os.listdir(folder) == ["update-0000000001"]
     assert run.restore() == (1, {"update": 1, "best": None})
     assert run.state() == saved
+
+
+def test_all_of_it_is_on_disk_before_it_has_its_name_and_its_name_before_an_older_one_goes(folder, monkeypatch):
+    """What a loss of power would tear; the order of the calls is all that can be seen from here."""
+    run, calls = Run(folder, keep=1), []
+    run.save(1)
+
+    def noted(name, of):
+        ordinary = getattr(os, name)
+
+        def call(*arguments, **more):
+            calls.append((name, of(*arguments)))
+            return ordinary(*arguments, **more)
+
+        monkeypatch.setattr(os, name, call)
+
+    noted("fsync", lambda descriptor: os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+    noted("rename", lambda source, target: os.path.basename(target))
+    run.save(2)
+    named, deleted = calls.index(("rename", "update-0000000002")), calls.index(("rename", "partial"))
+    on_disk = {name for call, name in calls[:named] if call == "fsync"}
+    assert on_disk == {"partial", *os.listdir(folder / "update-0000000002")} and len(on_disk) == 4
+    assert ("fsync", "checkpoints") in calls[named:deleted]
 
 
 def test_a_folder_that_a_kill_left_half_written_is_ignored_and_cleared_away(folder):
@@ -243,3 +303,62 @@ def test_the_manifest_is_strict_json_with_a_checksum_of_every_file(folder):
     manifest = json.loads((path / "manifest.json").read_text())
     assert manifest["identity"] == IDENTITY and manifest["update"] == 1
     assert sorted(manifest["files"]) == sorted(name for name in os.listdir(path) if name != "manifest.json")
+
+
+# Every state of a run.
+
+
+class TwelveUpdates:
+    """A model with batch norm and dropout, LAMB's slots, a checkpoint after each of twelve updates."""
+
+    UPDATES, BATCH = 12, 20
+
+    def __init__(self, folder):
+        self.layout, self.examples = Layout(self.BATCH, 10, 1, 10), contract_examples(48)
+        strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+        with strategy.scope():
+            self.model, self.optimizer = contract_model(10), optimizers.get("lamb", learning_rate=0.01)
+        self.step = Step(strategy=strategy, model=self.model, optimizer=self.optimizer, layout=self.layout, seed=0,
+                         label_smoothing=0.1)
+        self.checkpoints = Checkpoints(folder, identity=IDENTITY, keep=self.UPDATES, model=self.model,
+                                       optimizer=self.optimizer)
+
+    def updates(self, done):
+        """Makes the rest of the updates one a call; yields how many are made."""
+        iterator = iter(training_micro_batches(self.examples, Stream(0, 48), self.layout, done, self.UPDATES))
+        for update in range(done + 1, self.UPDATES + 1):
+            self.step(iterator, 1)
+            yield update
+
+    def variables(self):
+        """All but the seed that Keras' dropout would draw by, which ours does not."""
+        return [native(v) for v in [*self.model.variables, *self.optimizer.variables] if "seed" not in v.name]
+
+    def state(self):
+        return [variable.numpy().tobytes() for variable in self.variables()]
+
+    def forget(self):
+        """Other numbers in every variable, as those of a process that has just been started."""
+        for variable in self.variables():
+            variable.assign(tf.cast(tf.fill(variable.shape, 3), variable.dtype))
+
+
+@pytest.mark.fault("a stop after any one of twelve updates", holds="weights, moving statistics and slots equal to the bit")
+def test_from_every_update_of_twelve_the_rest_comes_to_the_same_bits(folder, record_property):
+    run, states = TwelveUpdates(folder), {}
+    for update in run.updates(0):
+        run.checkpoints.save(update, {})
+        states[update] = run.state()
+    # The newest first, since only the newest is restored.
+    for done in range(run.UPDATES, 0, -1):
+        run.checkpoints.forget_after(done)
+        run.forget()
+        assert run.state() != states[done]
+        assert run.checkpoints.restore_latest() == (done, {}) and run.state() == states[done]
+        for update in run.updates(done):
+            assert run.state() == states[update], (done, update)
+    record_property("tried", run.UPDATES)
+    # And no two checkpoints that follow each other agree in any variable, so that none could stand still unseen.
+    for update in range(1, run.UPDATES):
+        for variable, before, after in zip(run.variables(), states[update], states[update + 1], strict=True):
+            assert before != after or "learning_rate" in variable.name, (update, variable.name)

@@ -203,6 +203,26 @@ def test_another_experiment_in_the_same_folder_is_refused(interrupted_copy):
     assert text_of(interrupted_copy, "status.json") == before
 
 
+def test_a_checkpoint_says_which_run_it_is_of(finished):
+    resolved = settings(finished[1])
+    for update in (4, 6):
+        manifest = strict_json(text_of(finished[1], f"checkpoints/update-{update:010d}/manifest.json"))
+        of_the_run = {"experiment": resolved.experiment_hash(), "total_updates": UPDATES, "train_examples": TRAIN, "seed": 0}
+        assert manifest["update"] == update and of_the_run.items() <= manifest["identity"].items()
+
+
+@pytest.mark.fault("a checkpoint of another total, data size or seed in the run's folder", holds="refused by name, nothing written")
+@pytest.mark.parametrize("change, named", [
+    ({"train_steps": 7}, "total_updates"), ({"validation_examples": 50}, "train_examples"), ({"seed": 1}, "seed")])
+def test_checkpoints_carried_into_another_runs_folder_are_refused(interrupted, tmp_path, change, named):
+    train(tmp_path / "run", dry_run=True, **change)
+    shutil.copytree(interrupted[1] / "checkpoints", tmp_path / "run/checkpoints")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(hb.Refusal, match=f"made by another run.*{named}.*--run_dir"):
+        train(tmp_path / "run", **change)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
 def test_other_examples_under_the_same_numbers_are_refused(interrupted_copy):
     """Shards or folders of the same images in another order: the run would train on what it has held out, or twice."""
     before = text_of(interrupted_copy, "status.json")
@@ -213,6 +233,7 @@ def test_other_examples_under_the_same_numbers_are_refused(interrupted_copy):
     assert text_of(interrupted_copy, "status.json") == before
 
 
+@pytest.mark.fault("other images or labels under the same numbers", holds="refused, nothing touched")
 @pytest.mark.parametrize("other", ["pixels", "words on the data"])
 def test_other_images_under_the_same_labels_are_refused(interrupted_copy, other):
     """CIFAR-10 as it was and JPEG-recompressed have the same labels in the same order."""
@@ -275,6 +296,8 @@ def test_what_could_not_be_decoded_is_counted_once_in_a_run_that_went_on(tmp_pat
     assert capfd.readouterr().err.count("undecodable image, left out: image 17") == 1
 
 
+@pytest.mark.fault("an exception between checkpoints, and a torn line of metrics.jsonl",
+                   holds="weights equal to the bit, every row once")
 def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, finished):
     run_dir = tmp_path / "run"
 
@@ -296,6 +319,7 @@ def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, 
     assert text_of(run_dir, "metrics.jsonl") == text_of(finished[1], "metrics.jsonl")
 
 
+@pytest.mark.fault("a second process in the folder of a living run", holds="refused, nothing touched")
 def test_a_folder_in_use_is_refused_and_not_touched(tmp_path, finished):
     run_dir = shutil.copytree(finished[1], tmp_path / "run")
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}

@@ -21,7 +21,7 @@ def choose(strategy, batch=BATCH, span=SPAN):
     with strategy.scope():
         model = contract_model(span)
     before = [variable.numpy() for variable in model.variables]
-    size, reason = choose_micro_batch_size(strategy, model, (8, 8, 1), batch, span)
+    size, reason = choose_micro_batch_size(strategy, model, (8, 8, 1), batch, span, strategy.num_replicas_in_sync)
     after = [variable.numpy() for variable in model.variables]
     assert all(np.array_equal(a, b) for a, b in zip(before, after)), "measuring left a trace in the model"
     Layout(batch, size, strategy.num_replicas_in_sync, span)  # it holds the groups

@@ -51,9 +51,9 @@ def assert_same(other, reference):
 
 
 @pytest.mark.parametrize("batch, span, replicas, micro", [
-    (24, 12, 1, 12),  # a group a round
+    pytest.param(24, 12, 1, 12, marks=pytest.mark.slow),  # a group a round
     (24, 12, 2, 6),  # each group across both replicas
-    (23, 8, 1, 8),  # groups of 7 and 8
+    pytest.param(23, 8, 1, 8, marks=pytest.mark.slow),  # groups of 7 and 8
 ])
 def test_the_update_is_that_of_the_whole_batch(batch, span, replicas, micro, mirrored):
     strategy = one() if replicas == 1 else mirrored(replicas)

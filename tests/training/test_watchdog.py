@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def dog(tmp_path):
     """A watchdog of short patience, entered, and what it did: reasons, exit codes."""
     reasons, codes = [], []
-    with Watchdog(str(tmp_path), reasons.append, times=3, least=0.4, exit=codes.append) as found:
+    with Watchdog(str(tmp_path / "stacks.txt"), reasons.append, times=3, least=0.4, exit=codes.append) as found:
         found.reasons, found.codes = reasons, codes
         yield found
 

@@ -25,9 +25,9 @@ def outcome_of(folder):
     return runs, read(folder / "result.json")
 
 
-@pytest.mark.parametrize("method", ["random", "tpe"])
-def test_kills_at_random_moments_change_nothing(tmp_path, method):
-    trials = 14 if method == "tpe" else 8
+@pytest.mark.fault("kill -9 of a sweep at random moments", holds="the same points, each once, the same choice")
+@pytest.mark.parametrize("method, trials", [("random", 6), pytest.param("tpe", 14, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_nothing(tmp_path, method, trials, record_property):
     how = {"method": method, "trials": trials}
     run(tmp_path / "whole", **how)
     generator, kills = random.Random(0), 0
@@ -49,8 +49,10 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
             steps = [int(line) for line in (run_dir / "steps").read_text().split()]
             # Each step once but for the last before a kill; none is skipped, and none is made again from the start.
             assert sorted(set(steps)) == [1, 2, 3, 4, 5] and steps == sorted(steps)
+    record_property("tried", kills)
 
 
+@pytest.mark.fault("SIGINT or SIGTERM to a sweep", holds="its trials save, and go on where they were")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_handed_on_and_the_trial_goes_on_where_it_was(tmp_path, number):
     sweep = in_a_process(tmp_path / "s", seconds="3", **SHORT)
@@ -78,6 +80,7 @@ def test_a_run_that_somebody_else_stops_stops_the_sweep(tmp_path):
     assert read(tmp_path / "s" / "result.json")["failed"] == [], "it was not the run's fault"
 
 
+@pytest.mark.fault("kill -9 of one run of a sweep", holds="a failed trial with its reason; the sweep goes on")
 def test_a_killed_run_is_a_failure_with_its_reason_and_the_sweep_goes_on(tmp_path):
     sweep = in_a_process(tmp_path / "s", seconds="2", **SHORT)
     wait_for(lambda: (tmp_path / "s" / "trials" / "0000" / "steps").exists())
@@ -107,6 +110,7 @@ def test_a_lock_is_held_until_the_last_child_is_gone(tmp_path):
     orphan.wait()
 
 
+@pytest.mark.fault("half a line in a sweep's journal", holds="every trial once")
 @pytest.mark.parametrize("torn", ['{"op_code":4,"worker_id":"x","stu', "\x00\x00\x00"])
 def test_half_a_line_of_the_journal_is_no_trial(tmp_path, torn):
     run(tmp_path / "s", trials=3)

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from tf_hugebatch.data.python_calls import numpy_call
 from tf_hugebatch.dataset_sizes import IMAGE_ENDINGS
 
 
@@ -24,7 +25,7 @@ class Files:
 
         Read here and not where images are decoded: a file that can't be read stops the run, it isn't undecodable.
         """
-        return tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
+        return numpy_call(self._read, [numbers], tf.string)
 
     def _read(self, numbers):
         return np.array([pathlib.Path(self._paths[number]).read_bytes() for number in numbers], object)

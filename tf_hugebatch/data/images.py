@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hugebatch.data import augment
+from tf_hugebatch.data.python_calls import numpy_call
 
 #: Of a split, how many images may be undecodable before the run is given up: one in a thousand, and at least ten.
 _TOLERATED_SHARE, _TOLERATED = 1e-3, 10
@@ -80,7 +81,7 @@ class ImageSplit:
                 places = tf.concat([slots[:-1], others[:-1]], 0)[:, tf.newaxis]
                 there = tf.scatter_nd(places, tf.ones_like(places[:, 0], tf.float32), [size])
                 missing = tf.boolean_mask(cell["identity"], there == 0)
-                with tf.control_dependencies([tf.numpy_function(self.undecodable.add, [missing], [])]):
+                with tf.control_dependencies([numpy_call(self.undecodable.add, [missing], [], stateful=True)]):
                     found = tf.concat([images[:-1], more[:-1]], 0)
                     return tf.scatter_nd(places, found, [size, *self.image_shape]), real * there
 
@@ -100,12 +101,14 @@ class ImageSplit:
 
         def read(cell):
             # By NumPy: a constant of a million entries would be copied with every graph over it.
-            numbers, labels = tf.numpy_function(lambda ids: (self._numbers[ids], self.labels[ids]), [cell["id"]],
-                                                [tf.int64, tf.int32], stateful=False)
+            numbers, labels = numpy_call(self._look_up, [cell["id"]], [tf.int64, tf.int32])
             numbers = tf.ensure_shape(numbers, [size])
             return {**cell, "number": numbers, "identity": numbers, "label": labels, "handle": self._source.handles(numbers)}
 
         return cells.map(read, num_parallel_calls=_CELLS_AT_ONCE)
+
+    def _look_up(self, ids):
+        return self._numbers[ids], self.labels[ids]
 
 
 class Undecodable:

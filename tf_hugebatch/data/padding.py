@@ -8,7 +8,8 @@ replicas only; replicas are numbered host by host.
 import numpy as np
 import tensorflow as tf
 
-from ..layout import Layout
+from ..layout import Layout, ceil_div
+from .python_calls import numpy_call
 
 #: One host alone: (its number, number of hosts).
 ONE_HOST = (0, 1)
@@ -34,30 +35,10 @@ def training_micro_batches(split, stream, layout: Layout, first_update, total_up
         tf.data.Dataset of dicts: image float32 [m, ...], label int32 [m], position int64 [m] in the global batch,
         weight float32 [m].
     """
-    size, replicas = layout.micro_batch_size, replicas_of(host, layout.replicas)
     if stream.shuffle == "shards":
         split = split.of_host(host, first_update * examples_of_host(layout, host))
-
-    def cells():
-        slots = np.arange(size)
-        for update in range(first_update, total_updates):
-            for round_ in range(layout.rounds):
-                if reading:
-                    reading(update, round_, layout.rounds)
-                for replica in replicas:
-                    cell = layout.cell(round_, replica)
-                    # A cell of padding only still needs something real to repeat.
-                    first, count = (cell.first, cell.count) if cell.count else (0, 1)
-                    ids, epochs = stream.examples(update * layout.batch_size + first, count)
-                    real = slots < cell.count
-                    yield {
-                        "id": np.resize(ids, size),
-                        "epoch": np.resize(epochs, size),
-                        "position": np.where(real, cell.first + slots, layout.batch_size),
-                        "weight": real.astype(np.float32),
-                    }
-
-    return _micro_batches(split, cells, size, training=True)
+    cells = _TrainingCells(stream, layout, first_update, total_updates, replicas_of(host, layout.replicas), reading)
+    return _micro_batches(split, cells, training=True)
 
 
 def evaluation_batches(split, size, replicas, host=ONE_HOST):
@@ -72,21 +53,47 @@ def evaluation_batches(split, size, replicas, host=ONE_HOST):
     Returns:
         dataset of dicts as above, ceil(n / (size x replicas)) rounds of them.
     """
-    total = len(split)
-    rounds = -(-total // (size * replicas))
+    return _micro_batches(split, _EvaluationCells(len(split), size, replicas, replicas_of(host, replicas)), training=False)
 
-    def cells():
-        for round_ in range(rounds):
-            for replica in replicas_of(host, replicas):
-                slots = (round_ * replicas + replica) * size + np.arange(size)
-                yield {
-                    "id": np.minimum(slots, total - 1),
-                    "epoch": np.zeros(size, np.int32),
-                    "position": slots,
-                    "weight": (slots < total).astype(np.float32),
-                }
 
-    return _micro_batches(split, cells, size, training=False)
+class _TrainingCells:
+    """The cells of one host in the order of rounds; see `training_micro_batches`."""
+
+    def __init__(self, stream, layout, first_update, total_updates, replicas, reading):
+        self._stream, self._layout, self._first_update, self._replicas = stream, layout, first_update, replicas
+        self._reading, self.size = reading, layout.micro_batch_size
+        self.count = (total_updates - first_update) * layout.rounds * len(replicas)
+
+    def at(self, index):
+        """(ids, epochs, positions, weights) of cell number `index`, [size] each."""
+        layout, slots = self._layout, np.arange(self.size)
+        round_, turn = divmod(int(index), len(self._replicas))
+        update, round_ = divmod(round_, layout.rounds)
+        update += self._first_update
+        if self._reading and not turn:
+            self._reading(update, round_, layout.rounds)
+        cell = layout.cell(round_, self._replicas[turn])
+        # A cell of padding only still needs something real to repeat.
+        first, count = (cell.first, cell.count) if cell.count else (0, 1)
+        ids, epochs = self._stream.examples(update * layout.batch_size + first, count)
+        real = slots < cell.count
+        return (np.resize(ids, self.size), np.resize(epochs, self.size),
+                np.where(real, cell.first + slots, layout.batch_size), real.astype(np.float32))
+
+
+class _EvaluationCells:
+    """The cells of one host in the order of rounds; see `evaluation_batches`."""
+
+    def __init__(self, total, size, all_replicas, replicas):
+        self._total, self._all_replicas, self._replicas, self.size = total, all_replicas, replicas, size
+        self.count = ceil_div(total, size * all_replicas) * len(replicas)
+
+    def at(self, index):
+        """(ids, epochs, positions, weights) of cell number `index`, [size] each."""
+        round_, turn = divmod(int(index), len(self._replicas))
+        slots = (round_ * self._all_replicas + self._replicas[turn]) * self.size + np.arange(self.size)
+        return (np.minimum(slots, self._total - 1), np.zeros(self.size, np.int32), slots,
+                (slots < self._total).astype(np.float32))
 
 
 def examples_of_host(layout, host):
@@ -102,14 +109,15 @@ def replicas_of(host, replicas):
     return range(number * share, (number + 1) * share)
 
 
-def _micro_batches(split, cells, size, training):
-    signature = {
-        "id": tf.TensorSpec([size], tf.int64),
-        "epoch": tf.TensorSpec([size], tf.int32),
-        "position": tf.TensorSpec([size], tf.int64),
-        "weight": tf.TensorSpec([size], tf.float32),
-    }
-    dataset = split.micro_batches(tf.data.Dataset.from_generator(cells, output_signature=signature), size, training)
+def _micro_batches(split, cells, training):
+    names, types = ("id", "epoch", "position", "weight"), (tf.int64, tf.int32, tf.int64, tf.float32)
+
+    def cell(index):
+        # With state: it says that it reads, and is called once for each cell, in order.
+        values = numpy_call(cells.at, [index], types, stateful=True)
+        return {name: tf.ensure_shape(value, [cells.size]) for name, value in zip(names, values)}
+
+    dataset = split.micro_batches(tf.data.Dataset.range(cells.count).map(cell), cells.size, training)
     options = tf.data.Options()
     # Sharding is by hand: the cells are already in the order in which replicas take them.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_hugebatch.data import augment
 from tf_hugebatch.data.images import ImageSplit, Undecodable
 from tf_hugebatch.data.order import epoch_permutation
+from tf_hugebatch.data.python_calls import numpy_call
 
 _AT_ONCE, _BLOCK = 8, 4096
 
@@ -90,9 +91,6 @@ class _HostStream(ImageSplit):
         number, hosts = self._host
         mine = self._stream._paths[number::hosts]
 
-        def order(turn):
-            return epoch_permutation(self._stream._seed, int(turn), len(mine))
-
         def shuffled(turn, block, records):
             # Block by block and stateless: tf.data's own shuffle would listen to the process's global seed.
             return tf.random.experimental.stateless_shuffle(
@@ -101,7 +99,8 @@ class _HostStream(ImageSplit):
         def one_pass(epoch):
             # Counted over the hosts too, so that no two of them go through their shards in step.
             turn = epoch * hosts + number
-            paths = tf.gather(tf.constant(mine), tf.ensure_shape(tf.numpy_function(order, [turn], tf.int64), [len(mine)]))
+            order = tf.ensure_shape(numpy_call(self._order, [turn], tf.int64), [len(mine)])
+            paths = tf.gather(tf.constant(mine), order)
             records = tf.data.Dataset.from_tensor_slices(paths).interleave(
                 tf.data.TFRecordDataset, cycle_length=min(_AT_ONCE, len(mine)), num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True)
@@ -109,6 +108,10 @@ class _HostStream(ImageSplit):
             return blocks.prefetch(1).unbatch()
 
         return tf.data.Dataset.counter().flat_map(one_pass)
+
+    def _order(self, turn):
+        number, hosts = self._host
+        return epoch_permutation(self._stream._seed, int(turn), len(self._stream._paths[number::hosts]))
 
 
 class _StreamSource:

@@ -58,13 +58,12 @@ class Examples:
         # Here, since a refusal for what a file holds should not wait for TensorFlow.
         import tensorflow as tf
 
+        from tf_hugebatch.data.python_calls import numpy_call
+
         prepare = self.prepare or (lambda images, *_: tf.cast(images, tf.float32) / 255.0)
 
         def read(cell):
-            images, labels, numbers = tf.numpy_function(
-                lambda ids: (self.images[ids], self.labels[ids], self.numbers[ids]), [cell["id"]],
-                [tf.uint8, tf.int32, tf.int64], stateful=False,
-            )
+            images, labels, numbers = numpy_call(self._look_up, [cell["id"]], [tf.uint8, tf.int32, tf.int64])
             images = tf.ensure_shape(images, [size, *self.image_shape])
             return {
                 "image": prepare(images, tf.ensure_shape(numbers, [size]), cell["epoch"], training),
@@ -74,6 +73,9 @@ class Examples:
             }
 
         return cells.map(read)
+
+    def _look_up(self, ids):
+        return self.images[ids], self.labels[ids], self.numbers[ids]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,18 +57,22 @@ class MadeImages:
         """The examples `ids` (int [k]), in that order."""
         return MadeImages(self._numbers[ids], self.image_shape[0], self._classes)
 
+    def _numbers_of(self, ids):
+        return self._numbers[ids]
+
     def micro_batches(self, cells, size, training):
         """Images float32 around 0, variance about 1; see data/splits.py."""
         # Here, since a refusal for another reason should not wait for TensorFlow.
         import tensorflow as tf
+
+        from tf_hugebatch.data.python_calls import numpy_call
 
         del training  # no augmentation
         banks = [tf.constant(bank) for bank in _banks(self.image_shape[0])]
 
         def make(cell):
             # By NumPy: a constant of a million entries would be copied with every graph over it.
-            number = tf.ensure_shape(
-                tf.numpy_function(lambda ids: self._numbers[ids], [cell["id"]], tf.int64, stateful=False), [size])
+            number = tf.ensure_shape(numpy_call(self._numbers_of, [cell["id"]], tf.int64), [size])
             label = number % self._classes
             mixed = number * _HASH % 2**32
             picks = (label % BANK, label // BANK % BANK, mixed // 2**8 % BANK, mixed // 2**16 % BANK)

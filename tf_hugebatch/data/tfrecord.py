@@ -1,8 +1,9 @@
 """Random access to the records of TFRecord shards: an index of offsets beside them, made once.
 
 A record is its length (8 bytes), a checksum of it (4), the payload, and a checksum of the payload (4). The index of a
-split, `<split>.index.npz`, holds for each shard its name and size, and for each record the payload's offset and length
-and the label as stored. Making it reads every record once, checksums included, so a torn shard is found here.
+split, `<split>.index.npz`, holds for each shard its name and size, and for each record the payload's offset and length,
+its CRC-32 (TFRecord's own checksum is CRC-32C, which Python lacks) and the label as stored. Making it reads every record
+once, checksums included, so a torn shard is found here; a record that has changed since then is found when it is read.
 """
 
 import concurrent.futures
@@ -10,29 +11,34 @@ import dataclasses
 import io
 import os
 import posixpath
+import threading
+import zlib
 
 import numpy as np
 import tensorflow as tf
 
+from tf_hugebatch.data.python_calls import numpy_call
 from tf_hugebatch.settings import Refusal
 
 _HEADER, _FOOTER = 12, 4
 _NO_LABEL = -1
-_REMOTE_READERS = 32
+_REMOTE_READERS, _AT_ONCE = 32, 64
+_OF_SHARDS, _OF_RECORDS = ("sizes", "counts"), ("offsets", "lengths", "checksums", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardIndex:
     """Where the records of one shard are.
 
-    name: file name. size_bytes: of the file. offsets, lengths: int64 [n], bytes of each payload. labels: int32 [n], as
-    stored.
+    name: file name. size_bytes: of the file. offsets, lengths: int64 [n], bytes of each payload. checksums: int64 [n], CRC-32
+    of each payload. labels: int32 [n], as stored.
     """
 
     name: str
     size_bytes: int
     offsets: np.ndarray
     lengths: np.ndarray
+    checksums: np.ndarray
     labels: np.ndarray
 
 
@@ -42,28 +48,29 @@ def index_shard(path, label_key):
     Raises:
         Refusal: a torn record, or one without an integer `label_key`: a shard of another data set.
     """
-    lengths, labels = [], []
+    lengths, checksums, labels = [], [], []
 
     def read(records):
         feature = {label_key: tf.io.FixedLenFeature([], tf.int64, _NO_LABEL)}
-        return tf.strings.length(records), tf.io.parse_example(records, feature)[label_key]
+        return records, tf.io.parse_example(records, feature)[label_key]
 
     try:
-        for length, label in tf.data.TFRecordDataset(path).batch(256).map(read).as_numpy_iterator():
-            lengths.append(length)
-            labels.append(label)
+        for records, some_labels in tf.data.TFRecordDataset(path).batch(_AT_ONCE).map(read).as_numpy_iterator():
+            lengths += map(len, records)
+            checksums += map(zlib.crc32, records)
+            labels.append(some_labels)
     except tf.errors.DataLossError as error:
-        raise Refusal([f"{path}: the record after number {sum(map(len, lengths)):,} or one soon after is damaged or cut "
-                       f"off ({error.message.splitlines()[0]}); copy the shard again."]) from error
+        raise Refusal([f"{path}: the record after number {len(lengths):,} or one soon after is damaged or cut off "
+                       f"({error.message.splitlines()[0]}); copy the shard again."]) from error
     except tf.errors.InvalidArgumentError as error:
         raise Refusal([_of_another_data_set(path, label_key)]) from error
-    lengths = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
+    lengths = np.array(lengths, np.int64)
     labels = np.concatenate([np.zeros(0, np.int64), *labels])
     if (labels == _NO_LABEL).any():
         raise Refusal([_of_another_data_set(path, label_key)])
     ends = np.cumsum(lengths + _HEADER + _FOOTER)
     return ShardIndex(posixpath.basename(path), tf.io.gfile.stat(path).length, ends - lengths - _FOOTER, lengths,
-                      labels.astype(np.int32))
+                      np.array(checksums, np.int64), labels.astype(np.int32))
 
 
 def _of_another_data_set(path, label_key):
@@ -94,7 +101,7 @@ def write_index(folder, split, shards):
         names=np.array([shard.name for shard in shards]),
         sizes=np.array([shard.size_bytes for shard in shards], np.int64),
         counts=np.array([len(shard.labels) for shard in shards], np.int64),
-        **{name: np.concatenate([getattr(shard, name) for shard in shards]) for name in ("offsets", "lengths", "labels")},
+        **{name: np.concatenate([getattr(shard, name) for shard in shards]) for name in _OF_RECORDS},
     )
     try:
         with tf.io.gfile.GFile(partial, "wb") as file:
@@ -112,9 +119,9 @@ def _check_index(values):
     if odd:
         raise ValueError(f"{', '.join(odd)}: no list of integers from 0")
     records = values["counts"].sum()
-    if any(len(values[name]) != records for name in ("offsets", "lengths", "labels")):
-        raise ValueError(f"{records:,} records by its counts, and {len(values['offsets']):,} offsets, "
-                         f"{len(values['lengths']):,} lengths, {len(values['labels']):,} labels")
+    if any(len(values[name]) != records for name in _OF_RECORDS):
+        raise ValueError(f"{records:,} records by its counts, and "
+                         f"{', '.join(f'{len(values[name]):,} {name}' for name in _OF_RECORDS)}")
     if len(values["counts"]) != len(values["sizes"]):
         raise ValueError(f"{len(values['counts']):,} counts and {len(values['sizes']):,} sizes")
     if (values["offsets"] > np.repeat(values["sizes"], values["counts"]) - values["lengths"] - _FOOTER).any():
@@ -135,10 +142,12 @@ def read_index(folder, split, shard_paths):
         with tf.io.gfile.GFile(path, "rb") as file:
             content = io.BytesIO(file.read())
         with np.load(content, allow_pickle=False) as stored:
-            values = {name: stored[name] for name in ("names", "sizes", "counts", "offsets", "lengths", "labels")}
+            if "checksums" not in stored.files and {"names", *_OF_SHARDS, "offsets"} <= set(stored.files):
+                return None  # made by an earlier release; it is made again
+            values = {name: stored[name] for name in ("names", *_OF_SHARDS, *_OF_RECORDS)}
         _check_index(values)
         cuts = np.cumsum(values["counts"])[:-1]
-        parts = zip(*(np.split(values[name], cuts) for name in ("offsets", "lengths", "labels")))
+        parts = zip(*(np.split(values[name], cuts) for name in _OF_RECORDS))
         shards = [ShardIndex(str(name), int(size), *part)
                   for name, size, part in zip(values["names"], values["sizes"], parts, strict=True)]
     except Exception as error:  # zipfile and NumPy's headers have no base class for what damaged bytes make them raise
@@ -173,17 +182,26 @@ class Records:
         self._first = np.cumsum([0, *counts])
         self._offsets = np.concatenate([np.zeros(0, np.int64), *(shard.offsets for shard in shards)])
         self._lengths = np.concatenate([np.zeros(0, np.int64), *(shard.lengths for shard in shards)])
+        self._checksums = np.concatenate([np.zeros(0, np.int64), *(shard.checksums for shard in shards)])
+        self._changed, self._lock = set(), threading.Lock()
         self._image_key, self._boxes = image_key, boxes
         # A bucket answers late and to many at once.
         self._readers = concurrent.futures.ThreadPoolExecutor(_REMOTE_READERS) if "://" in folder else None
 
     def handles(self, numbers):
-        """Serialized records, string [k], of the records `numbers`, int64 [k]."""
-        return tf.numpy_function(self._read, [numbers], tf.string, stateful=False)
+        """Serialized records, string [k], of the records `numbers`, int64 [k]; empty for one that isn't what was indexed."""
+        return numpy_call(self._read, [numbers], tf.string)
 
     def _read(self, numbers):
         each = self._readers.map(self._remote_record, numbers) if self._readers else map(self._local_record, numbers)
-        return np.array(list(each), object)
+        return np.array([self._checked(number, record) for number, record in zip(numbers, each)], object)
+
+    def _checked(self, number, record):
+        if zlib.crc32(record) == self._checksums[number]:
+            return record
+        with self._lock:
+            self._changed.add(int(number))
+        return b""
 
     def _place(self, number):
         return self._paths[self._shard[number]], int(self._offsets[number]), int(self._lengths[number])
@@ -223,4 +241,6 @@ class Records:
     def describe(self, number):
         """Where the record `number` is, for messages."""
         shard = self._shard[number]
-        return f"{self._paths[shard]}, record {number - self._first[shard]}"
+        with self._lock:
+            changed = " (changed or cut off since it was indexed; copy the shard again)" if int(number) in self._changed else ""
+        return f"{self._paths[shard]}, record {number - self._first[shard]}{changed}"

@@ -70,7 +70,7 @@ class GhostBatchNormalization(keras.layers.Layer):
         view = replica.current()
         if view is None:
             assignment, weights = self._groups_of_batch(tf.shape(x)[0])
-            mean, variance = self._group_statistics(x, assignment, weights, lambda tensor: tensor)
+            mean, variance = self._group_statistics(x, assignment, weights)
             share = _weighted_sums(mean, variance, weights) / tf.reduce_sum(weights)
             self.update_moving_statistics(share[0], share[1])
         else:
@@ -82,7 +82,7 @@ class GhostBatchNormalization(keras.layers.Layer):
             if _cells_are_whole_groups(view.layout):
                 return tf.cast(self._fused(x, view), inputs.dtype)
             assignment, weights = _groups_of_view(view), view.real
-            reduce = view.all_reduce_sum if view.layout.across_replicas else (lambda tensor: tensor)
+            reduce = view.all_reduce_sum if view.layout.across_replicas else None
             mean, variance = self._group_statistics(x, assignment, weights, reduce)
             view.record(self, tf.stop_gradient(_weighted_sums(mean, variance, weights)))
         return tf.cast(self._normalise(x, mean, variance), inputs.dtype)
@@ -114,7 +114,7 @@ class GhostBatchNormalization(keras.layers.Layer):
         group = ((tf.range(size) + 1) * groups - 1) // size
         return tf.one_hot(group, tf.cast(groups, tf.int32)), tf.ones([size])
 
-    def _group_statistics(self, x, assignment, weights, all_reduce_sum):
+    def _group_statistics(self, x, assignment, weights, all_reduce_sum=None):
         """Mean and variance of each example's group, [m, channels] each.
 
         Args:
@@ -122,19 +122,25 @@ class GhostBatchNormalization(keras.layers.Layer):
             assignment: float32 one-hot [m, groups]; a padded example has a group too, so that it is normalised to
                 ordinary numbers, but weight 0 keeps it out of the sums.
             weights: float32 [m].
-            all_reduce_sum: sums a tensor over the replicas that share the groups.
+            all_reduce_sum: sums a tensor over the replicas that share the groups; None where each has whole groups.
         """
         inner = list(range(1, len(x.shape) - 1))
         values = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), tf.float32) * tf.ones_like(weights)[:, tf.newaxis]
-        per_example = [tf.reduce_sum(x, inner), tf.reduce_sum(tf.square(x), inner), values]
-        sums = tf.einsum("mg,mc->gc", assignment * weights[:, tf.newaxis], tf.concat(per_example, axis=-1))
-        sums = all_reduce_sum(sums)
-        channels = x.shape[-1]
-        count = sums[:, 2 * channels:]
-        mean = tf.math.divide_no_nan(sums[:, :channels], count)
-        variance = tf.math.divide_no_nan(sums[:, channels:2 * channels], count) - tf.square(mean)
+        channels, member = x.shape[-1], assignment * weights[:, tf.newaxis]
+        own = tf.einsum("mg,mc->gc", member, tf.concat([tf.reduce_sum(x, inner), values], axis=-1))
+        total, count = own[:, :channels], own[:, channels:]
+        mean = tf.math.divide_no_nan(total, count)
+        # About the mean of what lies here, since plain squares would cancel where the mean is large, and differently for each
+        # layout. The sum is least there, so that no gradient goes through the centre.
+        centre = tf.reshape(tf.stop_gradient(tf.einsum("mg,gc->mc", assignment, mean)), [-1, *[1] * len(inner), channels])
+        squares = tf.einsum("mg,mc->gc", member, tf.reduce_sum(tf.math.squared_difference(x, centre), inner))
+        if all_reduce_sum:
+            sums = all_reduce_sum(tf.concat([total, squares + total * mean, count], axis=-1))
+            total, squares, count = tf.split(sums, [channels, channels, 1], axis=-1)
+            mean = tf.math.divide_no_nan(total, count)
+            squares -= total * mean
         # Rounding can leave a tiny negative; a group of padding only gets variance 1, so nothing is amplified.
-        variance = tf.where(count > 0, tf.maximum(variance, 0.0), 1.0)
+        variance = tf.where(count > 0, tf.maximum(tf.math.divide_no_nan(squares, count), 0.0), 1.0)
         # einsum, not gather: gather's gradient fails across replicas.
         return tf.einsum("mg,gc->mc", assignment, mean), tf.einsum("mg,gc->mc", assignment, variance)
 

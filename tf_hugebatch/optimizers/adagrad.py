@@ -45,7 +45,8 @@ class Adagrad(HugeBatchOptimizer):
     """
 
     def __init__(self, learning_rate, *, initial_accumulator_value=0.1, epsilon=1e-7,
-                 epsilon_placement="inside", weight_decay=0.0, layerwise=False, trust_coefficient=1.0,
+                 epsilon_placement="inside", weight_decay=0.0, decoupled_weight_decay=False, layerwise=False,
+                 trust_coefficient=1.0,
                  trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
                  exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None,
                  name="adagrad"):
@@ -54,7 +55,7 @@ class Adagrad(HugeBatchOptimizer):
             trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name)
+            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.initial_accumulator_value = check_number(
             "initial_accumulator_value", initial_accumulator_value, 0.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
@@ -67,4 +68,5 @@ class Adagrad(HugeBatchOptimizer):
         direction = divide_by_root(operand.gradient, accumulator, self.epsilon, self.epsilon_placement)
         direction = self.decayed(direction, operand)
         rate, ratio = self.layerwise_rate(direction, operand, now)
-        return rate, direction, ratio
+        operand.descend(rate, direction)
+        return ratio

@@ -1,31 +1,67 @@
 """Adam, original and layer-wise."""
 
+import math
+
+import numpy as np
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers.arguments import check_choice, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
+from tf_hugebatch.optimizers.norms import compiled_by_xla
+
+
+def adam_step(operand, beta_1, beta_2, rate, epsilon):
+    """m and s after this gradient, and w = w - rate * m / (sqrt(s) + epsilon), in one pass over the five."""
+    first, second = operand.slots
+    # With powers of 0 the kernel corrects no bias: that is in the scalars.
+    tf.raw_ops.ResourceApplyAdam(
+        var=operand.variable.handle, m=first.handle, v=second.handle, beta1_power=0.0, beta2_power=0.0, lr=rate,
+        beta1=beta_1, beta2=beta_2, epsilon=epsilon, grad=operand.gradient)
+    operand.stepped(rate, lambda: first.value / (tf.sqrt(second.value) + epsilon))
 
 
 def adam_moments(operand, beta_1, beta_2):
     """The moving averages of g and g^2 after this gradient."""
     first, second = operand.slots
-    return (first.approach(operand.gradient, 1.0 - beta_1), second.approach(tf.square(operand.gradient), 1.0 - beta_2))
+    if compiled_by_xla():
+        return (first.approach(operand.gradient, 1.0 - np.float32(beta_1)),
+                second.approach(tf.square(operand.gradient), 1.0 - np.float32(beta_2)))
+    # At a rate of 0 the whole step leaves the weights as they are, and costs less than five passes for the two averages.
+    adam_step(operand, beta_1, beta_2, rate=0.0, epsilon=1.0)
+    return first.value, second.value
 
 
-def adam_direction(moments, epsilon, correct_1=1.0, correct_2=1.0, placement="corrected"):
-    """(c, u) with c * u = m_hat / (sqrt(s_hat) + epsilon), or with the placement "uncorrected" epsilon beside sqrt(s).
+def bias_correction(beta, update):
+    """1 - beta^t, of beta as float32 holds it, which is what the moving averages have.
 
-    With c = sqrt(1 - beta_2^t) / (1 - beta_1^t), m_hat / (sqrt(s_hat) + epsilon) equals
-    c m / (sqrt(s) + epsilon sqrt(1 - beta_2^t)): both placements are one expression, and the scalar c is left to be
-    multiplied with other scalars, which saves a pass over the tensors.
+    By expm1: the power of 0.999 is rounded by up to 3e-8, which is 3e-5 of the 0.001 that its distance from 1 is at first.
+    """
+    return -tf.math.expm1(update * math.log(np.float32(beta))) if beta else 1.0
+
+
+def adam_scalars(epsilon, correct_1=1.0, correct_2=1.0, placement="corrected"):
+    """(c, e) with c * m / (sqrt(s) + e) = m_hat / (sqrt(s_hat) + epsilon); with the placement "uncorrected" e is epsilon.
+
+    c = sqrt(1 - beta_2^t) / (1 - beta_1^t), and e = epsilon sqrt(1 - beta_2^t): both placements are one expression, and the
+    scalar c is left to be multiplied with other scalars, which saves a pass over the tensors.
 
     correct_1, correct_2: the bias corrections 1 - beta^t, scalars; 1 without correction.
     """
-    first, second = moments
     root_2 = tf.sqrt(correct_2)
-    beside = epsilon * root_2 if placement == "corrected" else epsilon
-    return root_2 / correct_1, first / (tf.sqrt(second) + beside)
+    return root_2 / correct_1, epsilon * root_2 if placement == "corrected" else epsilon
+
+
+def update_by_adam(rule, operand, now, scale, beside):
+    """The whole update of Adam and LAMB by the direction scale * m / (sqrt(s) + beside); returns the trust ratio."""
+    if not rule.adds_decay(operand) and not rule.scales(operand):
+        adam_step(operand, rule.beta_1, rule.beta_2, now.learning_rate * scale, beside)
+        return tf.constant(1.0)
+    first, second = adam_moments(operand, rule.beta_1, rule.beta_2)
+    direction = rule.decayed(first / (tf.sqrt(second) + beside), operand, scale)
+    rate, ratio = rule.layerwise_rate(direction, operand, now, scale)
+    operand.descend(rate, direction)
+    return ratio
 
 
 @register_serializable
@@ -41,6 +77,8 @@ class Adam(HugeBatchOptimizer):
     u = u + weight_decay * w
     w = w - learning_rate * u
     ```
+
+    which is AdamW: decay passes through no moving average.
 
     `layerwise=True`, in place of the last line:
 
@@ -64,7 +102,8 @@ class Adam(HugeBatchOptimizer):
     slots = (("momentum", 0.0), ("velocity", 0.0))
 
     def __init__(self, learning_rate, *, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
-                 epsilon_placement="uncorrected", weight_decay=0.0, layerwise=False, trust_coefficient=1.0,
+                 epsilon_placement="uncorrected", weight_decay=0.0, decoupled_weight_decay=False,
+                 layerwise=False, trust_coefficient=1.0,
                  trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
                  exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="adam"):
         super().__init__(
@@ -72,7 +111,7 @@ class Adam(HugeBatchOptimizer):
             trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name)
+            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.beta_1 = check_number("beta_1", beta_1, 0.0, 1.0, but=1.0)
         self.beta_2 = check_number("beta_2", beta_2, 0.0, 1.0, but=1.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
@@ -80,9 +119,5 @@ class Adam(HugeBatchOptimizer):
             "epsilon_placement", epsilon_placement, ("uncorrected", "corrected"))
 
     def update(self, operand, now):
-        moments = adam_moments(operand, self.beta_1, self.beta_2)
-        scale, direction = adam_direction(moments, self.epsilon, 1.0 - tf.pow(self.beta_1, now.update),
-                                          1.0 - tf.pow(self.beta_2, now.update), self.epsilon_placement)
-        direction = self.decayed(direction, operand, scale)
-        rate, ratio = self.layerwise_rate(direction, operand, now, scale)
-        return rate, direction, ratio
+        corrections = [bias_correction(beta, now.update) for beta in (self.beta_1, self.beta_2)]
+        return update_by_adam(self, operand, now, *adam_scalars(self.epsilon, *corrections, self.epsilon_placement))

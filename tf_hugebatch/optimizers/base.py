@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
-from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot, descend
+from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
 class HugeBatchOptimizer(Rule, Optimizer):
@@ -37,6 +37,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
         learning_rate: a finite number >= 0 or a `keras.optimizers.schedules.LearningRateSchedule`, evaluated
             at the number of updates done so far.
         weight_decay: lambda, part of the direction (so inside the trust ratio).
+        decoupled_weight_decay: whether decay acts beside the update instead, outside the trust ratio and the momentum:
+            w = (1 - learning_rate * weight_decay) * w before all else. Loshchilov and Hutter 2019, arXiv 1711.05101, as
+            Keras' optimizers and AdamW do it.
         layerwise: whether updates are scaled by a trust ratio per variable.
         trust_coefficient: eta.
         trust_bounds: None or (lower, upper), bounds on r.
@@ -56,7 +59,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def __init__(self, learning_rate, *, weight_decay, layerwise, trust_coefficient, trust_bounds,
                  trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
-                 clip_global_norm, name):
+                 clip_global_norm, name, decoupled_weight_decay=False):
         if isinstance(learning_rate, numbers.Real):
             # Infinity, and what float32 rounds to it, would only show as the first update's NaN.
             learning_rate = check_number("learning_rate", learning_rate, 0.0, float(tf.float32.max))
@@ -64,15 +67,14 @@ class HugeBatchOptimizer(Rule, Optimizer):
             raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
         super().__init__(learning_rate=learning_rate, name=name)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
+        self.decoupled_weight_decay = bool(decoupled_weight_decay)
         self.layerwise = bool(layerwise)
         self.trust_coefficient = check_number("trust_coefficient", trust_coefficient, 0.0, but=0.0)
         self.trust_bounds = check_bounds("trust_bounds", trust_bounds)
-        self.trust_bounds_schedule = check_choice("trust_bounds_schedule", trust_bounds_schedule,
-                                                  ("fixed", "adabound"))
+        self.trust_bounds_schedule = check_choice("trust_bounds_schedule", trust_bounds_schedule, ("fixed", "adabound"))
         self.trust_bounds_rate = check_number("trust_bounds_rate", trust_bounds_rate, 0.0)
         self.exclude_from_decay = roles.check_patterns("exclude_from_decay", exclude_from_decay)
-        self.exclude_from_adaptation = roles.check_patterns(
-            "exclude_from_adaptation", exclude_from_adaptation)
+        self.exclude_from_adaptation = roles.check_patterns("exclude_from_adaptation", exclude_from_adaptation)
         self.clip_global_norm = (None if clip_global_norm is None
                                  else check_number("clip_global_norm", clip_global_norm, 0.0, but=0.0))
         self._refuse_arguments_without_effect()
@@ -84,8 +86,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 f"trust_bounds={self.trust_bounds!r}, trust_coefficient={self.trust_coefficient!r}, "
                 f"exclude_from_adaptation={self.exclude_from_adaptation!r}: without layerwise=True there is "
                 f"no trust ratio for them to act on. Give layerwise=True or leave them out")
-        if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None
-                                                         or self.trust_bounds_rate == 0.0):
+        if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None or self.trust_bounds_rate == 0.0):
             raise ValueError(
                 f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
                 f"not trust_bounds={self.trust_bounds!r} and trust_bounds_rate={self.trust_bounds_rate!r}")
@@ -124,13 +125,10 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def _require_built(self):
         if not self.built:
-            raise ValueError(
-                f"{self.name} has no variables yet: call optimizer.build(model.trainable_variables)")
+            raise ValueError(f"{self.name} has no variables yet: call optimizer.build(model.trainable_variables)")
 
     def trust_ratios(self):
-        """{variable path: trust ratio of the last update}; 1.0 before any update and where none is
-        computed.
-        """
+        """{variable path: trust ratio of the last update}; 1.0 before any update and where none is computed."""
         paths = [assignment.path for assignment in self._role_table] if self.built else []
         return dict(zip(paths, self.trust_ratio_vector().numpy().tolist()))
 
@@ -160,9 +158,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
                    if name not in ("self", "learning_rate", "name")}}
 
     def _apply_weight_decay(self, variables):
-        """Does nothing: Keras would decay before the update, outside the trust ratio. `update` owns the
-        decay.
-        """
+        """Does nothing: Keras would decay here whatever decoupled_weight_decay says, and an update without its guard."""
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
@@ -208,10 +204,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
         def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
             def apply():
-                steps = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms,
-                                         weight_norms)
+                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms)
                 native(self._iterations).assign_add(1)
-                return norms.combined([rate * norms.norm(direction) for rate, direction in steps])
+                return norms.combined([operand.step_norm() for operand in moved])
 
             # A branch, not tf.where(ok, new, old): a where would pass over all weights and slots once more.
             return tf.cond(ok, apply, lambda: tf.constant(0.0))
@@ -244,12 +239,11 @@ class HugeBatchOptimizer(Rule, Optimizer):
         return [_dense(gradient) for gradient, _ in ordered], [variable for _, variable in ordered]
 
     def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None):
-        """Clips, updates this replica's variables `indices`, returns their (rate, direction). Update context."""
+        """Clips, updates this replica's variables `indices`, returns their operands. Update context."""
         if self.clip_global_norm is not None:
             # Here and not before: what all replicas compute in one place comes out equal to the last bit.
             gradient_norms = gradient_norms or [norms.norm(gradient) for gradient in gradients]
-            gradients, gradient_norms = norms.clip_by_global_norm(gradients, gradient_norms,
-                                                                  self.clip_global_norm)
+            gradients, gradient_norms = norms.clip_by_global_norm(gradients, gradient_norms, self.clip_global_norm)
         now = Now(
             learning_rate=tf.cast(learning_rate, tf.float32),
             update=tf.cast(native(self._iterations) + 1, tf.float32),
@@ -259,21 +253,20 @@ class HugeBatchOptimizer(Rule, Optimizer):
         if self.layerwise and len(indices) < len(self._role_table):
             # Variables without a gradient (only `fit` has such) keep the ratio that they had.
             ratios = dict(enumerate(tf.unstack(native(self._trust_ratios))))
-        steps = []
+        operands = []
         for position, index in enumerate(indices):
-            weight = native(self._trainable_variables[index])
-            operand = Operand(
-                tf.convert_to_tensor(weight), gradients[position],
+            operands.append(Operand(
+                native(self._trainable_variables[index]), gradients[position],
                 [Slot(native(slot[index])) for slot in self._slot_variables], self._role_table[index],
-                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
-            rate, direction, ratios[index] = self.update(operand, now)
-            descend(weight, rate, direction)
-            steps.append((rate, direction))
+                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
+            if self.decoupled_weight_decay and operands[-1].decays:
+                operands[-1].decay(now.learning_rate * self.weight_decay)
+            ratios[index] = self.update(operands[-1], now)
         if self.layerwise:
             native(self._trust_ratios).assign(tf.stack([ratios[index] for index in sorted(ratios)]))
         if self.keeps_learning_rate:
             native(self._previous_learning_rate).assign(now.learning_rate)
-        return steps
+        return operands
 
 
 def _dense(gradient):

@@ -1,10 +1,8 @@
 """LAMB: Adam with decay and a trust ratio per variable."""
 
-import tensorflow as tf
-
 from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers import trust
-from tf_hugebatch.optimizers.adam import adam_direction, adam_moments
+from tf_hugebatch.optimizers.adam import adam_scalars, bias_correction, update_by_adam
 from tf_hugebatch.optimizers.arguments import check_bounds, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 
@@ -49,13 +47,13 @@ class LAMB(HugeBatchOptimizer):
     slots = (("momentum", 0.0), ("velocity", 0.0))
 
     def __init__(self, learning_rate, *, beta_1=0.9, beta_2=0.999, epsilon=1e-6, weight_decay=0.0,
-                 bias_correction=True, weight_norm_bounds=None, trust_bounds=None, exclude_from_decay=None,
-                 exclude_from_adaptation=None, clip_global_norm=None, name="lamb"):
+                 decoupled_weight_decay=False, bias_correction=True, weight_norm_bounds=None, trust_bounds=None,
+                 exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="lamb"):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=True, trust_coefficient=1.0,
             trust_bounds=trust_bounds, trust_bounds_schedule="fixed", trust_bounds_rate=0.0,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name)
+            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.beta_1 = check_number("beta_1", beta_1, 0.0, 1.0, but=1.0)
         self.beta_2 = check_number("beta_2", beta_2, 0.0, 1.0, but=1.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
@@ -68,10 +66,6 @@ class LAMB(HugeBatchOptimizer):
         return self.bounded(ratio, now)
 
     def update(self, operand, now):
-        moments = adam_moments(operand, self.beta_1, self.beta_2)
-        corrections = [1.0 - tf.pow(beta, now.update) if self.bias_correction else 1.0
+        corrections = [bias_correction(beta, now.update) if self.bias_correction else 1.0
                        for beta in (self.beta_1, self.beta_2)]
-        scale, direction = adam_direction(moments, self.epsilon, *corrections)
-        direction = self.decayed(direction, operand, scale)
-        rate, ratio = self.layerwise_rate(direction, operand, now, scale)
-        return rate, direction, ratio
+        return update_by_adam(self, operand, now, *adam_scalars(self.epsilon, *corrections))

@@ -7,7 +7,7 @@ from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers import norms, trust
 from tf_hugebatch.optimizers.arguments import check_choice, check_number, constructor_arguments
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
-from tf_hugebatch.optimizers.sgd import accumulate
+from tf_hugebatch.optimizers.sgd import accumulate, step_with_momentum
 
 MOMENTUM_CONVENTIONS = ("unscaled", "scaled", "after", "update_norm", "corrected")
 
@@ -112,27 +112,31 @@ class LARS(HugeBatchOptimizer):
             ratio = trust.larc_clip(ratio, now.learning_rate)
         return self.bounded(ratio, now)
 
-    def _accumulate(self, operand, addend, correction=1.0):
-        """What to step by; without momentum there is no v, and it is the addend."""
-        if not self.momentum:
-            return addend
-        return accumulate(operand.slots[0], addend, self.momentum, self.nesterov, correction)
+    def _step(self, operand, rate, addend, correction=1.0):
+        """Steps by what the velocity becomes; without momentum there is none, and by the addend."""
+        if self.momentum:
+            step_with_momentum(operand, operand.slots[0], addend, rate, self.momentum, self.nesterov, correction)
+        else:
+            operand.descend(rate, addend)
 
     def update(self, operand, now):
         joint = self.decayed(operand.gradient, operand)
         direction = joint if self.decay_in_update else operand.gradient
         rate = now.learning_rate
         if self.momentum_convention == "update_norm":
-            step = self._accumulate(operand, direction)
+            step = accumulate(operand.slots[0], direction, self.momentum, self.nesterov) if self.momentum else direction
             ratio = self._ratio(operand, step, now)
-            return rate * ratio, step, ratio
+            operand.descend(rate * ratio, step)
+            return ratio
         ratio = self._ratio(operand, joint, now)
         if self.momentum_convention == "scaled":
-            return rate * ratio, self._accumulate(operand, direction), ratio
-        if self.momentum_convention == "after":
-            return rate, self._accumulate(operand, ratio * direction), ratio
-        correction = self._correction(now) if self.keeps_learning_rate else 1.0
-        return 1.0, self._accumulate(operand, (rate * ratio) * direction, correction), ratio
+            self._step(operand, rate * ratio, direction)
+        elif self.momentum_convention == "after":
+            self._step(operand, rate, ratio * direction)
+        else:
+            correction = self._correction(now) if self.keeps_learning_rate else 1.0
+            self._step(operand, 1.0, (rate * ratio) * direction, correction)
+        return ratio
 
     def _correction(self, now):
         """l / l_before; 1 where l_before is 0, for then v is 0 and any finite factor does."""

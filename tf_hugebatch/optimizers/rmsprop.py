@@ -6,7 +6,7 @@ from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers.adagrad import divide_by_root
 from tf_hugebatch.optimizers.arguments import check_choice, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
-from tf_hugebatch.optimizers.sgd import accumulate
+from tf_hugebatch.optimizers.sgd import step_with_momentum
 
 
 @register_serializable
@@ -48,7 +48,7 @@ class RMSprop(HugeBatchOptimizer):
     """
 
     def __init__(self, learning_rate, *, rho=0.9, momentum=0.0, epsilon=1e-7, epsilon_placement="inside",
-                 weight_decay=0.0, layerwise=False, trust_coefficient=1.0, trust_bounds=None,
+                 weight_decay=0.0, decoupled_weight_decay=False, layerwise=False, trust_coefficient=1.0, trust_bounds=None,
                  trust_bounds_schedule="fixed", trust_bounds_rate=1e-3, exclude_from_decay=None,
                  exclude_from_adaptation=None, clip_global_norm=None, name="rmsprop"):
         super().__init__(
@@ -56,7 +56,7 @@ class RMSprop(HugeBatchOptimizer):
             trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name)
+            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.rho = check_number("rho", rho, 0.0, 1.0, but=1.0)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
@@ -68,6 +68,8 @@ class RMSprop(HugeBatchOptimizer):
         direction = divide_by_root(operand.gradient, mean_square, self.epsilon, self.epsilon_placement)
         direction = self.decayed(direction, operand)
         rate, ratio = self.layerwise_rate(direction, operand, now)
-        if not self.momentum:
-            return rate, direction, ratio
-        return 1.0, accumulate(operand.slots[1], rate * direction, self.momentum, nesterov=False), ratio
+        if self.momentum:
+            step_with_momentum(operand, operand.slots[1], rate * direction, 1.0, self.momentum, nesterov=False)
+        else:
+            operand.descend(rate, direction)
+        return ratio

@@ -40,6 +40,10 @@ class Slot:
         self._variable.assign(value)
         return value
 
+    @property
+    def handle(self):
+        return self._variable.handle
+
     def approach(self, target, fraction):
         """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction."""
         descend(self._variable, fraction, self.value - target)
@@ -47,15 +51,24 @@ class Slot:
 
 
 class Operand:
-    """One variable as a rule sees it: tensors, and norms, computed at most once and only if asked for."""
+    """One variable as a rule sees it: tensors, and norms, computed at most once and only if asked for; and its step."""
 
-    def __init__(self, weight, gradient, slots, assignment, weight_norm=None, gradient_norm=None):
-        self.weight = weight
+    def __init__(self, variable, gradient, slots, assignment, weight_norm=None, gradient_norm=None):
+        self.variable = variable
         self.gradient = gradient
         self.slots = slots
         self.decays = assignment.decays
         self.adapts = assignment.adapts
         self._given = (weight_norm, gradient_norm)
+        self._step = None
+        self._decay = None
+
+    @functools.cached_property
+    def weight(self):
+        """The weights before the step, after a decoupled decay. Read when first asked for: while a tensor that was read is
+        in use, a kernel that moves its variable must copy it first.
+        """
+        return tf.convert_to_tensor(self.variable)
 
     @functools.cached_property
     def weight_norm(self):
@@ -64,6 +77,38 @@ class Operand:
     @functools.cached_property
     def gradient_norm(self):
         return norms.norm(self.gradient) if self._given[1] is None else self._given[1]
+
+    def decay(self, fraction):
+        """w = (1 - fraction) * w, before the weights or their norm are asked for."""
+        descend(self.variable, fraction, tf.convert_to_tensor(self.variable))
+        self._decay = fraction
+        if self._given[0] is not None:
+            self._given = tf.abs(1.0 - fraction) * self._given[0], self._given[1]
+
+    def descend(self, rate, direction):
+        """w = w - rate * direction."""
+        descend(self.variable, rate, direction)
+        self.stepped(rate, lambda: direction)
+
+    def descend_with_momentum(self, velocity, addend, momentum, rate=1.0):
+        """v = momentum * v + addend; w = w - rate * v. In one kernel, which saves two passes and a temporary."""
+        tf.raw_ops.ResourceApplyMomentum(var=self.variable.handle, accum=velocity.handle, lr=rate, grad=addend,
+                                         momentum=momentum)
+        self.stepped(rate, lambda: velocity.value)
+
+    def stepped(self, rate, direction):
+        """Notes what the variable was moved by: a scalar, and a function that gives a tensor."""
+        self._step = rate, direction
+
+    def step_norm(self):
+        """||w_new - w||, a pass of its own."""
+        rate, direction = self._step
+        if self._decay is None:
+            return rate * norms.norm(direction())
+        step = rate * direction()
+        # What decay took off, from what it left: the weights before it are kept nowhere.
+        decayed = tf.convert_to_tensor(self.variable) + step
+        return norms.norm(step + (self._decay / (1.0 - self._decay)) * decayed)
 
 
 class Rule:
@@ -75,14 +120,20 @@ class Rule:
     keeps_learning_rate = False
 
     def update(self, operand, now):
-        """(rate, direction, trust ratio) for one variable, with w_new = w - rate * direction. Moves the operand's slots and
-        nothing else.
-        """
+        """Moves one variable and its slots, each once; returns the trust ratio."""
         raise NotImplementedError
+
+    def adds_decay(self, operand):
+        """Whether decay is part of the variable's direction."""
+        return self.weight_decay > 0.0 and operand.decays and not self.decoupled_weight_decay
+
+    def scales(self, operand):
+        """Whether a trust ratio scales the variable's update."""
+        return self.layerwise and operand.adapts
 
     def decayed(self, direction, operand, scale=1.0):
         """u with scale * u = scale * direction + lambda * w, or direction itself where decay leaves the variable out."""
-        if self.weight_decay == 0.0 or not operand.decays:
+        if not self.adds_decay(operand):
             return direction
         return direction + (self.weight_decay / scale) * operand.weight
 
@@ -105,7 +156,7 @@ class Rule:
     def layerwise_rate(self, direction, operand, now, scale=1.0):
         """(learning_rate * r * scale, r) for an update scale * direction that holds its decay; r = 1 without adaptation."""
         rate = now.learning_rate * scale
-        if not (self.layerwise and operand.adapts):
+        if not self.scales(operand):
             return rate, tf.constant(1.0)
         ratio = self.trust_ratio(operand, scale * norms.norm(direction), now)
         return rate * ratio, ratio

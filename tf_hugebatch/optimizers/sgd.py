@@ -14,6 +14,14 @@ def accumulate(velocity, addend, momentum, nesterov, correction=1.0):
     return momentum * moved + addend if nesterov else moved
 
 
+def step_with_momentum(operand, velocity, addend, rate, momentum, nesterov, correction=1.0):
+    """Moves the slot v as `accumulate` does, and the weights by rate times what it says."""
+    if nesterov:
+        operand.descend(rate, accumulate(velocity, addend, momentum, nesterov, correction))
+    else:
+        operand.descend_with_momentum(velocity, addend, momentum * correction, rate)
+
+
 @register_serializable
 class SGD(HugeBatchOptimizer):
     """Momentum SGD; layer-wise, the gradient is rescaled to the norm of the weights before momentum.
@@ -46,16 +54,16 @@ class SGD(HugeBatchOptimizer):
     (layer-wise rates); the paper's footnote 2 (r = ||w||/||u||).
     """
 
-    def __init__(self, learning_rate, *, momentum=0.0, nesterov=False, weight_decay=0.0, layerwise=False,
-                 trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed",
-                 trust_bounds_rate=1e-3, exclude_from_decay=None, exclude_from_adaptation=None,
-                 clip_global_norm=None, name="sgd"):
+    def __init__(self, learning_rate, *, momentum=0.0, nesterov=False, weight_decay=0.0,
+                 decoupled_weight_decay=False, layerwise=False, trust_coefficient=1.0, trust_bounds=None,
+                 trust_bounds_schedule="fixed", trust_bounds_rate=1e-3, exclude_from_decay=None,
+                 exclude_from_adaptation=None, clip_global_norm=None, name="sgd"):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=layerwise,
             trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name)
+            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.nesterov = bool(nesterov)
         self.slots = (("momentum", 0.0),) if self.momentum else ()
@@ -64,8 +72,9 @@ class SGD(HugeBatchOptimizer):
         direction = self.decayed(operand.gradient, operand)
         rate, ratio = self.layerwise_rate(direction, operand, now)
         if not self.momentum:
-            return rate, direction, ratio
-        velocity, = operand.slots
-        if not self.layerwise:
-            return 1.0, accumulate(velocity, rate * direction, self.momentum, self.nesterov), ratio
-        return now.learning_rate, accumulate(velocity, ratio * direction, self.momentum, self.nesterov), ratio
+            operand.descend(rate, direction)
+        elif self.layerwise:
+            step_with_momentum(operand, operand.slots[0], ratio * direction, now.learning_rate, self.momentum, self.nesterov)
+        else:
+            step_with_momentum(operand, operand.slots[0], rate * direction, 1.0, self.momentum, self.nesterov)
+        return ratio

@@ -14,7 +14,7 @@ from ..layers import ActivationNoise, GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
 from .accumulate import batch_norm_layers
-from .micro_batch import choose_micro_batch_size
+from .micro_batch import choose_micro_batch_size, next_smaller
 from .step import Step
 from .strategy import make_strategy
 from .surveys import Surveys
@@ -34,6 +34,8 @@ class Assembly:
             replicas do, so that a resumed run is the same bit for bit, however much memory is free now; a run that
             failed or never made an update chooses anew, in case memory was why.
 
+        micro_batch: (size, why) to take in the place of any other choice, or None.
+
     Attributes:
         strategy, workers, replicas, model, schedule, optimizer, layout, eval_batch_size, step: what their names say.
 
@@ -41,7 +43,7 @@ class Assembly:
         Refusal: devices, layout or optimizer do not fit the settings or each other (an exclusion matches nothing).
     """
 
-    def __init__(self, settings, earlier):
+    def __init__(self, settings, earlier, micro_batch=None):
         self.settings = settings
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -64,26 +66,36 @@ class Assembly:
             problems += refusal.problems
         if problems:
             raise Refusal(problems)
-        self.layout, self.layout_reason = self._choose_layout(earlier)
+        self.layout, self.layout_reason = self._choose_layout(earlier, micro_batch)
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
         self.step = make_step(settings, self.strategy, self.model, self.optimizer, self.layout)
+
+    def smaller_micro_batch(self):
+        """The size to go on with when memory did not hold the layout's: at most half of it; None where nothing else may be."""
+        if self.settings.micro_batch_size != "auto" or self.settings.strategy == "multiworker":
+            return None
+        return next_smaller(self.layout)
 
     def surveys(self, split):
         """The `Surveys` of the run's evaluations on the training split."""
         return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,
                        self.settings)
 
-    def _choose_layout(self, earlier):
+    def _choose_layout(self, earlier, micro_batch):
         settings, reason = self.settings, "given"
         size = settings.micro_batch_size
         span = span_of(settings)
+        if micro_batch is not None:
+            size, reason = micro_batch
+        # Asked of all, whatever each of them finds below: the answer takes a collective.
+        sharing = self.workers.replicas_on_this_machine() if size == "auto" else None
         went_well = earlier.get("status") != "failed" and earlier.get("step")
-        if size == "auto" and went_well and earlier.get("replicas") == self.replicas:
+        if size == "auto" and went_well and earlier.get("replicas") == self.replicas and earlier.get("micro_batch_size"):
             size, reason = earlier["micro_batch_size"], "as it was"
         if measured := size == "auto":
             size, reason = choose_micro_batch_size(
-                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span
+                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span, sharing
             )
         size = self.workers.micro_batch_size(size, fixed=not measured)
         try:

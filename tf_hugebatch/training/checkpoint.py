@@ -1,9 +1,9 @@
 """Checkpoints that are whole or not there, and that know which run they belong to.
 
 A checkpoint is a folder `update-<n>`: TensorFlow's own checkpoint of model and optimizer, and a manifest with the
-identity of the run and a SHA-256 of every file. It is written beside its final name and renamed, so a process that
-dies while it writes leaves only a folder that no reader looks at. The order of the data needs no state: it is
-arithmetic on the update (see `data/order.py`).
+identity of the run and a SHA-256 of every file and of the manifest itself. It is written under another name, sent to
+disk and renamed, and an old one is renamed before it is deleted: a process that dies in between leaves only a folder
+that no reader looks at. The order of the data needs no state: it is arithmetic on the update (see `data/order.py`).
 """
 
 import hashlib
@@ -14,10 +14,13 @@ import shutil
 
 import tensorflow as tf
 
+from ..records import to_disk
 from ..settings import Refusal
 
 _PREFIX = "update-"
 _MANIFEST = "manifest.json"
+#: One name for whatever is no checkpoint yet or any more: the next one begins by clearing it away.
+_PARTIAL = "partial"
 
 
 class Checkpoints:
@@ -44,26 +47,28 @@ class Checkpoints:
             notes: plain values that `restore_latest` gives back (what the loop remembers beside weights).
             also_keep: updates whose checkpoints stay beside the newest (the best on validation, say).
         """
-        final = self.path(update)
+        final, partial = self.path(update), self._cleared()
         if final.exists():
             if _read_manifest(final)[1] is None:
                 self._delete_others(final, also_keep)
                 return final
-            shutil.rmtree(final)
-        # One name for all: what a kill left of the last attempt goes.
-        partial = self.folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
+            self._delete(final)
         partial.mkdir(parents=True)
         self._checkpoint.write(str(partial / "state"))
         files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
         manifest = {"update": update, "identity": self._identity, "notes": notes, "files": files}
-        with open(partial / _MANIFEST, "w") as file:
-            json.dump(manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        (partial / _MANIFEST).write_text(json.dumps({"sha256": _sha256_of_plain(manifest), **manifest}, indent=1))
+        # All of it before it has its name, and its name before an older one goes: the machine may lose power too.
+        for path in [*partial.iterdir(), partial]:
+            to_disk(path)
         os.rename(partial, final)
+        to_disk(self.folder)
         self._delete_others(final, also_keep)
         return final
+
+    def drop_unfinished(self):
+        """Gives back the room of a checkpoint that could not be written: a full disk needs it, if only to say so."""
+        self._cleared()
 
     def path(self, update):
         """Where the checkpoint after `update` updates is, or would be."""
@@ -76,13 +81,24 @@ class Checkpoints:
         place, stays = paths.index(newest), {self.path(update) for update in also_keep}
         for path in [*paths[place + 1:], *paths[: max(0, place + 1 - self._keep)]]:
             if path not in stays or path > newest:
-                shutil.rmtree(path)
+                self._delete(path)
+
+    def _delete(self, path):
+        # Under its own name half of it would be taken for a damaged checkpoint.
+        os.rename(path, self._cleared())
+        self._cleared()
+
+    def _cleared(self):
+        """The path for what is no checkpoint, with nothing there."""
+        partial = self.folder / _PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)
+        return partial
 
     def forget_after(self, update):
         """Deletes the checkpoints after update `update`: the run has left that way."""
         for path in self.paths():
             if path > self.path(update):
-                shutil.rmtree(path)
+                self._delete(path)
 
     def paths(self):
         """Complete-looking checkpoints, oldest first."""
@@ -121,10 +137,11 @@ def _read_manifest(path):
     """(manifest, None), or (None, what is wrong with the checkpoint)."""
     try:
         manifest = json.loads((path / _MANIFEST).read_text())
+        if manifest.pop("sha256", None) != _sha256_of_plain(manifest):
+            return None, f"{_MANIFEST} does not match its checksum"
         for name, digest in manifest["files"].items():
             if _sha256(path / name) != digest:
                 return None, f"{name} does not match its checksum"
-        manifest["update"], manifest["identity"], manifest["notes"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"{type(error).__name__}: {error}"
     return manifest, None
@@ -133,3 +150,8 @@ def _read_manifest(path):
 def _sha256(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_plain(value):
+    """Of plain values, the same before they are written as JSON and after they are read."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

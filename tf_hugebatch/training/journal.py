@@ -1,5 +1,6 @@
 """What a run says about itself while it trains: metrics.jsonl, and the same numbers as TensorBoard scalars."""
 
+import contextlib
 import math
 import time
 
@@ -91,6 +92,12 @@ class Journal:
         for summary in hparams.ended(status, final):
             self._add(summary, step)
         self._writer.close()
+
+    def release(self):
+        """Closes the TensorBoard file of a run that was cut short."""
+        if self._writer:
+            with contextlib.suppress(Exception):  # what could not be written was said when it was tried
+                self._writer.close()
 
     def _write(self, rows):
         self._folder.append_metrics(rows)

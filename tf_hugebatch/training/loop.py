@@ -1,5 +1,6 @@
 """One run, from settings to run folder: what has to fit is looked at first, then everything is built and trained."""
 
+import gc
 import signal
 import sys
 
@@ -8,6 +9,8 @@ import tensorflow as tf
 from .. import cluster, data
 from ..settings import Refusal
 from .assemble import Assembly
+from .failures import OutOfMemory, explained
+from .maintenance import MaintenanceNotices, metadata_server
 from .result import Result, finished
 from .stop_signal import StopSignal
 from .trainer import Trainer
@@ -27,7 +30,8 @@ def train(settings, *, splits=None, command_line=()):
 
     Raises:
         Refusal: data, run folder, devices or layout do not fit; nothing was created.
-        WorkerLost: another worker of the run is gone (`--strategy=multiworker`).
+        RunStopped: it can't go on, for a reason that is not its own: another worker is gone, a full disk, damaged data, too
+            little memory.
     """
     folder = cluster.run_folder(settings)
     problems = [*folder.problems(settings), *cluster.problems(settings)]
@@ -52,33 +56,58 @@ def train(settings, *, splits=None, command_line=()):
         if ended := finished(folder):  # by another process, since this one looked
             return ended
         # The data only now: reading a million images once, for their index, is wasted on a run that can't be.
-        trainer = Trainer(assembly, splits or data.load(settings), folder)
+        splits = splits or data.load(settings)
+        trainer = Trainer(assembly, splits, folder)
         _begin(folder, assembly, command_line)
-        with StopSignal() as stop:
-            try:
-                return trainer.go(stop)
-            except KeyboardInterrupt:
-                # The second signal: nothing is saved now, and nothing that was saved is lost.
-                reason = "stopped at once by a second signal; the same command goes on from the last checkpoint"
-                folder.write_status(status="interrupted", reason=reason)
-                return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT, reason)
-            except BaseException as error:
-                if lost := assembly.workers.lost(error):
-                    folder.write_status(status="interrupted", reason=str(lost))
-                    raise lost from None
-                folder.write_status(status="failed", reason=f"{type(error).__name__}: {error}")
-                raise
+        with StopSignal() as stop, MaintenanceNotices(stop, metadata_server()):
+            while True:
+                try:
+                    return _go(trainer, stop)
+                except OutOfMemory as error:
+                    if not (smaller := trainer.assembly.smaller_micro_batch()):
+                        raise
+                    reason = f"{error.size} ran out of memory"
+                # Out of the handler, whose traceback holds what is to make room.
+                del trainer, assembly
+                gc.collect()
+                assembly = Assembly(settings, earlier, (smaller, reason))
+                print(f"Out of memory: on from the last checkpoint with layout {assembly.layout}.", file=sys.stderr, flush=True)
+                trainer = Trainer(assembly, splits, folder)
+
+
+def _go(trainer, stop):
+    """trainer.go, with status.json saying how it ended whatever ends it."""
+    folder, assembly = trainer.folder, trainer.assembly
+    try:
+        return trainer.go(stop)
+    except KeyboardInterrupt:
+        # The second signal: nothing is saved now, and nothing that was saved is lost.
+        reason = "stopped at once by a second signal; the same command goes on from the last checkpoint"
+        folder.write_last_status(status="interrupted", reason=reason)
+        return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT, reason)
+    except BaseException as error:
+        trainer.checkpoints.drop_unfinished()
+        stopped = assembly.workers.lost(error) or explained(error, assembly.settings)
+        if stopped is None:
+            folder.write_last_status(status="failed", reason=f"{type(error).__name__}: {error}")
+            raise
+        folder.write_last_status(status=stopped.status, reason=str(stopped))
+        raise stopped from None
+    finally:
+        trainer.release()
 
 
 def _begin(folder, assembly, command_line):
-    """The files that say what the run is."""
-    settings = assembly.settings
+    """The files that say what the run is; where they can't be written, none that was not there."""
+    settings, there = assembly.settings, set(folder.path.glob("*"))
     try:
         folder.create(settings)
+        folder.write_schedule(assembly.schedule_rows())
+        folder.write_versions(
+            command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
+        )
     except OSError as error:
-        raise Refusal([f"--run_dir={settings.run_dir}: it can't be written to ({error.strerror}); name another "
-                       f"folder"]) from error
-    folder.write_schedule(assembly.schedule_rows())
-    folder.write_versions(
-        command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
-    )
+        for path in set(folder.path.glob("*")) - there:
+            path.unlink()
+        raise Refusal([f"--run_dir={settings.run_dir}: it can't be written to ({error.strerror}); free some space or make it "
+                       f"writable, or name another folder"]) from error

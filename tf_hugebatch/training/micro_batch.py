@@ -23,11 +23,17 @@ _TRIALS = (16, 64)
 _LARGE_IMAGE = 100 * 100 * 3
 
 
-def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
+def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, sharing):
     """The micro-batch size of a run, and why.
 
     On a CPU from a measured forward and backward pass: bytes per example against the free memory. On a GPU or a TPU by
     exception: the largest candidate that does not run out of memory.
+
+    Args:
+        strategy, model: of the run.
+        image_shape: (height, width, channels).
+        batch_size, span: as `layout.Layout` takes them.
+        sharing: how many of the replicas share this machine's memory.
 
     Returns:
         (size, reason): int and a sentence.
@@ -45,10 +51,21 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span):
                 continue
         return candidates[0], f"the smallest that holds the batch-norm groups; larger ones ran out of {device} memory"
     per_example = trial.bytes_per_example()
-    budget = SHARE * available_memory() / replicas
+    budget = SHARE * available_memory() / sharing
     fitting = [size for size in candidates if size * per_example <= budget]
     reason = f"measured {per_example / 2**20:.2f} MiB an example, {budget / 2**30:.1f} GiB a replica to spend"
     return (fitting or candidates)[-1 if fitting else 0], reason
+
+
+def next_smaller(layout):
+    """The largest size of at most half of a `Layout`'s that holds its groups, else the largest below its own; None: none is."""
+    size = layout.micro_batch_size
+    if size == 1:
+        return None
+    sizes = [other for largest in (size // 2, size - 1)
+             for other in micro_batch_sizes(layout.batch_size, layout.replicas, layout.span, largest)]
+    below = [other for other in sizes if other < size]
+    return max((other for other in below if 2 * other <= size), default=max(below, default=None))
 
 
 class _Trial:

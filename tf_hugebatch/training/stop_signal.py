@@ -5,10 +5,15 @@ import signal
 
 
 class StopSignal:
-    """The first SIGINT or SIGTERM is kept for the loop to see; the second does what it always does."""
+    """The first SIGINT or SIGTERM is kept for the loop to see; the second does what it always does.
+
+    Attributes:
+        received: number of the signal, or None.
+        reason: why the run is to end, in words; None before that.
+    """
 
     def __init__(self):
-        self.received = None
+        self.received, self.reason = None, None
         self._before = {}
 
     def __enter__(self):
@@ -19,8 +24,15 @@ class StopSignal:
         return self
 
     def _receive(self, number, frame):
-        self.received = number
+        self.notice(number, signal.Signals(number).name)
         self._restore()
+
+    def notice(self, number, reason):
+        """Has the run end as signal `number` ends it, for a reason that is no signal; any thread may.
+
+        A signal that follows is still the first.
+        """
+        self.reason, self.received = self.reason or reason, number
 
     def _restore(self):
         for number, handler in self._before.items():

@@ -5,12 +5,16 @@ import resource
 import signal
 import sys
 import time
+import weakref
+
+import tensorflow as tf
 
 from ..data.order import Stream
 from ..data.padding import training_micro_batches
 from .checkpoint import Checkpoints
 from .divergence import LossTrend, first_bad
 from .evaluate import Evaluations
+from .failures import OutOfMemory
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
@@ -61,7 +65,8 @@ class Trainer:
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
         self.surveys = assembly.surveys(splits.train)
         self.speed = Speed(settings.batch_size)
-        self.watchdog = Watchdog(str(folder.path), lambda reason: self._write_status("failed", reason=reason))
+        self.watchdog = Watchdog(str(folder.path / self.workers.file_of_its_own("stacks.txt")),
+                                 lambda reason: self._write_status("failed", reason=reason))
         notes = self._restore()
         self.rewinds.restore(notes.get("rewinds", []))
         self.progress = Progress(self.total, self.done)
@@ -79,6 +84,13 @@ class Trainer:
 
     def go(self, stop):
         """Trains; returns the Result. `stop` is the StopSignal to look at between updates."""
+        try:
+            return self._go(stop)
+        finally:
+            # The input knows this object, to say that it reads: a circle, which would keep its threads till Python looks.
+            self.iterator = None
+
+    def _go(self, stop):
         self.stop, settings, layout = stop, self.settings, self.assembly.layout
         self._go_on()
         self.mllog = None
@@ -91,6 +103,7 @@ class Trainer:
                            replicas=layout.replicas, padding_per_update=layout.padding)
         if self.rewinds.left and not self.done:
             self._save()  # what a rewind before the first checkpoint goes back to
+            self.workers.must_see(self.checkpoints.path(0))
         profiled = settings.profile_steps if self.workers.chief else None
         with self.watchdog, self.progress, Profile(profiled, self.folder.path / "tensorboard") as profile:
             if self.done:
@@ -105,7 +118,11 @@ class Trainer:
                 if stopped_by and self.done:
                     return self._interrupted(stopped_by)
                 with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
-                    metrics = self.assembly.step(self.iterator, count)
+                    try:
+                        metrics = self.assembly.step(self.iterator, count)
+                    except tf.errors.ResourceExhaustedError:
+                        raise OutOfMemory(layout.micro_batch_size, settings.micro_batch_size) from None
+                self._share_undecodable()
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
                 self.journal.train(metrics, last=bad is not None or self.done + count == self.total)
@@ -131,9 +148,15 @@ class Trainer:
                     self._save()
             return self._finish()
 
+    def release(self):
+        """Closes what is open; the run folder stays as it is."""
+        self.journal.release()
+
     def _go_on(self):
         """Begins, or goes on, after `done` updates: input and journal."""
-        self.iterator = self._micro_batches(self.done, self.total, self._reading)
+        # TensorFlow keeps the functions of an input pipeline to the end of the process: they must not hold the model.
+        reading = weakref.WeakMethod(self._reading)
+        self.iterator = self._micro_batches(self.done, self.total, lambda *where: (say := reading()) and say(*where))
         self.journal.go_on_after(self.done)
 
     def _reading(self, *of_a_micro_batch):
@@ -170,9 +193,15 @@ class Trainer:
                     self.journal.survey(name, self.done, numbers)
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
+        self._share_undecodable()
         if self._is_best() and self.done < self.total:
             self._save()
         self._write_status("running")
+
+    def _share_undecodable(self):
+        """Each worker finds those of its own share; the chief writes down everybody's."""
+        for images in self.splits.undecodable().values():
+            images.remember(self.workers.union(images.numbers))
 
     def _is_best(self):
         return self.evaluations.best is not None and self.evaluations.best["step"] == self.done
@@ -183,6 +212,7 @@ class Trainer:
         regular = self.timetable.last_regular_checkpoint(self.done) if self.rewinds.left else None
         if self.workers.chief:
             with self.watchdog.paused():
+                self.folder.metrics_to_disk()
                 self.checkpoints.save(
                     self.done, {"losses": self.trend.notes(), "undecodable": undecodable, **self.evaluations.notes(),
                                 **self.rewinds.notes()},
@@ -227,8 +257,8 @@ class Trainer:
 
     def _interrupted(self, number):
         self._save()
-        name = signal.Signals(number).name
-        reason = f"{name}; the same command goes on at update {self.done}"
+        # Where another worker was told to stop, all that is known here is the signal.
+        reason = f"{self.stop.reason or signal.Signals(number).name}; the same command goes on at update {self.done}"
         self._write_status("interrupted", reason=reason)
         self.journal.close("interrupted", self.done, {})
         if self.mllog:

@@ -19,17 +19,17 @@ class Watchdog:
     """A context manager; while it is entered, silence for too long ends the process with exit code 1.
 
     Before the first sign there is no limit: tracing and compiling take what they take. On the way out every thread's stack
-    goes to standard error and into `stacks.txt` of the run folder.
+    goes to standard error and into a file.
 
     Args:
-        folder: path of the run folder.
+        stacks: path of that file; where it can't be written, standard error has them alone.
         ending: called with the reason before the process ends, to write it down.
         times, least: the limit, in medians and in seconds.
         exit: ends the process, whatever its threads are stuck in.
     """
 
-    def __init__(self, folder, ending, *, times=TIMES_THE_MEDIAN, least=LEAST_SECONDS, exit=os._exit):
-        self._folder, self._ending, self._times, self._least, self._exit = folder, ending, times, least, exit
+    def __init__(self, stacks, ending, *, times=TIMES_THE_MEDIAN, least=LEAST_SECONDS, exit=os._exit):
+        self._stacks, self._ending, self._times, self._least, self._exit = stacks, ending, times, least, exit
         self._seconds = collections.deque(maxlen=_REMEMBERED)
         self._last, self._pauses = None, 0
         self._over = threading.Event()
@@ -79,11 +79,11 @@ class Watchdog:
     def _end(self, silent, limit):
         reason = (f"no update for {silent:,.0f} s, where {limit:,.0f} s is the most ({self._times} x the median of the last "
                   f"loops, {statistics.median(self._seconds):.3g} s, and at least {self._least:,.0f} s): it hangs; every "
-                  f"thread's stack is in {os.path.join(self._folder, 'stacks.txt')}, and the same command goes on from the "
+                  f"thread's stack is in {self._stacks}, and the same command goes on from the "
                   f"last checkpoint")
         print(reason, file=sys.stderr, flush=True)
         try:
-            with open(os.path.join(self._folder, "stacks.txt"), "w", encoding="utf-8") as file:
+            with contextlib.suppress(OSError), open(self._stacks, "w", encoding="utf-8") as file:
                 faulthandler.dump_traceback(file, all_threads=True)
             self._ending(reason)
             with contextlib.suppress(Exception):  # a stream that is no file has no stacks to take

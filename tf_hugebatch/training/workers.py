@@ -10,9 +10,12 @@ import faulthandler
 import functools
 import hashlib
 import json
+import pathlib
 import re
 import signal
+import socket
 import sys
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +26,8 @@ from .rendezvous import meet
 
 #: Seconds that TensorFlow may take to connect workers that have just met.
 CONNECT_DEADLINE = 60.0
+#: Seconds that a file system that workers share may take to show one what another wrote.
+_SHOWS_WITHIN = 60.0
 #: Settings in which workers may differ: where each finds its files.
 _OWN = ("data_dir", "run_dir")
 
@@ -87,6 +92,11 @@ class Workers:
         self.chief = cluster is None or cluster.is_chief
         self._gather = tf.function(self._gathered_rows, reduce_retracing=True)
 
+    def file_of_its_own(self, name):
+        """`name`, "stacks.txt" say, as this process may write it: another worker's name says which one it is."""
+        stem, dot, ending = name.rpartition(".")
+        return name if self.chief else f"{stem}-worker-{self._cluster.index}{dot}{ending}"
+
     def gathered(self, values):
         """A row of numbers of each worker: int64 [workers, k] from this one's k `values`.
 
@@ -138,6 +148,14 @@ class Workers:
         self.must_agree({"update to go on from": update, "checkpoint": notes, **identity},
                         "all must see the chief's run folder (a file system that they share) and the same data")
 
+    def must_see(self, checkpoint):
+        """Refuses when a worker does not see the chief's `checkpoint` (path), to which a rewind may go back in mid-run."""
+        until = time.monotonic() + _SHOWS_WITHIN
+        while not checkpoint.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        self.must_agree({"first checkpoint (or none)": checkpoint.exists()}, "with --on_divergence=rewind all must see the "
+                        "chief's run folder (a file system that they share)")
+
     def next_call(self, updates, received):
         """(updates that the next call of the step makes, the signal that ends the run or None), the same for all.
 
@@ -145,6 +163,21 @@ class Workers:
         """
         rows = self.gathered([updates, received or 0])
         return int(rows[0, 0]), int(rows[:, 1].max()) or None
+
+    def union(self, numbers):
+        """The numbers (ints of at least 0) that any worker has, sorted, from this one's."""
+        if self._cluster is None:
+            return numbers
+        # Workers may have different counts, and a collective takes one shape.
+        most = int(self.gathered([len(numbers)]).max())
+        rows = self.gathered([*numbers, *[-1] * (most - len(numbers))]) if most else np.zeros([0], np.int64)
+        return np.unique(rows[rows >= 0]).tolist()
+
+    def replicas_on_this_machine(self):
+        """How many of the run's replicas, this process' and other workers', share this machine's memory."""
+        machines = self.gathered([_fingerprint(_machine())])[:, 0]
+        own = 0 if self._cluster is None else self._cluster.index
+        return self._strategy.num_replicas_in_sync * int(np.sum(machines == machines[own])) // len(machines)
 
     def micro_batch_size(self, size, fixed):
         """The one to use: the chief's where the chief's is `fixed` (given, or as it was), else the smallest found."""
@@ -169,6 +202,14 @@ class Workers:
                           f"with the same command again, and they go on from the last checkpoint")
 
 
+def _machine():
+    """A word for the machine that the process runs on, the same in all its containers."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return socket.gethostname()
+
+
 def _fingerprint(value):
     """63 bits of a plain value, the same in every process."""
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
@@ -191,4 +232,7 @@ class NoJournal:
         pass
 
     def close(self, status, step, final):
+        pass
+
+    def release(self):
         pass

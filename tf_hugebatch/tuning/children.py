@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tf_hugebatch.runs import Run
+from tf_hugebatch.stops import disk_stopped, why_not_writable
 from tf_hugebatch.tuning.screen import percent
 
 #: Exit codes of a run that a signal ended, after a checkpoint or before it could make one.
@@ -71,6 +72,19 @@ def outcome_of_exit(code: int, folder: str, split: str, log: str) -> Outcome:
     return Outcome("failed", reason=f"refused: {said}" if code == 2 else f"exit code {code}: {said}")
 
 
+def why_stopped(code: int, pid: int, folder: str) -> str | None:
+    """Why a run whose process ended with `code` was stopped by what would stop every other run of its sweep too (a full disk);
+    None where its end is its own doing."""
+    if code in (0, 3):
+        return None
+    status = Run(folder).status
+    if status.get("status") == "interrupted" and status.get("pid") == pid:
+        return status.get("reason")
+    # It may have had no room to say so.
+    reason = why_not_writable(os.path.dirname(folder))
+    return reason and str(disk_stopped(f"--run_dir={folder}", reason))
+
+
 def _last_words(log: str) -> str:
     """The problems of a refusal, or the last line."""
     with open(log, encoding="utf-8", errors="replace") as file:
@@ -98,6 +112,11 @@ class Child:
         self._started = time.monotonic()
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def seconds(self) -> float:
         """Since it was started."""
         return time.monotonic() - self._started
@@ -109,6 +128,10 @@ class Child:
     def stop(self, number: int) -> None:
         """Sends it a signal."""
         self._process.send_signal(number)
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._process.wait()
 
 
 def stop_with(parent: int, number: int = signal.SIGTERM) -> Callable[[], None] | None:

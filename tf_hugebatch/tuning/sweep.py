@@ -8,23 +8,20 @@ each of those runs reads the test split once.
 from __future__ import annotations
 
 import os
-import signal
 import statistics
-import time
-from collections.abc import Callable
 
 from tf_hugebatch.records import held, write_json
 from tf_hugebatch.runs import Run, read_object
 from tf_hugebatch.settings import Refusal
+from tf_hugebatch.stops import disk_stopped, why_not_written
 from tf_hugebatch.training.stop_signal import StopSignal
 from tf_hugebatch.tuning import tasks
-from tf_hugebatch.tuning.children import INTERRUPTED, Child, outcome, outcome_of_exit
+from tf_hugebatch.tuning.children import outcome
 from tf_hugebatch.tuning.confirm import Confirmation
 from tf_hugebatch.tuning.plan import Plan
+from tf_hugebatch.tuning.pool import Pool
 from tf_hugebatch.tuning.screen import Screen, duration, in_words, mean_and_range
 from tf_hugebatch.tuning.study import Study
-
-_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
@@ -40,6 +37,7 @@ def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
 
     Raises:
         Refusal: the folder holds another sweep, or one that is at work.
+        RunStopped: the disk takes no more; no trial counts as failed for that, and the same command goes on.
     """
 
     def at_work():
@@ -50,22 +48,28 @@ def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
 
     if problems := plan.problems():
         raise Refusal(problems)
-    with held(plan.folder, at_work), held(os.path.join(plan.folder, "trials"), left_behind) as lock, StopSignal() as stop:
-        if problems := plan.problems():  # another may have begun there since
-            raise Refusal(problems)
-        return _Sweep(plan.going_on(), jobs, lock, stop, screen).go()
+    trials = os.path.join(plan.folder, "trials")
+    try:
+        with held(plan.folder, at_work), held(trials, left_behind) as lock, StopSignal() as stop:
+            if problems := plan.problems():  # another may have begun there since
+                raise Refusal(problems)
+            return _Sweep(plan.going_on(), jobs, Pool(plan.folder, jobs, lock, stop, screen), screen).go()
+    except OSError as error:
+        if not (reason := why_not_written(error)):
+            raise
+        raise disk_stopped(f"--sweep_dir={plan.folder}", reason) from error
 
 
 class _Sweep:
-    """One process's part of a sweep. lock: that every child inherits. stop: the StopSignal to look at."""
+    """One process's part of a sweep. pool: `pool.Pool`, `jobs` runs at a time."""
 
-    def __init__(self, plan, jobs, lock, stop, screen):
-        self.plan, self.jobs, self.lock, self.stop, self.screen = plan, jobs, lock, stop, screen
+    def __init__(self, plan, jobs, pool, screen):
+        self.plan, self.jobs, self.pool, self.screen = plan, jobs, pool, screen
         self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
         self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
         self.confirmation = Confirmation(plan, {(row["trial"], row["seed"]): row["reason"]
                                                 for row in self.earlier.get("repeat_failed", [])})
-        self.chosen, self.durations = None, []
+        self.chosen = None
         self._write_plan(plan.trials)
         self.study = Study(plan)
         # Where fewer trials are asked for than before, those that there are still count.
@@ -98,42 +102,14 @@ class _Sweep:
         self._write_result("done")
         return self._conclude()
 
-    # Child processes.
-
-    def _work(self, next_task: Callable, ended: Callable) -> int:
+    def _work(self, next_task, ended):
         """Makes runs until `next_task` has none left; returns 0, or the exit code of an interrupt."""
-        running: dict[int | tuple[int, int], tuple[tasks.Task, Child]] = {}
-        stopped = None
-        while True:
-            while not stopped and len(running) < self.jobs and (task := next_task(running)):
-                running[task.key] = task, Child(task.command, task.log(self.plan.folder), self.lock)
-            if not running:
-                return 128 + stopped if stopped else 0
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-            for task, child in list(running.values()):
-                code = child.exit_code()
-                if code is None:
-                    continue
-                del running[task.key]
-                if code in INTERRUPTED or stopped and code not in (0, 3):
-                    # Not by its own doing, so it is still to be made: by the next process.
-                    stopped = stopped or self._stop(running, code)
-                else:
-                    self.durations.append(child.seconds)
-                    ended(task, outcome_of_exit(code, task.folder, task.split, task.log(self.plan.folder)))
-                    self._write_result("running")
-            if self.stop.received and not stopped:
-                stopped = self._stop(running, self.stop.received)
-            if self.screen.wants_more:
-                self._show(running)
 
-    def _stop(self, running, code):
-        """Tells the children to save and end; returns the number of the signal that `code`, an exit code or itself, names."""
-        number = abs(code) % 128
-        self.screen.say(f"{signal.Signals(number).name}: the runs save a checkpoint and end; the same command goes on.")
-        for _, child in running.values():
-            child.stop(signal.SIGTERM)
-        return number
+        def and_written(task, result):
+            ended(task, result)
+            self._write_result("running")
+
+        return self.pool.make(next_task, and_written, self._show)
 
     # Trials.
 
@@ -160,7 +136,8 @@ class _Sweep:
         left += self.plan.confirm * of_one if self._done() < self.asked else len(self.confirmation.left(self.study.trials))
         best = f"best {best.outcome.in_words} (trial {best.number})" if best else "no best so far"
         # Side by side, so each takes a share; what is left of the running ones is not known.
-        time_left = f", about {duration(statistics.mean(self.durations) * left / self.jobs)} left" if self.durations else ""
+        took = self.pool.durations
+        time_left = f", about {duration(statistics.mean(took) * left / self.jobs)} left" if took else ""
         return f"{best}, {self._done()} of {self.asked} trials{time_left}"
 
     def _say_choice(self):
@@ -268,7 +245,7 @@ class _Sweep:
 
     def _show(self, running):
         rows = []
-        for task, _ in running.values():
+        for task in running:
             status = Run(task.folder).status
             step, total = status.get("step"), status.get("total_steps")
             rows.append((task.name, "starting" if total is None else f"{step:,} of {total:,}", in_words(task.values)))

@@ -1,0 +1,36 @@
+"""What a run runs on: the commit, Python, and the versions of the packages that decide its numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+
+_PACKAGES = ("tf-hugebatch", "tensorflow", "keras", "numpy", "absl-py", "tensorflow-datasets")
+
+
+def installed() -> dict:
+    """git_commit, python, platform and packages (name -> version, None for one that isn't there), for versions.json."""
+    return {"git_commit": _git_commit(), "python": platform.python_version(), "platform": platform.platform(),
+            "packages": {name: _version(name) for name in _PACKAGES}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this package runs from; None for an installed package or without git."""
+    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not os.path.exists(os.path.join(checkout, ".git")):
+        return None
+    try:
+        result = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True,
+                                timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
