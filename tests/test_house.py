@@ -14,9 +14,9 @@ FLOORS = {
     1: ("logical_devices", "replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
     2: ("diagnostics",),
     3: ("training",),
-    4: ("tuning",),
+    4: ("tuning", "planning"),
     5: ("reports",),
-    6: ("mnist_main", "cifar10_main", "imagenet_main", "one_run", "sweep_main", "report_main"),
+    6: ("mnist_main", "cifar10_main", "imagenet_main", "one_run", "sweep_main", "report_main", "plan_main"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorboard", "tensorflow_datasets"}
@@ -86,17 +86,21 @@ def test_the_package_itself_imports_nothing_of_its_own_or_heavy():
     assert {name.split(".")[0] for name in imports_of(path)} <= {"importlib"}
 
 
-LIGHT = [path for path in MODULES if FLOOR_OF.get(place_of(path)) in (0, 4, 5, 6)]
+# The modules above the training floor whose work is to trace a step, or to run one.
+STEPS = {PACKAGE / "planning" / name for name in ("export.py", "measure.py")}
+LIGHT = [path for path in MODULES if FLOOR_OF.get(place_of(path)) in (0, 4, 5, 6) and path not in STEPS]
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=identify)
-def test_floor_0_tuning_reports_and_mains_import_no_tensorflow(path):
+def test_all_floors_but_those_of_a_run_import_no_tensorflow(path):
     for name in imports_of(path):
         assert name.split(".")[0] not in HEAVY, f"{identify(path)} imports {name}"
     # A main reaches the training floor only inside a function, after it has refused what is to be refused.
     if FLOOR_OF[place_of(path)] == 6:
         for name in imports_of(path, at_import_only=True):
             assert not name.startswith("tf_hugebatch.training"), f"{identify(path)} imports {name} at once"
+    for name in imports_of(path, at_import_only=True):
+        assert not name.startswith(tuple(".".join(("tf_hugebatch", *name_of(one))) for one in STEPS)), identify(path)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=identify)

@@ -30,7 +30,8 @@ def test_the_table_of_results_is_the_one_made_from_the_run_folders():
 COMMANDS = re.findall(
     r"^(?:.* && )?python -m tf_hugebatch\.(\w+)_main (?!--help)(.*?)(?:\s+#.*)?$", README, re.MULTILINE
 )
-DATASETS = {"mnist": "mnist", "cifar10": "cifar10", "imagenet": "imagenet2012", "sweep": "mnist", "report": None}
+DATASETS = {"mnist": "mnist", "cifar10": "cifar10", "imagenet": "imagenet2012", "sweep": "mnist", "report": None,
+            "plan": "imagenet2012"}
 
 
 @pytest.mark.parametrize("program, words", COMMANDS)

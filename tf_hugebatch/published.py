@@ -1,5 +1,4 @@
-"""Every number of the paper that the package compares itself with or takes as a default. No other file has
-any.
+"""Every number of the paper that the package compares itself with or takes as a default. No other file has any.
 
 Source, unless a row says otherwise: You, Wang, Zhang, Zhang, Demmel, Hsieh, "The Limit of the Batch Size",
 2020; `source` names the table, figure or section. Accuracies are top-1 in percent unless a name says
@@ -240,6 +239,9 @@ MNIST_BASELINE_EPOCHS_TO_FULL_BATCH_BEST = 10
 
 # Examples that share batch-norm statistics in the paper's runs: one core's share at 32K on 256 cores.
 BATCH_NORM_EXAMPLES = 128
+# Sections 4.1 and 6.6: the largest pod, and images of ResNet-50 that keep a GPU busy (how many, width, height).
+LARGEST_POD_CORES, LARGEST_USEFUL_BATCH = 2_048, 262_144
+GPU_IS_BUSY_WITH, GPU_IS_BUSY_WITH_LARGE = (32, 224, 224), (1, 1_920, 1_080)
 
 # ---------------------------------------------------------------------------------------------------- Table 1
 

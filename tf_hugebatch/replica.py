@@ -6,6 +6,9 @@ moving-average update at the end of the step. Outside a step `current()` is None
 plain Keras layer knows: the batch in front of them.
 
 The view is thread-local because MirroredStrategy traces each replica in a thread of its own.
+
+How replicas add up is the strategy's affair: tf.distribute's strategies (a TPU's among them) bring their own collectives,
+and `PlannedReplicas` stands for replicas that are not there, whose step is only compiled.
 """
 
 import contextlib
@@ -70,6 +73,55 @@ class View:
 def current() -> View | None:
     """The view of the replica that is being traced, or None outside a training step."""
     return getattr(_local, "view", None)
+
+
+class PlannedReplicas:
+    """As much of a tf.distribute.Strategy as `training/step.py` asks of one, for replicas that are not there.
+
+    What is traced under it lowers on a CPU to what one of `count` replicas computes; only with one replica can it be run.
+
+    Args:
+        count: replicas, at least 1.
+    """
+
+    def __init__(self, count):
+        self.num_replicas_in_sync = count
+
+    def scope(self):
+        return contextlib.nullcontext()
+
+    def all_reduce_sum(self, value):
+        """XLA's own all-reduce of a tensor, or of each of a structure of tensors; differentiable.
+
+        `tf.raw_ops.CrossReplicaSum`, which a TPU's strategy uses, has no XLA kernel on a CPU.
+        """
+        return tf.nest.map_structure(self._all_reduce_sum, value)
+
+    def _all_reduce_sum(self, tensor):
+        # Here, since it is no public part of TensorFlow: only a planner should depend on it.
+        from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+        everyone = tf.constant([list(range(self.num_replicas_in_sync))], tf.int32)
+
+        @tf.custom_gradient
+        def summed(x):
+            total = gen_xla_ops.xla_all_reduce(x, everyone, reduce_op="Add", mode="CrossReplica")
+            return total, self._all_reduce_sum
+
+        return summed(tensor)
+
+
+def collective_of(strategy):
+    """What sums a tensor, or a structure of them, over the replicas of `strategy`: in replica context, differentiable."""
+    if isinstance(strategy, PlannedReplicas):
+        return strategy.all_reduce_sum
+    return _distributed_all_reduce_sum
+
+
+def _distributed_all_reduce_sum(value):
+    context = tf.distribute.get_replica_context()
+    # TensorFlow never forgets a gradient that it registers, and one comes with each sum: it keeps the graph around it.
+    return value if context.num_replicas_in_sync == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 @contextlib.contextmanager

@@ -64,7 +64,9 @@ class Accumulators:
         self._scalars = zeros([2])
         self._others = [zeros(shape) for shape in others]
 
-    def _all(self):
+    @property
+    def variables(self):
+        """All of them: gradients, statistics, loss and accuracy, others."""
         return [*self._gradients, *self._statistics, self._scalars, *self._others]
 
     def add(self, first, gradients, statistics, scalars, others):
@@ -72,11 +74,11 @@ class Accumulators:
         values = [*gradients, *statistics, scalars, *others]
 
         def overwrite():
-            for accumulator, value in zip(self._all(), values):
+            for accumulator, value in zip(self.variables, values):
                 accumulator.assign(value)
 
         def accumulate():
-            for accumulator, value in zip(self._all(), values):
+            for accumulator, value in zip(self.variables, values):
                 accumulator.assign_add(value)
 
         # Overwriting hands the gradient's buffer over: an update of one micro-batch costs no pass over memory here,
@@ -88,7 +90,7 @@ class Accumulators:
 
     def summed(self, all_reduce_sum):
         """(gradients, statistics, scalars, others), summed over replicas in one call of `all_reduce_sum`."""
-        values = iter(all_reduce_sum([accumulator.read_value() for accumulator in self._all()]))
+        values = iter(all_reduce_sum([accumulator.read_value() for accumulator in self.variables]))
         gradients, statistics = ([next(values) for _ in part] for part in (self._gradients, self._statistics))
         return gradients, statistics, next(values), list(values)
 

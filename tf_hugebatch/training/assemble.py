@@ -60,31 +60,16 @@ class Assembly:
             self.strategy = tf.distribute.get_strategy()
         self.workers = Workers(self.strategy, cluster)
         self.replicas = self.strategy.num_replicas_in_sync
-        with self.strategy.scope(), _precision(settings.precision):
-            self.model = _build_model(settings)
-            self.schedule = schedules.build(settings)
-            if settings.on_divergence == "rewind":
-                self.schedule = schedules.Scaled(self.schedule)
-            try:
-                self.optimizer = optimizers.get(
-                    settings.optimizer, learning_rate=self.schedule, **settings.optimizer_arguments()
-                )
-                self.optimizer.build(self.model.trainable_variables)
-            except ValueError as error:
-                problems.append(f"--{error}")  # it begins with the argument's name
+        try:
+            self.model, self.schedule, self.optimizer = model_and_optimizer(settings, self.strategy)
+        except Refusal as refusal:
+            problems += refusal.problems
         if problems:
             raise Refusal(problems)
         self.layout, self.layout_reason = self._choose_layout(earlier, micro_batch)
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
-        try:
-            self.step = Step(
-                strategy=self.strategy, model=self.model, optimizer=self.optimizer, layout=self.layout,
-                seed=settings.seed, label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
-                measured=_diagnostics(settings, "updates"), noise=_noise(settings),
-            )
-        except ValueError as error:
-            raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
+        self.step = make_step(settings, self.strategy, self.model, self.optimizer, self.layout)
 
     def smaller_micro_batch(self):
         """The size to go on with when memory did not hold the layout's: at most half of it; None where nothing else may be."""
@@ -100,7 +85,7 @@ class Assembly:
     def _choose_layout(self, earlier, micro_batch):
         settings, reason = self.settings, "given"
         size = settings.micro_batch_size
-        span = _span(settings)
+        span = span_of(settings)
         if micro_batch is not None:
             size, reason = micro_batch
         # Asked of all, whatever each of them finds below: the answer takes a collective.
@@ -166,11 +151,46 @@ class Assembly:
             yield update, update / self.settings.updates_per_epoch, rate
 
 
+def model_and_optimizer(settings, strategy):
+    """(model, schedule, optimizer) of a run, created in the scope of `strategy`; the optimizer is built.
+
+    Raises:
+        Refusal: the optimizer does not take what it is given, or an exclusion matches nothing.
+    """
+    with strategy.scope(), _precision(settings.precision):
+        model = _build_model(settings)
+        schedule = schedules.build(settings)
+        if settings.on_divergence == "rewind":
+            schedule = schedules.Scaled(schedule)
+        try:
+            optimizer = optimizers.get(settings.optimizer, learning_rate=schedule, **settings.optimizer_arguments())
+            optimizer.build(model.trainable_variables)
+        except ValueError as error:
+            raise Refusal([f"--{error}"]) from error  # it begins with the argument's name
+    return model, schedule, optimizer
+
+
+def make_step(settings, strategy, model, optimizer, layout):
+    """The step of a run.
+
+    Raises:
+        Refusal: a diagnostic can't be had with this layout.
+    """
+    try:
+        return Step(
+            strategy=strategy, model=model, optimizer=optimizer, layout=layout, seed=settings.seed,
+            label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
+            measured=_diagnostics(settings, "updates"), noise=_noise(settings),
+        )
+    except ValueError as error:
+        raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
+
+
 def _diagnostics(settings, at):
     return [name for name in settings.diagnostics if registry.DIAGNOSTICS[name].facts["at"] == at]
 
 
-def _span(settings):
+def span_of(settings):
     """Examples that share batch-norm statistics; None for a model without batch norm."""
     return settings.micro_batch_size if settings.norm == "local" else settings.bn_span
 
@@ -190,7 +210,7 @@ def _build_model(settings):
         for name in ("bn_span", "recalibrate_bn_batches"):
             del arguments[name]
         arguments["normalization"] = functools.partial(
-            GhostBatchNormalization, _span(settings), momentum=arguments.pop("bn_momentum")
+            GhostBatchNormalization, span_of(settings), momentum=arguments.pop("bn_momentum")
         )
     return row.resolve()(
         image_shape=settings.image_shape, classes=registry.find("dataset", settings.dataset).facts["classes"],

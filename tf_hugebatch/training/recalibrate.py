@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from .. import replica
 from .accumulate import batch_norm_layers
-from .step import all_reduce_sum
 
 
 class Recalibration:
@@ -63,7 +62,8 @@ class Recalibration:
     def _one(self, micro_batch):
         view = replica.View(
             layout=self._layout, positions=micro_batch["position"], weights=micro_batch["weight"],
-            update=tf.constant(0, tf.int64), seed=self._seed, all_reduce_sum=all_reduce_sum,
+            update=tf.constant(0, tf.int64), seed=self._seed,
+            all_reduce_sum=replica.collective_of(self._strategy),
         )
         with replica.scope(view):
             self._model(micro_batch["image"], training=True)

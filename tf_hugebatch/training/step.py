@@ -30,7 +30,8 @@ class Step:
     """Runs updates of `model` by `optimizer`; the only place that knows how one is put together.
 
     Args:
-        strategy: a tf.distribute.Strategy; model and optimizer were created in its scope.
+        strategy: a tf.distribute.Strategy; model and optimizer were created in its scope. With `replica.PlannedReplicas`
+            the step is for compiling only (`planning/export.py`).
         model: a built Keras model with trainable variables.
         optimizer: an optimizer of this package, built or not.
         layout: `layout.Layout`, how a global batch is cut; its replicas equal the strategy's.
@@ -45,6 +46,7 @@ class Step:
         first_bad_update: int64 variable, -1, or the number of updates done before the first one with a non-finite loss,
             gradient or weight norm. From then on nothing changes any more: weights, slots, moving statistics, the
             update count.
+        accumulators: the variables that sums wait in between the micro-batches of an update.
         input_seconds: of the last call, how long it had nothing to do but wait for micro-batches.
 
     Raises:
@@ -66,6 +68,7 @@ class Step:
             )
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
         self.layout, self.seed, self.label_smoothing, self.noise = layout, seed, label_smoothing, noise
+        self._all_reduce_sum = replica.collective_of(strategy)
         self._batch_norm_layers = batch_norm_layers(model)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
@@ -74,6 +77,7 @@ class Step:
             self.first_bad_update = tf.Variable(
                 -1, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
+        self.accumulators = self._sums.variables
         self.input_seconds = 0.0
         self._next = _timed_next if timed else _untimed_next
         self._run = tf.function(self._updates, reduce_retracing=True)
@@ -116,7 +120,7 @@ class Step:
             weights=micro_batch["weight"],
             update=self._updates_done(),
             seed=self.seed,
-            all_reduce_sum=all_reduce_sum,
+            all_reduce_sum=self._all_reduce_sum,
         )
         gradients, *others = micro_batch_sums(
             self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise
@@ -127,7 +131,7 @@ class Step:
     def apply(self):
         """The end of an update on one replica; returns the metrics row, float64 [columns], equal on all."""
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
-        gradients, statistics, scalars, seen = self._sums.summed(all_reduce_sum)
+        gradients, statistics, scalars, seen = self._sums.summed(self._all_reduce_sum)
         if self.noise:
             gradients = self.noise.gradients(gradients, self._updates_done())
         loss, accuracy = tf.unstack(scalars)
@@ -168,10 +172,3 @@ def _timed_next(iterator):
 
 def _untimed_next(iterator):
     return next(iterator), tf.zeros([], tf.float64)
-
-
-def all_reduce_sum(value):
-    """The sum of `value` over replicas, in replica context; differentiable."""
-    context = tf.distribute.get_replica_context()
-    # TensorFlow never forgets a gradient that it registers, and one comes with each sum: it keeps the graph around it.
-    return value if context.num_replicas_in_sync == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, value)

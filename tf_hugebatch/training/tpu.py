@@ -11,9 +11,9 @@ DEADLINE = 40.0
 
 _REMEDY = (
     "start or name the right TPU (--tpu=NAME, --tpu=grpc://HOST:8470 or, on a TPU machine, --tpu=local), train on other "
-    "devices (--strategy=one, or --strategy=mirrored --num_replicas=4), or look at the run without training "
-    "(--strategy=one --dry_run); plan_main, which is to compile and cost a run for a TPU that isn't there, is not part "
-    "of this release yet"
+    "devices (--strategy=one, or --strategy=mirrored --num_replicas=4), look at the run without training (--strategy=one "
+    "--dry_run), or find out without a TPU whether one would hold it, and at what cost (python -m tf_hugebatch.plan_main "
+    "--tpu=v3-8, or another slice, with the same flags)"
 )
 
 

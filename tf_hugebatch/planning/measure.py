@@ -1,0 +1,75 @@
+"""The same question for this machine: a few updates of the real step, timed.
+
+    t(update) = K a + b          a: a micro-batch, b: the end of an update; from updates of one and of three micro-batches
+
+Images are made in memory and stay there, so reading and augmenting real ones comes on top.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import statistics
+import time
+
+import tensorflow as tf
+
+from ..layout import Layout
+from ..training.assemble import Assembly, make_step
+
+_FEW, _MANY, _UPDATES = 1, 3, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """layout: of the run. micro_batch, end: seconds, a and b above. peak: resident bytes of this process."""
+
+    layout: Layout
+    micro_batch: float
+    end: float
+    peak: int
+
+    @property
+    def seconds(self) -> float:
+        """Of an update."""
+        return self.layout.rounds * self.micro_batch + self.end
+
+
+def measure(settings, begin=lambda text: None) -> Measured:
+    """Builds the run as training would, and times its step.
+
+    Args:
+        settings: `Settings`.
+        begin: called with what is being done.
+
+    Raises:
+        Refusal: devices, layout or optimizer do not fit.
+    """
+    begin("building the run")
+    assembly = Assembly(settings, {})
+    begin(f"timing updates of {_FEW} and {_MANY} micro-batches of {assembly.layout.micro_batch_size}")
+    few, many = (_seconds(settings, assembly, rounds) for rounds in (_FEW, _MANY))
+    micro_batch = max(0.0, many - few) / (_MANY - _FEW)
+    return Measured(assembly.layout, micro_batch, max(0.0, few - _FEW * micro_batch),
+                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def _seconds(settings, assembly, rounds):
+    """The median time of an update of so many rounds, after one that is not timed."""
+    layout = dataclasses.replace(
+        assembly.layout, batch_size=rounds * assembly.replicas * assembly.layout.micro_batch_size)
+    step = make_step(settings, assembly.strategy, assembly.model, assembly.optimizer, layout)
+    size = layout.micro_batch_size
+    made = tf.data.Dataset.from_tensors({
+        "image": tf.random.stateless_uniform([size, *settings.image_shape], [0, 0]), "label": tf.zeros([size], tf.int32),
+        "position": tf.range(size, dtype=tf.int64), "weight": tf.ones([size])}).repeat()
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    iterator = iter(assembly.strategy.distribute_datasets_from_function(lambda context: made.with_options(options)))
+    step(iterator, 1)
+    times = []
+    for _ in range(_UPDATES):
+        started = time.perf_counter()
+        step(iterator, 1)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
