@@ -89,12 +89,13 @@ def _read_lines(path: str, *state: int) -> tuple[dict | None, ...]:
 
 
 class Run:
-    """One run folder. settings: as written, status: by `read_status`; empty where the file is missing or can't be read."""
+    """One run folder. settings, status: as written, so that a report can say what is odd; empty where the file is missing or
+    can't be read."""
 
     def __init__(self, path: str):
         self.path = os.fspath(path)
         self.settings = read_object(os.path.join(self.path, "settings.json")) or {}
-        self.status = read_status(os.path.join(self.path, "status.json"))
+        self.status = read_object(os.path.join(self.path, "status.json")) or {}
 
     def __repr__(self):
         return f"Run({self.path!r})"

@@ -89,9 +89,16 @@ def missing() -> str:
     return absent and f"the TPU compiler needs {', '.join(absent)}, not installed here; {INSTALL}" or ""
 
 
-def versions() -> dict[str, str]:
-    """Of the compiler's packages."""
-    return {package: importlib.metadata.version(package) for package in _PACKAGES}
+def versions() -> dict[str, str | None]:
+    """Of the compiler's packages; None for one that isn't installed."""
+    return {package: _version(package) for package in _PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class Cache:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tf_hugebatch.runs import Run
+from tf_hugebatch.runs import read_status
 from tf_hugebatch.stops import disk_stopped, why_not_writable
 from tf_hugebatch.tuning.screen import percent
 
@@ -48,7 +48,7 @@ class Outcome:
 
 def outcome(folder: str, split: str) -> Outcome | None:
     """What a run folder says became of its run; None for a run that has not ended."""
-    status = Run(folder).status
+    status = read_status(os.path.join(folder, "status.json"))
     seconds, reason, final = status.get("wall_seconds"), status.get("reason"), status.get("final") or {}
     match status.get("status"):
         case "done" if final.get(f"{split}_accuracy") is None:
@@ -77,7 +77,7 @@ def why_stopped(code: int, pid: int, folder: str) -> str | None:
     None where its end is its own doing."""
     if code in (0, 3):
         return None
-    status = Run(folder).status
+    status = read_status(os.path.join(folder, "status.json"))
     if status.get("status") == "interrupted" and status.get("pid") == pid:
         return status.get("reason")
     # It may have had no room to say so.

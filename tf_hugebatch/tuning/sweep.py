@@ -11,7 +11,7 @@ import os
 import statistics
 
 from tf_hugebatch.records import held, write_json
-from tf_hugebatch.runs import Run, read_object
+from tf_hugebatch.runs import read_object, read_status
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.stops import disk_stopped, why_not_written
 from tf_hugebatch.training.stop_signal import StopSignal
@@ -246,7 +246,7 @@ class _Sweep:
     def _show(self, running):
         rows = []
         for task in running:
-            status = Run(task.folder).status
+            status = read_status(os.path.join(task.folder, "status.json"))
             step, total = status.get("step"), status.get("total_steps")
             rows.append((task.name, "starting" if total is None else f"{step:,} of {total:,}", in_words(task.values)))
         self.screen.show(rows, self._standing())
