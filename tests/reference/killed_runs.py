@@ -120,6 +120,8 @@ def serve():
 def _work(job):
     code = 99
     try:
+        # Whoever runs the tests in the background has it ignored, and a second one would do nothing.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(log, 1), os.dup2(log, 2), os.close(0)
         _follow(job["plan"], job["folder"], os.open(job["log"] + ".operations", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))

@@ -98,6 +98,27 @@ def test_leaving_does_not_wait_for_the_answer():
         assert time.monotonic() - started < 1 and watches() == []
 
 
+def test_leaving_ends_a_watch_that_is_just_about_to_connect(monkeypatch):
+    connect = maintenance.http.client.HTTPConnection.connect
+    begun, left, made = threading.Event(), threading.Event(), []
+
+    def slow(self):
+        made.append(self)
+        if len(made) > 2:  # each watch's first question is answered at once; the next is held
+            begun.set()
+            assert left.wait(20)
+        connect(self)
+
+    with MetadataServer() as server:
+        monkeypatch.setattr(maintenance.http.client.HTTPConnection, "connect", slow)
+        with MaintenanceNotices(StopSignal(), server.address) as notices:
+            assert begun.wait(20)
+            monkeypatch.setattr(maintenance._Watch, "join", lambda self, seconds=None: None)
+        monkeypatch.undo()
+        left.set()
+        wait_for(lambda: not any(watch.is_alive() for watch in notices._watches))
+
+
 @pytest.mark.parametrize("firmware, environment, server", [
     (None, None, None), ("KVM\n", None, None), ("Google Compute Engine\n", None, "metadata.google.internal"),
     (None, "127.0.0.1:80", "127.0.0.1:80"),

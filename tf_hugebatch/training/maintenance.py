@@ -97,6 +97,10 @@ class _Watch(threading.Thread):
             path += f"?wait_for_change=true&timeout_sec={HELD:g}&last_etag={tag}"
         # No proxy of the environment's: the server is this machine's own.
         with contextlib.closing(http.client.HTTPConnection(self._server, timeout=HELD + GRACE)) as self._connection:
+            self._connection.connect()
+            if self._over.is_set():
+                # `end` looked for a socket before there was one.
+                raise OSError("the run has ended")
             self._connection.request("GET", path, headers=_FLAVOR)
             answer = self._connection.getresponse()
             text = answer.read(1000).decode("ascii")
