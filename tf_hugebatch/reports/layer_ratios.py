@@ -9,20 +9,14 @@ import numpy as np
 from .drawing import LINES, headline, panels, style
 from .figures import thinned
 from .markup import number
-from .sources import ended, groups_of, noted
+from .sources import first_runs, noted
 
 KIND = "trust"
 
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each source the first run with such rows."""
-    drawn = {}
-    for source in figure.sources:
-        for group in groups_of(ended(runs, source.wanted)):
-            for outcome in group.outcomes:
-                if source not in drawn and (found := _ratios(outcome.run)):
-                    drawn[source] = (outcome.run, found)
-    missing = [source for source in figure.sources if source not in drawn]
+    drawn, missing = first_runs(figure, runs, _ratios)
     if not drawn:
         return None, [], [], missing
     rows, remarks = [], []

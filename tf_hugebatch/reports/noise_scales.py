@@ -8,7 +8,7 @@ import numpy as np
 
 from .drawing import LINES, headline, panels, style
 from .figures import column
-from .sources import ended, groups_of, noted
+from .sources import first_runs, noted
 
 #: Stretches that a run is cut into; each is one quotient of means.
 STRETCHES = 30
@@ -16,13 +16,7 @@ STRETCHES = 30
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each source the first run with such rows."""
-    drawn = {}
-    for source in figure.sources:
-        for group in groups_of(ended(runs, source.wanted)):
-            for outcome in group.outcomes:
-                if source not in drawn and len((found := quotients(outcome.run))[0]):
-                    drawn[source] = (outcome.run, found)
-    missing = [source for source in figure.sources if source not in drawn]
+    drawn, missing = first_runs(figure, runs, quotients)
     if not drawn:
         return None, [], [], missing
     rows, remarks = [], []
@@ -41,11 +35,12 @@ def draw(figure, runs, sweeps):
 
 
 def quotients(run):
-    """(epochs, noise scales): of each of STRETCHES parts of a run mean tr(Sigma) over mean |G|^2, where that is positive."""
+    """(epochs, noise scales): of each of STRETCHES parts of a run mean tr(Sigma) over mean |G|^2, where that is positive;
+    None where it is nowhere."""
     rows = run.train_rows
     epochs, power, variance = (column(rows, name) for name in ("epoch", "gradient_power", "gradient_variance"))
     held = np.flatnonzero(np.isfinite(power) & np.isfinite(variance))
     stretches = [part for part in np.array_split(held, min(STRETCHES, len(held)) or 1) if len(part)]
     found = [(epochs[part].mean(), variance[part].mean() / power[part].mean()) for part in stretches
              if power[part].mean() > 0 and variance[part].mean() > 0]
-    return tuple(np.array(values) for values in zip(*found)) if found else (np.array([]), np.array([]))
+    return tuple(np.array(values) for values in zip(*found)) if found else None

@@ -100,6 +100,17 @@ def ended(runs, *wanted):
     return [outcome for outcome in outcomes if any(fits(outcome.values, one) for one in wanted)]
 
 
+def first_runs(figure, runs, read):
+    """({source: (run, what `read` found in it)}, sources without one): of each the first run in which it finds anything."""
+    drawn = {}
+    for source in figure.sources:
+        for group in groups_of(ended(runs, source.wanted)):
+            for outcome in group.outcomes:
+                if source not in drawn and (found := read(outcome.run)):
+                    drawn[source] = (outcome.run, found)
+    return drawn, [source for source in figure.sources if source not in drawn]
+
+
 def settings_or_reason(run):
     """A run's checked settings, a dict; where they can't be used the reason, a str."""
     try:

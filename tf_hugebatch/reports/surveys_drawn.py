@@ -7,12 +7,12 @@ import numpy as np
 
 from .drawing import GREY, LINES, headline, panels, style
 from .markup import number
-from .sources import ended, groups_of, noted
+from .sources import first_runs, noted
 
 
 def draw_snr(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a panel a source, its last survey."""
-    drawn, missing = _first_runs(figure, runs, "snr")
+    drawn, missing = first_runs(figure, runs, lambda run: run.diagnostic_rows("snr"))
     if not drawn:
         return None, [], [], missing
     rows, remarks = [], []
@@ -43,7 +43,7 @@ def draw_snr(figure, runs, sweeps):
 
 def draw_sharpness(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a line a source."""
-    drawn, missing = _first_runs(figure, runs, "sharpness")
+    drawn, missing = first_runs(figure, runs, lambda run: run.diagnostic_rows("sharpness"))
     if not drawn:
         return None, [], [], missing
     rows, remarks = [], []
@@ -61,14 +61,3 @@ def draw_sharpness(figure, runs, sweeps):
         panel.legend(loc="best")
         headline(picture, f"{figure.name}: {figure.shows}")
     return picture, rows, remarks, missing
-
-
-def _first_runs(figure, runs, kind):
-    """({source: (run, its rows of the survey)}, sources without one)."""
-    drawn = {}
-    for source in figure.sources:
-        for group in groups_of(ended(runs, source.wanted)):
-            for outcome in group.outcomes:
-                if source not in drawn and (found := outcome.run.diagnostic_rows(kind)):
-                    drawn[source] = (outcome.run, found)
-    return drawn, [source for source in figure.sources if source not in drawn]
