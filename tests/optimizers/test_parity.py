@@ -58,8 +58,8 @@ def test_resnet50(row, resnet50):
 
 def test_every_preset_and_family_has_a_row_or_a_recording():
     classes = {row.ours.name for row in peers.ROWS}
-    assert classes == {"SGD", "Adagrad", "RMSprop", "Adam", "LARS", "LAMB"}
-    assert {row.ours.preset for row in peers.ROWS} >= {"optax", "larc"}
+    assert classes == {"SGD", "Adagrad", "RMSprop", "Adam", "LARS", "LAMB", "Muon"}
+    assert {row.ours.preset for row in peers.ROWS} >= {"optax", "larc", "keras"}
     for package in ("optax", "keras", "timm"):
         assert any(row.theirs.startswith(package) for row in peers.ROWS)
 

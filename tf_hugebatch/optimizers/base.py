@@ -258,8 +258,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         for position, index in enumerate(indices):
             operands.append(Operand(
                 native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None], self._role_table[index],
-                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
+                [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
+                self._role_table[index], weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
             if self.decoupled_weight_decay and operands[-1].decays:
                 operands[-1].decay(now.learning_rate * self.weight_decay)
             ratios[index] = self.update(operands[-1], now)

@@ -12,7 +12,7 @@ from tf_hugebatch.optimizers.arguments import check_choice, check_count, check_n
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import accumulate
 
-#: Jordan et al. 2024. Five iterations take what is 0.005 of the norm, or more, to between 0.68 and 1.16; three, to 0.20 and more.
+#: Jordan et al. 2024. Five iterations take what is 0.005 of the norm, or more, to between 0.68 and 1.16; three, to 0.2 and up.
 QUINTIC = (3.4445, -4.775, 2.0315)
 #: Liu et al. 2025, arXiv 2502.16982, section 2.2: the root mean square of AdamW's updates.
 ADAM_RMS = 0.2
@@ -121,9 +121,10 @@ class Muon(HugeBatchOptimizer):
         self.nesterov = bool(nesterov)
         self.bias_correction = bool(bias_correction)
         self.newton_schulz_steps = check_count("newton_schulz_steps", newton_schulz_steps)
-        a, b, c = newton_schulz_coefficients
+        if len(newton_schulz_coefficients) != 3:
+            raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
         self.newton_schulz_coefficients = tuple(
-            check_number("newton_schulz_coefficients", value, -math.inf) for value in (a, b, c))
+            check_number("newton_schulz_coefficients", value, -math.inf) for value in newton_schulz_coefficients)
         self.update_scale = check_choice("update_scale", update_scale, tuple(UPDATE_SCALES))
         self.exclude_from_orthogonalization = roles.check_patterns(
             "exclude_from_orthogonalization", exclude_from_orthogonalization)
