@@ -33,8 +33,9 @@ def orthogonalize(matrix, steps, coefficients=QUINTIC):
     x = a x + (b x x^T + c (x x^T)^2) x                    # `steps` times: s -> a s + b s^3 + c s^5
     ```
 
-    By the smaller of x x^T and x^T x, which is the same: 2 m^2 n + m^3 multiply-adds an iteration for m <= n. All in
-    float32, the arithmetic of the weights, where published code takes bfloat16: on a CPU that is no faster.
+    By the smaller of x x^T and x^T x, which is the same: 2 m^2 n + m^3 multiply-adds an iteration for m <= n. In float32
+    whatever the precision policy: bfloat16, which published code for GPUs takes, moves the result by 3% (root mean square, a
+    random matrix of 3136 x 1024), and layouts are to agree to 1e-6.
 
     matrix: float32 [fan_in, fan_out]. coefficients: (a, b, c).
     """
