@@ -4,7 +4,10 @@ remedy.
 
 import numbers
 
+import numpy as np
+
 from tf_hugebatch import registry
+from tf_hugebatch.parsers import LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
 
 
@@ -18,6 +21,18 @@ def check_number(name, value, low, high=float("inf"), but=None):
         excluded = "" if but is None else f", {but} excluded"
         raise ValueError(f"{name}={value!r} is out of range: give a number from {low} to {high}{excluded}")
     return float(value)
+
+
+def check_memory(name, value):
+    """`value`, what a moving average keeps of itself, as a float; as `check_number` from 0 to LARGEST_MEMORY."""
+    return check_number(name, value, 0.0, LARGEST_MEMORY)
+
+
+def check_flag(name, value):
+    """`value`; TypeError unless it is a bool, since any text is true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} is no bool: give True or False")
+    return bool(value)
 
 
 def check_count(name, value):

@@ -8,7 +8,8 @@ import tensorflow as tf
 from tf_hugebatch.keras_versions import register_serializable, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.adam import adam_scalars, ahead, bias_correction, update_by_adam
-from tf_hugebatch.optimizers.arguments import check_choice, check_count, check_number, preset_arguments
+from tf_hugebatch.optimizers.arguments import (
+    check_choice, check_count, check_flag, check_memory, check_number, preset_arguments)
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import accumulate
 
@@ -119,8 +120,8 @@ class Muon(HugeBatchOptimizer):
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
             clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
-        self.nesterov = bool(nesterov)
-        self.bias_correction = bool(bias_correction)
+        self.nesterov = check_flag("nesterov", nesterov)
+        self.bias_correction = check_flag("bias_correction", bias_correction)
         self.newton_schulz_steps = check_count("newton_schulz_steps", newton_schulz_steps)
         if len(newton_schulz_coefficients) != 3:
             raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
@@ -129,11 +130,11 @@ class Muon(HugeBatchOptimizer):
         self.update_scale = check_choice("update_scale", update_scale, tuple(UPDATE_SCALES))
         self.exclude_from_orthogonalization = roles.check_patterns(
             "exclude_from_orthogonalization", exclude_from_orthogonalization)
-        self.reshape_kernels = bool(reshape_kernels)
+        self.reshape_kernels = check_flag("reshape_kernels", reshape_kernels)
         self.adam_rate_ratio = check_number("adam_rate_ratio", adam_rate_ratio, 0.0, but=0.0)
-        self.adam_nesterov = bool(adam_nesterov)
-        self.beta_1 = check_number("beta_1", beta_1, 0.0, 1.0, but=1.0)
-        self.beta_2 = check_number("beta_2", beta_2, 0.0, 1.0, but=1.0)
+        self.adam_nesterov = check_flag("adam_nesterov", adam_nesterov)
+        self.beta_1 = check_memory("beta_1", beta_1)
+        self.beta_2 = check_memory("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
         self.epsilon_placement = check_choice(
             "epsilon_placement", epsilon_placement, ("uncorrected", "corrected"))

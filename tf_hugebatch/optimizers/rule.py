@@ -45,9 +45,15 @@ class Slot:
         return self._variable.handle
 
     def approach(self, target, fraction):
-        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction."""
-        descend(self._variable, fraction, self.value - target)
-        return self.value
+        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction.
+
+        fraction: a number, or a scalar tensor.
+        """
+        if not tf.is_tensor(fraction) and fraction <= 0.5:
+            descend(self._variable, fraction, self.value - target)
+            return self.value
+        # A pass more; a target that is small beside the slot is lost in their difference.
+        return self.set((1.0 - fraction) * self.value + fraction * target)
 
 
 class Operand:
