@@ -122,6 +122,8 @@ class Muon(HugeBatchOptimizer):
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.nesterov = check_flag("nesterov", nesterov)
         self.bias_correction = check_flag("bias_correction", bias_correction)
+        if self.bias_correction:
+            check_memory("momentum", self.momentum)  # beyond, 1 - momentum^t is 0 in float32
         self.newton_schulz_steps = check_count("newton_schulz_steps", newton_schulz_steps)
         if len(newton_schulz_coefficients) != 3:
             raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
