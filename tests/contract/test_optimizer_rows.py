@@ -106,7 +106,7 @@ def changed(optimizer):
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
              "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
-             "decoupled_weight_decay": True}
+             "decoupled_weight_decay": True, "statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()
@@ -198,6 +198,8 @@ def twin_history(row, weights, gradients, **options):
     """The twin of a row, by name: the first word is the rule, the rest how it is adapted."""
     rule, _, adapted = row.partition("_")
     defaults = {"sgd": {"momentum": 0.9}, "lamb": {"epsilon": 1e-6}}.get(rule, {})
+    if rule == "shampoo":
+        return twin.shampoo(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     if rule == "lars":
         return twin.lars(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     bounds = {"sgd": (0.01, 100.0)}.get(rule, (0.001, 1.0)) if adapted.endswith("bounded") else None

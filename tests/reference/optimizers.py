@@ -142,3 +142,61 @@ def lars(weights, gradients, rates, *, undecayed=(), unadapted=(), momentum=0.9,
         rate_before = rate
         history.append(({k: x.copy() for k, x in w.items()}, ratios))
     return history
+
+
+def shampoo(weights, gradients, rates, *, undecayed=(), unadapted=(), momentum=0.9, nesterov=False, epsilon=1e-6,
+            statistics_decay=1.0, block_size=512, inverse_interval=1, grafting="sgd", weight_decay=0.0,
+            decoupled_weight_decay=False, trust_coefficient=1.0, clip_global_norm=None):
+    """Shampoo block by block, as algorithm 1 of Gupta et al. and grafting of Anil et al.; arrays of rank 1 are not turned.
+
+    Returns what `family` returns.
+    """
+    w = {k: np.asarray(x, np.float64) for k, x in weights.items()}
+    v = {k: np.zeros_like(x) for k, x in w.items()}
+    memory, history = {}, []
+
+    def sides(length):
+        parts = int(np.ceil(length / block_size))
+        each = int(np.ceil(length / parts))
+        return [slice(start, min(start + each, length)) for start in range(0, length, each)]
+
+    def inverse_fourth_root(matrix):
+        # The singular values of a symmetric positive semi-definite matrix are its eigenvalues.
+        vectors, values, _ = np.linalg.svd(matrix)
+        if values[0] == 0:
+            return np.eye(len(matrix))
+        return vectors @ np.diag(np.maximum(values, epsilon * values[0]) ** -0.25) @ vectors.T
+
+    for t, (raw, rate) in enumerate(zip(gradients, rates, strict=True)):
+        raw = clipped({k: np.asarray(g, np.float64) for k, g in raw.items()}, clip_global_norm)
+        ratios = {}
+        for k, g in raw.items():
+            turned = g
+            if g.ndim > 1:
+                matrix = g.reshape(-1, g.shape[-1])
+                turned = np.zeros_like(matrix)
+                for rows in sides(matrix.shape[0]):
+                    for columns in sides(matrix.shape[1]):
+                        block = matrix[rows, columns]
+                        left, right, roots = memory.get((k, rows.start, columns.start), (0.0, 0.0, None))
+                        keep, share = (1.0, 1.0) if statistics_decay == 1 else (statistics_decay, 1 - statistics_decay)
+                        left = keep * left + share * block @ block.T
+                        right = keep * right + share * block.T @ block
+                        if t % inverse_interval == 0:
+                            roots = inverse_fourth_root(left), inverse_fourth_root(right)
+                        memory[k, rows.start, columns.start] = left, right, roots
+                        turned[rows, columns] = roots[0] @ block @ roots[1]
+                size = length(turned)
+                turned = (turned * (length(g) / size) if size > 0 else turned).reshape(g.shape)
+            decay = 0.0 if k in undecayed else weight_decay
+            if decoupled_weight_decay:
+                w[k], decay = w[k] - rate * decay * w[k], 0.0
+            d = turned + decay * w[k]
+            r = 1.0
+            if grafting == "lars" and k not in unadapted and length(w[k]) > 0 and length(g) > 0:
+                r = trust_coefficient * length(w[k]) / (length(g) + decay * length(w[k]))
+            ratios[k] = r
+            v[k] = momentum * v[k] + rate * r * d
+            w[k] = w[k] - (momentum * v[k] + rate * r * d if nesterov else v[k])
+        history.append(({k: x.copy() for k, x in w.items()}, ratios))
+    return history

@@ -1,5 +1,5 @@
 """Optimizers whose update is a direction, a trust ratio per variable and a step: SGD, Adagrad, RMSprop, Adam,
-LARS, LAMB.
+LARS, LAMB, Shampoo.
 
 Classes take their arguments by name; the rows of `tf_hugebatch.registry.OPTIMIZERS` are these classes with
 defaults, and `get` makes one from a row's name.
@@ -14,8 +14,9 @@ from tf_hugebatch.optimizers.lamb import LAMB
 from tf_hugebatch.optimizers.lars import LARS
 from tf_hugebatch.optimizers.rmsprop import RMSprop
 from tf_hugebatch.optimizers.sgd import SGD
+from tf_hugebatch.optimizers.shampoo import Shampoo
 
-__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "LAMB", "LARS", "RMSprop", "SGD", "get", "names"]
+__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "LAMB", "LARS", "RMSprop", "SGD", "Shampoo", "get", "names"]
 
 
 def names():

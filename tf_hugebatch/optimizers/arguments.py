@@ -19,6 +19,13 @@ def check_number(name, value, low, high=float("inf"), but=None):
     return float(value)
 
 
+def check_count(name, value):
+    """`value`; TypeError unless it is a whole number, ValueError unless it is at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r} is no whole number: give one from 1")
+    return int(check_number(name, value, 1))
+
+
 def check_choice(name, value, choices):
     """`value`; ValueError unless it is one of `choices`."""
     if value not in choices:

@@ -114,6 +114,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
         self._slot_variables = [
             self.add_optimizer_variables(variables, name, initializer=keras.initializers.Constant(value))
             for name, value in self.slots]
+        self._factor_variables = [
+            [self._add_float32(f"{assignment.path.replace('/', '_')}_{name}", shape, "zeros")
+             for name, shape in self.factors_of(assignment)] for assignment in self._role_table]
         if self.layerwise:
             self._trust_ratios = self._add_float32("trust_ratios", (len(variables),), "ones")
         if self.keeps_learning_rate:
@@ -248,7 +251,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             learning_rate=tf.cast(learning_rate, tf.float32),
             update=tf.cast(native(self._iterations) + 1, tf.float32),
             previous_learning_rate=(tf.convert_to_tensor(native(self._previous_learning_rate))
-                                    if self.keeps_learning_rate else None))
+                                    if self.keeps_learning_rate else None),
+            done=tf.cast(native(self._iterations), tf.int64))
         ratios = {}
         if self.layerwise and len(indices) < len(self._role_table):
             # Variables without a gradient (only `fit` has such) keep the ratio that they had.
@@ -257,7 +261,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         for position, index in enumerate(indices):
             operands.append(Operand(
                 native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables], self._role_table[index],
+                [Slot(native(slot[index])) for slot in self._slot_variables],
+                [Slot(native(factor)) for factor in self._factor_variables[index]], self._role_table[index],
                 weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
             if self.decoupled_weight_decay and operands[-1].decays:
                 operands[-1].decay(now.learning_rate * self.weight_decay)
