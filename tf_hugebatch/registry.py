@@ -75,6 +75,11 @@ _SHAMPOO = {
     "exclude_from_adaptation": None, "clip_global_norm": None,
 }
 
+_KFAC = {
+    "momentum": 0.9, "nesterov": False, "damping": 1e-3, "statistics_decay": 0.95, "inverse_interval": 1, "kl_clip": 1e-3,
+    **_DECAY,
+}
+
 OPTIMIZERS = _table(
     *_family("sgd", "sgd:SGD", {"momentum": 0.9, "nesterov": False}, rate=0.05, layerwise_rate=0.01,
              bounds=(0.01, 100.0), bounds_reason=_ORDINARY_SGD_REASON, scaling="linear",
@@ -101,6 +106,10 @@ OPTIMIZERS = _table(
     Row("shampoo", "tf_hugebatch.optimizers.shampoo:Shampoo", {}, tuple(_SHAMPOO),
         {**_SHAMPOO, "learning_rate": 0.05, "lr_scaling": "linear"},
         "Gupta et al. 2018, arXiv 1802.09568; Anil et al. 2020, arXiv 2002.09018; rate: ours, untuned"),
+    Row("kfac", "tf_hugebatch.optimizers.kfac:KFAC", {}, tuple(_KFAC),
+        {**_KFAC, "learning_rate": 0.01, "lr_scaling": "linear"},
+        "Martens and Grosse 2015, arXiv 1503.05671; Grosse and Martens 2016, arXiv 1602.01407; Osawa et al. 2020, arXiv "
+        "2002.06015; rate: ours, untuned"),
 )
 
 # What public LARS codes do differently; a preset is the level between what the user gave and the regime.

@@ -35,7 +35,7 @@ def test_row_states_every_flag_that_it_takes_with_a_value_its_field_accepts(row)
 def test_table_3_rows_are_the_product_of_solvers_and_techniques():
     expected = [solver + suffix for solver in ("sgd", "adagrad", "rmsprop", "adam")
                 for suffix in ("", "_layerwise", "_layerwise_bounded")]
-    assert list(registry.OPTIMIZERS) == [*expected, "lars", "lamb", "shampoo"]
+    assert list(registry.OPTIMIZERS) == [*expected, "lars", "lamb", "shampoo", "kfac"]
     for solver in ("sgd", "adagrad", "rmsprop", "adam"):
         original, layerwise, bounded = (registry.OPTIMIZERS[solver + suffix]
                                         for suffix in ("", "_layerwise", "_layerwise_bounded"))

@@ -165,6 +165,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
+        self._require_factors(None)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
         gradients = [_dense(gradient) for gradient, _ in pairs]
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
@@ -179,7 +180,13 @@ class HugeBatchOptimizer(Rule, Optimizer):
         tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, tf.convert_to_tensor(learning_rate))
 
-    def apply_reduced(self, gradients, variables, *, ok=None):
+    def _require_factors(self, factors):
+        if self.needs_factors and not factors:
+            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
+                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
+                             f"or choose another optimizer for `fit`")
+
+    def apply_reduced(self, gradients, variables, *, ok=None, factors=None):
         """One update from gradients of the global-batch mean loss that are reduced already.
 
         In replica context, or without a strategy; never all-reduces.
@@ -189,6 +196,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             variables: all variables that the optimizer was built with, in the order of `gradients`.
             ok: None or a bool scalar, identical on every replica. Unless it is true and the gradients' global
                 norm is finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`; such a
+                rule changes nothing either where they are not finite.
 
         Returns:
             A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
@@ -199,15 +208,17 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 after the update, outside the guard.
         """
         gradients, variables = self._in_build_order(gradients, variables)
+        self._require_factors(factors)
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
         grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
-        finite = tf.math.is_finite(grad_norm)
+        finite = tf.math.is_finite(norms.combined([grad_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]))
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
-        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
+        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok, factors):
             def apply():
-                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms)
+                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms,
+                                         factors)
                 native(self._iterations).assign_add(1)
                 return norms.combined([operand.step_norm() for operand in moved])
 
@@ -219,7 +230,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
         update_norm = tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, gradient_norms, weight_norms,
-            tf.convert_to_tensor(self.learning_rate), ok)
+            tf.convert_to_tensor(self.learning_rate), ok, factors)
         # `update` answers with one result a local replica, all equal. The identity is this replica's own
         # tensor, so that strategy.run returns a value per replica here as it does for the other norms.
         update_norm = tf.identity(tf.nest.flatten(update_norm)[0])
@@ -241,7 +252,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         ordered = [by_index[index] for index in range(len(by_index))]
         return [_dense(gradient) for gradient, _ in ordered], [variable for _, variable in ordered]
 
-    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None):
+    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None, factors=None):
         """Clips, updates this replica's variables `indices`, returns their operands. Update context."""
         if self.clip_global_norm is not None:
             # Here and not before: what all replicas compute in one place comes out equal to the last bit.
@@ -257,16 +268,17 @@ class HugeBatchOptimizer(Rule, Optimizer):
         if self.layerwise and len(indices) < len(self._role_table):
             # Variables without a gradient (only `fit` has such) keep the ratio that they had.
             ratios = dict(enumerate(tf.unstack(native(self._trust_ratios))))
-        operands = []
-        for position, index in enumerate(indices):
-            operands.append(Operand(
-                native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables],
-                [Slot(native(factor)) for factor in self._factor_variables[index]], self._role_table[index],
-                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
-            if self.decoupled_weight_decay and operands[-1].decays:
-                operands[-1].decay(now.learning_rate * self.weight_decay)
-            ratios[index] = self.update(operands[-1], now)
+        operands = [Operand(
+            native(self._trainable_variables[index]), gradients[position],
+            [Slot(native(slot[index])) for slot in self._slot_variables],
+            [Slot(native(factor)) for factor in self._factor_variables[index]], self._role_table[index],
+            weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
+            for position, index in enumerate(indices)]
+        self.prepare(operands, now, factors)
+        for index, operand in zip(indices, operands, strict=True):
+            if self.decoupled_weight_decay and operand.decays:
+                operand.decay(now.learning_rate * self.weight_decay)
+            ratios[index] = self.update(operand, now)
         if self.layerwise:
             native(self._trust_ratios).assign(tf.stack([ratios[index] for index in sorted(ratios)]))
         if self.keeps_learning_rate:

@@ -64,6 +64,8 @@ class Operand:
     def __init__(self, variable, gradient, slots, factors, assignment, weight_norm=None, gradient_norm=None):
         self.variable = variable
         self.gradient = gradient
+        # What to go along, before decay; a rule that turns gradients in `prepare` puts something else here.
+        self.direction = gradient
         self.slots = slots
         self.factors = factors
         self.decays = assignment.decays
@@ -127,6 +129,8 @@ class Rule:
     slots = ()
     # Whether the rule reads the learning rate of the update before.
     keeps_learning_rate = False
+    # Whether the rule needs K-FAC's factors of every update.
+    needs_factors = False
 
     def factors_of(self, assignment):
         """(name, shape) of each state tensor of a variable whose shape is not the variable's own; they start at 0.
@@ -134,6 +138,12 @@ class Rule:
         assignment: the variable's row of the role table.
         """
         return ()
+
+    def prepare(self, operands, now, factors):
+        """Called once before the updates of an update's variables: what a rule needs of all of them together.
+
+        factors: {path of a kernel: (A, G)}; None unless the rule `needs_factors`.
+        """
 
     def update(self, operand, now):
         """Moves one variable and its slots, each once; returns the trust ratio."""
