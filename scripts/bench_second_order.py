@@ -1,12 +1,12 @@
 """What an update by Shampoo or K-FAC costs beside one by LARS, as the batch grows: LeNet-5, the real step.
 
     python scripts/bench_second_order.py                a minute on two cores
-    python scripts/bench_second_order.py --rounds=9 --batches=500,60000
+    python scripts/bench_second_order.py --rounds=9 --batches=250,60000
 
 An update of K micro-batches costs K a + b: a is one micro-batch forward and backward, with K-FAC's factors; b is the end of an
-update. Both are found from updates of one and of eight micro-batches, timed in turn over all rows, round after round, in
+update. Both are found from updates of one and of four micro-batches, timed in turn over all rows, round after round, in
 processor seconds of all cores together, which other programs on the machine disturb less. What a row costs beside LARS is then
-(K a + b) of the row over LARS' for any batch; only the first two batches are measured, the others follow.
+(K a + b) of the row over LARS' for any batch; those are not measured but follow.
 
 FLOPs are counted by hand. For a kernel of [n, m] after reshaping (n with its bias for K-FAC) at T locations, per example: the
 network 6 T n m (the first layer, whose inputs have no gradient, 4), K-FAC's factors 2 T (n^2 + m^2); per update: Shampoo's
@@ -20,7 +20,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-MICRO, ROUNDS_OF_EIGHT = 500, 8
+MICRO, MANY = 250, 4
 #: name: (row of the registry, constructor arguments).
 ROWS = {
     "LARS": ("lars", {}),
@@ -81,8 +81,8 @@ def update_of(row, arguments, micro_batches):
 
 def measured(rows, rounds, updates):
     """{row: {micro-batches: [processor seconds of an update, one a round]}}; two calls before are not timed."""
-    made = {(name, count): update_of(*rows[name], count)[0] for name in rows for count in (1, ROUNDS_OF_EIGHT)}
-    found = {name: {1: [], ROUNDS_OF_EIGHT: []} for name in rows}
+    made = {(name, count): update_of(*rows[name], count)[0] for name in rows for count in (1, MANY)}
+    found = {name: {1: [], MANY: []} for name in rows}
     for run in made.values():
         run(updates)
     for _ in range(rounds):
@@ -95,16 +95,16 @@ def measured(rows, rounds, updates):
 
 def parts(seconds):
     """(a, b) from {1: [seconds], 8: [seconds]}: medians over rounds of what each round says."""
-    rounds = list(zip(seconds[1], seconds[ROUNDS_OF_EIGHT], strict=True))
-    a = statistics.median((eight - one) / (ROUNDS_OF_EIGHT - 1) for one, eight in rounds)
-    b = statistics.median((ROUNDS_OF_EIGHT * one - eight) / (ROUNDS_OF_EIGHT - 1) for one, eight in rounds)
+    rounds = list(zip(seconds[1], seconds[MANY], strict=True))
+    a = statistics.median((many - one) / (MANY - 1) for one, many in rounds)
+    b = statistics.median((MANY * one - many) / (MANY - 1) for one, many in rounds)
     return a, b
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", default="500,4000,60000", help="global batches, with commas between them")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", default="250,4000,60000", help="global batches, with commas between them")
     arguments = parser.parse_args()
     batches = [int(batch) for batch in arguments.batches.split(",")]
     layers = layers_of(update_of("lars", {}, 1)[1])

@@ -72,7 +72,7 @@ def next_smaller(layout):
 class _Trial:
     """A forward and backward pass on black images; changes nothing, since inside a view layers keep no state."""
 
-    def __init__(self, strategy, model, image_shape, span, factored):
+    def __init__(self, strategy, model, image_shape, span, factored=()):
         self._strategy, self._model, self._shape, self._span = strategy, model, tuple(image_shape), span
         self._factored = factored
         # A small pass shows nothing of small images, and a large one of large images may not fit.
