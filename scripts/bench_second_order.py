@@ -1,7 +1,8 @@
 """What an update by Shampoo or K-FAC costs beside one by LARS, as the batch grows: LeNet-5, the real step.
 
-    python scripts/bench_second_order.py                a minute on two cores
-    python scripts/bench_second_order.py --rounds=9 --batches=250,60000
+    python scripts/bench_second_order.py                                  a few minutes on two cores
+    python scripts/bench_second_order.py --rounds=9 --only=LARS,K-FAC     some rows; LARS must be one
+    python scripts/bench_second_order.py --batches=250,60000              other batches: what they cost is arithmetic
 
 An update of K micro-batches costs K a + b: a is one micro-batch forward and backward, with K-FAC's factors; b is the end of an
 update. Both are found from updates of one and of four micro-batches, timed in turn over all rows, round after round, in
@@ -25,9 +26,9 @@ MICRO, MANY = 250, 4
 ROWS = {
     "LARS": ("lars", {}),
     "Shampoo": ("shampoo", {}),
-    "Shampoo, every 10": ("shampoo", {"inverse_interval": 10}),
+    "Shampoo every 10": ("shampoo", {"inverse_interval": 10}),
     "K-FAC": ("kfac", {}),
-    "K-FAC, every 10": ("kfac", {"inverse_interval": 10}),
+    "K-FAC every 10": ("kfac", {"inverse_interval": 10}),
 }
 
 
@@ -104,18 +105,21 @@ def parts(seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(ROWS), help="rows, with commas between them")
     parser.add_argument("--batches", default="250,4000,60000", help="global batches, with commas between them")
     arguments = parser.parse_args()
     batches = [int(batch) for batch in arguments.batches.split(",")]
     layers = layers_of(update_of("lars", {}, 1)[1])
-    # Ten updates, so that an interval of ten has one of each kind of update in every round.
-    found = {name: parts(seconds) for name, seconds in measured(ROWS, arguments.rounds, 10).items()}
+    rows = {name: ROWS[name] for name in arguments.only.split(",")}
+    # A whole interval a round has as many updates with inverses in it as it should.
+    updates = max(3, *(options.get("inverse_interval", 1) for _, options in rows.values()))
+    found = {name: parts(seconds) for name, seconds in measured(rows, arguments.rounds, updates).items()}
     shown = [f"x LARS at {batch:,}" for batch in batches]
     print(f"LeNet-5, micro-batch {MICRO}, {arguments.rounds} rounds; processor ms a = one micro-batch, b = end of an update")
     print(f"{'':<20}{'a':>8}{'b':>8}" + "".join(f"{text:>20}" for text in shown) + "   the same in FLOPs")
     base = found["LARS"]
     base_flops = flops(layers, "lars", 1)
-    for name, (row, options) in ROWS.items():
+    for name, (row, options) in rows.items():
         a, b = found[name]
         per_example, per_update = flops(layers, row, options.get("inverse_interval", 1))
         times = [(batch / MICRO * a + b) / (batch / MICRO * base[0] + base[1]) for batch in batches]
