@@ -36,6 +36,8 @@ class View:
         all_reduce_sum: tensor -> the sum of it over the replicas; differentiable.
         statistics: what batch-norm layers leave: layer -> list of float32 [2, channels] tensors, the micro-batch's
             share of sum_g n_g mean_g and sum_g n_g variance_g.
+        calls: what dense and convolution layers leave where an optimizer asks for their factors: layer -> list of
+            (inputs, outputs before the activation); None where none does.
     """
 
     layout: Layout
@@ -45,6 +47,7 @@ class View:
     seed: int
     all_reduce_sum: Callable
     statistics: dict = dataclasses.field(default_factory=dict)
+    calls: dict | None = None
     _streams: int = 0
 
     @property

@@ -9,10 +9,12 @@ import tensorflow as tf
 from reference import optimizers as twin
 from reference.variables import variables_of
 
-from tf_hugebatch import optimizers, schedules
-from tf_hugebatch.keras_versions import native, set_global_policy
+from tf_hugebatch import optimizers, registry, schedules
+from tf_hugebatch.keras_versions import native, set_global_policy, variable_path
 
 ROWS = optimizers.names()
+# Those that `fit` can't serve have factors of every update, which only our own step takes.
+FACTORED = [row for row in ROWS if registry.OPTIMIZERS[row].resolve().needs_factors]
 RATES = (0.02, 0.05, 0.04, 0.0, 0.03, 0.01, 0.02)
 NAMES = ("first/kernel", "first/bias", "second/kernel")
 EXCLUDED = ("first/bias",)
@@ -49,6 +51,28 @@ def batch():
     return x, np.argmax(x[:, :3] + 0.1 * generator.normal(size=(32, 3)), axis=-1)
 
 
+def factors_of(variables, number=0):
+    """{path of a kernel: (A, G)} as update `number` might have them; a bias beside the kernel is a row of A."""
+    paths = [variable_path(variable) for variable in variables]
+    generator, found = np.random.default_rng(100 + number), {}
+    for path, variable in zip(paths, variables):
+        scope, _, name = path.rpartition("/")
+        if name == "kernel":
+            sizes = int(np.prod(variable.shape[:-1])) + (f"{scope}/bias" in paths), variable.shape[-1]
+            seen = [generator.normal(size=(2 * size, size)) for size in sizes]
+            found[path] = tuple((x.T @ x / len(x)).astype("float32") for x in seen)
+    return found
+
+
+def one_update(optimizer, gradients, variables, number=0, reduced=False):
+    """An update by `apply`, as `fit` makes it, or with `reduced`, and where factors are needed, by `apply_reduced`."""
+    if not reduced and not optimizer.needs_factors:
+        return optimizer.apply(gradients, variables)
+    optimizer.build(variables)
+    factors = factors_of(variables, number) if optimizer.needs_factors else None
+    return optimizer.apply_reduced(gradients, variables, factors=factors)
+
+
 def compiled(row, rate):
     model = small_model()
     # Eager, because tracing 14 train steps takes most of the time; fit in graphs is tested under strategies.
@@ -73,7 +97,7 @@ def test_optimises_without_retracing(row):
         traces.append(1)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, model(x), from_logits=True))
-        norms = optimizer.apply_reduced(tape.gradient(loss, variables), variables)
+        norms = one_update(optimizer, tape.gradient(loss, variables), variables, reduced=True)
         return loss, norms
 
     losses = [float(update()[0]) for _ in range(60)]
@@ -96,7 +120,7 @@ def test_state_is_float32_under_mixed_precision(row):
         outputs = model(batch()[0], training=True)
         loss = tf.reduce_mean(tf.square(tf.cast(outputs, tf.float32)))
     assert outputs.dtype == tf.bfloat16
-    optimizer.apply(tape.gradient(loss, variables), variables)
+    one_update(optimizer, tape.gradient(loss, variables), variables)
     assert {tf.as_dtype(v.dtype).name for v in (*variables, *optimizer.variables)} <= {"float32", "int64"}
     assert all(np.isfinite(v.numpy()).all() for v in variables)
 
@@ -111,7 +135,8 @@ def changed(optimizer):
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
              "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
-             "decoupled_weight_decay": True, **OTHERS_OF_MUON}
+             "decoupled_weight_decay": True, "statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2,
+             "damping": 0.3, "kl_clip": 0.5, **OTHERS_OF_MUON}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()
@@ -133,8 +158,8 @@ def test_config_round_trip_gives_the_same_next_update(row, scheduled):
     results = []
     for optimizer in (original, restored):
         variables = variables_of(weights)
-        for update in gradients[:3]:
-            optimizer.apply(list(update.values()), variables)
+        for number, update in enumerate(gradients[:3]):
+            one_update(optimizer, list(update.values()), variables, number)
         results.append(state_of(optimizer, variables))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -152,17 +177,17 @@ def test_checkpoint_restores_mid_run(row, tmp_path):
         return variables, optimizer, checkpoint
 
     variables, optimizer, checkpoint = fresh()
-    for update in gradients[:3]:
-        optimizer.apply_reduced(list(update.values()), variables)
+    for number, update in enumerate(gradients[:3]):
+        one_update(optimizer, list(update.values()), variables, number, reduced=True)
     path = checkpoint.save(str(tmp_path / "state"))
-    for update in gradients[3:]:
-        optimizer.apply_reduced(list(update.values()), variables)
+    for number, update in enumerate(gradients[3:], 3):
+        one_update(optimizer, list(update.values()), variables, number, reduced=True)
     uninterrupted = state_of(optimizer, variables)
 
     variables, optimizer, checkpoint = fresh()
     checkpoint.restore(path).assert_consumed()
-    for update in gradients[3:]:
-        optimizer.apply_reduced(list(update.values()), variables)
+    for number, update in enumerate(gradients[3:], 3):
+        one_update(optimizer, list(update.values()), variables, number, reduced=True)
     for a, b in zip(uninterrupted, state_of(optimizer, variables), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -170,8 +195,18 @@ def test_checkpoint_restores_mid_run(row, tmp_path):
 @pytest.mark.parametrize("row", ROWS)
 def test_keras_file_gives_the_same_next_update(row, tmp_path):
     model, (x, y) = compiled(row, schedules.Polynomial(rate_for(row), 10)), batch()
-    model.train_on_batch(x, y)
-    model.train_on_batch(x, y)
+    if row in FACTORED:
+        with pytest.raises(ValueError, match="hb.train"):
+            model.train_on_batch(x, y)
+
+    def update(model):
+        if row not in FACTORED:
+            return model.train_on_batch(x, y)
+        gradients = [np.full(variable.shape, 0.1, "float32") for variable in model.trainable_variables]
+        return one_update(model.optimizer, gradients, model.trainable_variables)
+
+    update(model)
+    update(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.optimizer) is type(model.optimizer)
@@ -180,7 +215,7 @@ def test_keras_file_gives_the_same_next_update(row, tmp_path):
     assert loaded.optimizer.iterations.numpy() == 2
     loaded.run_eagerly = True
     for each in (model, loaded):
-        each.train_on_batch(x, y)
+        update(each)
     before = state_of(model.optimizer, model.trainable_variables)
     for a, b in zip(before, state_of(loaded.optimizer, loaded.trainable_variables), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -193,12 +228,14 @@ CALLS = ("apply", "reduced", "xla")
 def run(optimizer, weights, gradients, call):
     variables, history = variables_of(weights), []
     optimizer.build(variables)
-    way = optimizer.apply if call == "apply" else optimizer.apply_reduced
-    update = tf.function(lambda gradients: way(gradients, variables), jit_compile=True) if call == "xla" else (
-        lambda gradients: way(gradients, variables))
-    for now, rate in zip(gradients, RATES, strict=True):
+
+    def once(gradients, number):
+        one_update(optimizer, gradients, variables, number, reduced=call != "apply")
+
+    update = tf.function(once, jit_compile=True) if call == "xla" else once
+    for number, (now, rate) in enumerate(zip(gradients, RATES, strict=True)):
         optimizer.learning_rate = rate
-        update(list(now.values()))
+        update(list(now.values()), number if optimizer.needs_factors else 0)
         history.append(([v.numpy() for v in variables], optimizer.trust_ratios()))
     return history
 
@@ -207,6 +244,11 @@ def twin_history(row, weights, gradients, **options):
     """The twin of a row, by name: the first word is the rule, the rest how it is adapted."""
     rule, _, adapted = row.partition("_")
     defaults = {"sgd": {"momentum": 0.9}, "lamb": {"epsilon": 1e-6}}.get(rule, {})
+    if rule == "kfac":
+        factors = [factors_of(variables_of(weights), number) for number in range(len(gradients))]
+        return twin.kfac(weights, gradients, RATES, factors, undecayed=EXCLUDED, **options)
+    if rule == "shampoo":
+        return twin.shampoo(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     if rule == "lars":
         return twin.lars(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     if rule == "muon":

@@ -103,6 +103,10 @@ def problems(**given):
     ({"dataset": "synthetic", "norm": "local", "micro_batch_size": 8, "bn_span": 8}, ["--bn_span=8", "--norm=local"]),
     ({"num_replicas": 0, "strategy": "mirrored"}, ["--num_replicas=0", "at least 1"]),
     ({"momentum": 0, "nesterov": True}, ["--nesterov=True", "--momentum=0"]),
+    ({"optimizer": "shampoo", "trust_coefficient": 0.1}, ["--trust_coefficient=0.1", "--grafting=lars"]),
+    ({"optimizer": "shampoo", "exclude_from_adaptation": "none"}, ["--exclude_from_adaptation", "--grafting=lars"]),
+    ({"optimizer": "shampoo", "epsilon": 0}, ["--epsilon=0", "more than 0"]),
+    ({"optimizer": "shampoo", "statistics_decay": 1.1}, ["--statistics_decay=1.1", "at most 1"]),
     ({"optimizer": "adam_layerwise_bounded", "trust_bounds": "none", "trust_bounds_schedule": "adabound"},
      ["adabound", "--trust_bounds"]),
     # the run's length

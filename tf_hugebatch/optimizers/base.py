@@ -115,6 +115,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
             [self.add_optimizer_variables([variable], name, initializer=keras.initializers.Constant(value))[0]
              if self.keeps_slot(name, row) else None for variable, row in zip(variables, self._role_table)]
             for name, value in self.slots]
+        self._factor_variables = [
+            [self._add_float32(f"{assignment.path.replace('/', '_')}_{name}", shape, "zeros")
+             for name, shape in self.factors_of(assignment)] for assignment in self._role_table]
         if self.layerwise:
             self._trust_ratios = self._add_float32("trust_ratios", (len(variables),), "ones")
         if self.keeps_learning_rate:
@@ -163,6 +166,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
+        self._require_factors(None)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
         gradients = [_dense(gradient) for gradient, _ in pairs]
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
@@ -177,7 +181,13 @@ class HugeBatchOptimizer(Rule, Optimizer):
         tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, tf.convert_to_tensor(learning_rate))
 
-    def apply_reduced(self, gradients, variables, *, ok=None):
+    def _require_factors(self, factors):
+        if self.needs_factors and not factors:
+            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
+                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
+                             f"or choose another optimizer for `fit`")
+
+    def apply_reduced(self, gradients, variables, *, ok=None, factors=None):
         """One update from gradients of the global-batch mean loss that are reduced already.
 
         In replica context, or without a strategy; never all-reduces.
@@ -187,6 +197,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             variables: all variables that the optimizer was built with, in the order of `gradients`.
             ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms
                 of gradients and weights are finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`; such a
+                rule changes nothing either where they are not finite.
 
         Returns:
             A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
@@ -198,15 +210,18 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 after the update, outside the guard.
         """
         gradients, variables = self._in_build_order(gradients, variables)
+        self._require_factors(factors)
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
         grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
-        finite = tf.math.is_finite(grad_norm) & tf.math.is_finite(weight_norm)
+        measures = [grad_norm, weight_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]
+        finite = tf.math.is_finite(norms.combined(measures))
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
-        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
+        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok, factors):
             def apply():
-                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms)
+                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms,
+                                         factors)
                 native(self._iterations).assign_add(1)
                 return norms.combined([operand.step_norm() for operand in moved])
 
@@ -218,7 +233,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
         update_norm = tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, gradient_norms, weight_norms,
-            tf.convert_to_tensor(self.learning_rate), ok)
+            tf.convert_to_tensor(self.learning_rate), ok, factors)
         # `update` answers with one result a local replica, all equal. The identity is this replica's own
         # tensor, so that strategy.run returns a value per replica here as it does for the other norms.
         update_norm = tf.identity(tf.nest.flatten(update_norm)[0])
@@ -240,7 +255,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         ordered = [by_index[index] for index in range(len(by_index))]
         return [_dense(gradient) for gradient, _ in ordered], [variable for _, variable in ordered]
 
-    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None):
+    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None, factors=None):
         """Clips, updates this replica's variables `indices`, returns their operands. Update context."""
         if self.clip_global_norm is not None:
             # Here and not before: what all replicas compute in one place comes out equal to the last bit.
@@ -250,20 +265,23 @@ class HugeBatchOptimizer(Rule, Optimizer):
             learning_rate=tf.cast(learning_rate, tf.float32),
             update=tf.cast(native(self._iterations) + 1, tf.float32),
             previous_learning_rate=(tf.convert_to_tensor(native(self._previous_learning_rate))
-                                    if self.keeps_learning_rate else None))
+                                    if self.keeps_learning_rate else None),
+            done=tf.cast(native(self._iterations), tf.int64))
         ratios = {}
         if self.layerwise and len(indices) < len(self._role_table):
             # Variables without a gradient (only `fit` has such) keep the ratio that they had.
             ratios = dict(enumerate(tf.unstack(native(self._trust_ratios))))
-        operands = []
-        for position, index in enumerate(indices):
-            operands.append(Operand(
-                native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
-                self._role_table[index], weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
-            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operands[-1].decays:
-                operands[-1].decay(now.learning_rate * self.weight_decay)
-            ratios[index] = self.update(operands[-1], now)
+        operands = [Operand(
+            native(self._trainable_variables[index]), gradients[position],
+            [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
+            [Slot(native(factor)) for factor in self._factor_variables[index]], self._role_table[index],
+            weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
+            for position, index in enumerate(indices)]
+        self.prepare(operands, now, factors)
+        for index, operand in zip(indices, operands, strict=True):
+            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operand.decays:
+                operand.decay(now.learning_rate * self.weight_decay)
+            ratios[index] = self.update(operand, now)
         if self.layerwise:
             native(self._trust_ratios).assign(tf.stack([ratios[index] for index in sorted(ratios)]))
         if self.keeps_learning_rate:
