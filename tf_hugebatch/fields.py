@@ -75,6 +75,7 @@ def _model(name, takes, parse, help, **marks):
 _positive = parsers.number(low=0, above=True)
 _not_negative = parsers.number(low=0)
 _fraction = parsers.number(low=0, high=1, below=True)
+_memory = parsers.number(low=0, high=parsers.LARGEST_MEMORY)
 _count = parsers.integer(low=1)
 
 _REGIME_NAMES = tuple(dict.fromkeys(name for recipes in REGIMES.values() for name in recipes))
@@ -140,8 +141,8 @@ _ALL = [
                "lars: the choices of a public implementation"),
     _optimizer("momentum", "number in [0, 1)", _fraction, "momentum"),
     _optimizer("nesterov", "true|false", parsers.boolean, "Nesterov momentum"),
-    _optimizer("beta_1", "number in [0, 1)", _fraction, "decay of the first moment"),
-    _optimizer("beta_2", "number in [0, 1)", _fraction, "decay of the second moment"),
+    _optimizer("beta_1", "number in [0, 1)", _memory, "decay of the first moment"),
+    _optimizer("beta_2", "number in [0, 1)", _memory, "decay of the second moment"),
     _optimizer("epsilon", "number", _not_negative,
                "added to the denominator; shampoo: floor of eigenvalues, relative to the largest"),
     _optimizer("epsilon_placement", _PLACEMENTS, None, "where epsilon stands"),

@@ -4,6 +4,9 @@ remedy.
 
 import numbers
 
+import numpy as np
+
+from tf_hugebatch.parsers import LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
 
 
@@ -24,6 +27,18 @@ def check_count(name, value):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}={value!r} is no whole number: give one from 1")
     return int(check_number(name, value, 1))
+
+
+def check_memory(name, value):
+    """`value`, what a moving average keeps of itself, as a float; as `check_number` from 0 to LARGEST_MEMORY."""
+    return check_number(name, value, 0.0, LARGEST_MEMORY)
+
+
+def check_flag(name, value):
+    """`value`; TypeError unless it is a bool, since any text is true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} is no bool: give True or False")
+    return bool(value)
 
 
 def check_choice(name, value, choices):

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
-from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
+from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_flag, check_number
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
@@ -67,8 +67,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
         super().__init__(learning_rate=learning_rate, name=name)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
-        self.layerwise = bool(layerwise)
+        self.decoupled_weight_decay = check_flag("decoupled_weight_decay", decoupled_weight_decay)
+        self.layerwise = check_flag("layerwise", layerwise)
         self.trust_coefficient = check_number("trust_coefficient", trust_coefficient, 0.0, but=0.0)
         self.trust_bounds = check_bounds("trust_bounds", trust_bounds)
         self.trust_bounds_schedule = check_choice("trust_bounds_schedule", trust_bounds_schedule, ("fixed", "adabound"))
@@ -86,6 +86,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 f"trust_bounds={self.trust_bounds!r}, trust_coefficient={self.trust_coefficient!r}, "
                 f"exclude_from_adaptation={self.exclude_from_adaptation!r}: without layerwise=True there is "
                 f"no trust ratio for them to act on. Give layerwise=True or leave them out")
+        if self.decoupled_weight_decay and self.weight_decay == 0.0:
+            raise ValueError("decoupled_weight_decay=True says how to decay, and weight_decay=0.0 that nothing does: give a "
+                             "weight_decay, or leave it out")
         if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None or self.trust_bounds_rate == 0.0):
             raise ValueError(
                 f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
@@ -165,7 +168,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
-        self._require_factors(None)
+        self.require_factors(None)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
         gradients = [_dense(gradient) for gradient, _ in pairs]
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
@@ -180,12 +183,6 @@ class HugeBatchOptimizer(Rule, Optimizer):
         tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, tf.convert_to_tensor(learning_rate))
 
-    def _require_factors(self, factors):
-        if self.needs_factors and not factors:
-            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
-                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
-                             f"or choose another optimizer for `fit`")
-
     def apply_reduced(self, gradients, variables, *, ok=None, factors=None):
         """One update from gradients of the global-batch mean loss that are reduced already.
 
@@ -194,25 +191,26 @@ class HugeBatchOptimizer(Rule, Optimizer):
         Args:
             gradients: one tensor per variable, identical on every replica.
             variables: all variables that the optimizer was built with, in the order of `gradients`.
-            ok: None or a bool scalar, identical on every replica. Unless it is true and the gradients' global
-                norm is finite, nothing changes: weights, slots, iterations and trust ratios stay.
-            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`; such a
-                rule changes nothing either where they are not finite.
+            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms of gradients,
+                weights and factors are finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`.
 
         Returns:
             A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
-            (before the update), "update_norm" (||w_new - w_old||, 0 if nothing changed), "applied" (1 or 0).
+            (before the update), "update_norm" (||w_new - w_old||, 0 if nothing changed; not a number where
+            decoupled decay takes off all of w_old), "applied" (1 or 0).
 
         Raises:
             ValueError: for missing variables or gradients, and for variables with a constraint, which acts
                 after the update, outside the guard.
         """
         gradients, variables = self._in_build_order(gradients, variables)
-        self._require_factors(factors)
+        self.require_factors(factors)
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
         grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
-        finite = tf.math.is_finite(norms.combined([grad_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]))
+        others = [weight_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]
+        finite = tf.math.is_finite(grad_norm) & tf.math.is_finite(norms.combined(others))
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
         def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok, factors):

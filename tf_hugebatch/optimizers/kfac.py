@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
-from tf_hugebatch.optimizers.arguments import check_count, check_number
+from tf_hugebatch.optimizers.arguments import check_count, check_flag, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import step_with_momentum
 
@@ -91,7 +91,7 @@ class KFAC(HugeBatchOptimizer):
             exclude_from_adaptation=None, clip_global_norm=clip_global_norm, name=name,
             decoupled_weight_decay=decoupled_weight_decay)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = check_flag("nesterov", nesterov)
         self.damping = check_number("damping", damping, 0.0, but=0.0)
         self.statistics_decay = check_number("statistics_decay", statistics_decay, 0.0, 1.0)
         self.inverse_interval = check_count("inverse_interval", inverse_interval)

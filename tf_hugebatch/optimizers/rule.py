@@ -53,9 +53,15 @@ class Slot:
         return self._variable.handle
 
     def approach(self, target, fraction):
-        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction."""
-        descend(self._variable, fraction, self.value - target)
-        return self.value
+        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction.
+
+        fraction: a number, or a scalar tensor.
+        """
+        if not tf.is_tensor(fraction) and fraction <= 0.5:
+            descend(self._variable, fraction, self.value - target)
+            return self.value
+        # A pass more; a target that is small beside the slot is lost in their difference.
+        return self.set((1.0 - fraction) * self.value + fraction * target)
 
 
 class Operand:
@@ -138,6 +144,13 @@ class Rule:
         assignment: the variable's row of the role table.
         """
         return ()
+
+    def require_factors(self, factors):
+        """Raises ValueError where the rule needs factors and there are none."""
+        if self.needs_factors and not factors:
+            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
+                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
+                             f"or choose another optimizer for `fit`")
 
     def prepare(self, operands, now, factors):
         """Called once before the updates of an update's variables: what a rule needs of all of them together.

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers import norms, trust
-from tf_hugebatch.optimizers.arguments import check_choice, check_number, check_count
+from tf_hugebatch.optimizers.arguments import check_choice, check_count, check_flag, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import step_with_momentum
 
@@ -125,7 +125,7 @@ class Shampoo(HugeBatchOptimizer):
             clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.grafting = grafting
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = check_flag("nesterov", nesterov)
         self.epsilon = check_number("epsilon", epsilon, 0.0, but=0.0)
         self.statistics_decay = check_number("statistics_decay", statistics_decay, 0.0, 1.0)
         self.block_size = check_count("block_size", block_size)
