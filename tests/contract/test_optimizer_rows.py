@@ -125,13 +125,20 @@ def test_state_is_float32_under_mixed_precision(row):
     assert all(np.isfinite(v.numpy()).all() for v in variables)
 
 
+OTHERS_OF_MUON = {"newton_schulz_steps": 3, "newton_schulz_coefficients": (3.0, -3.5, 1.5), "update_scale": "rms",
+                  "exclude_from_orthogonalization": ["second"], "reshape_kernels": False, "adam_rate_ratio": 0.3,
+                  "adam_nesterov": True, "bias_correction": True}
+
+
+OTHERS_OF_SECOND_ORDER = {"statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2, "damping": 0.3, "kl_clip": 0.5}
+
+
 def changed(optimizer):
     """Constructor arguments that differ from the row's, so that a lost one shows."""
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
              "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
-             "decoupled_weight_decay": True, "statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2,
-             "damping": 0.3, "kl_clip": 0.5}
+             "decoupled_weight_decay": True, **OTHERS_OF_MUON, **OTHERS_OF_SECOND_ORDER}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()
@@ -249,6 +256,9 @@ def twin_history(row, weights, gradients, **options):
         return twin.shampoo(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     if rule == "lars":
         return twin.lars(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
+    if rule == "muon":
+        return twin.muon(weights, gradients, RATES, by_adam=EXCLUDED, undecayed=EXCLUDED, unadapted=EXCLUDED,
+                         layerwise=bool(adapted), trust_bounds=(0.001, 1.0) if adapted.endswith("bounded") else None, **options)
     bounds = {"sgd": (0.01, 100.0)}.get(rule, (0.001, 1.0)) if adapted.endswith("bounded") else None
     return twin.family(rule, weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED,
                        layerwise=bool(adapted), trust_bounds=bounds, **defaults, **options)

@@ -180,11 +180,6 @@ def test_words_are_no_bools(argument):
         optimizers.SGD(0.1, weight_decay=0.1, **{argument: "no"})
 
 
-def test_a_way_to_decay_without_decay_is_refused():
-    with pytest.raises(ValueError, match="decoupled_weight_decay=True.*weight_decay=0.0"):
-        optimizers.SGD(0.1, decoupled_weight_decay=True)
-
-
 @pytest.mark.parametrize("name", ["LARS", "LAMB"])
 def test_weights_whose_norm_is_infinite_are_left_as_they_are(name):
     weights = {"first/kernel": np.full((3, 2), 1e20, "float32")}

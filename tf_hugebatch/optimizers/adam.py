@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
-from tf_hugebatch.optimizers.arguments import check_choice, check_memory, check_number
+from tf_hugebatch.optimizers.arguments import check_choice, check_flag, check_memory, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.norms import compiled_by_xla
 
@@ -60,12 +60,25 @@ def adam_scalars(epsilon, correct_1=1.0, correct_2=1.0, placement="corrected"):
     return root_2 / correct_1, epsilon * root_2 if placement == "corrected" else epsilon
 
 
-def update_by_adam(rule, operand, now, scale, beside):
-    """The whole update of Adam and LAMB by the direction scale * m / (sqrt(s) + beside); returns the trust ratio."""
-    if not rule.adds_decay(operand) and not rule.scales(operand) and has_memory(rule.beta_1, rule.beta_2):
+def ahead(average, fresh, beta, update):
+    """What Nesterov's look ahead makes of a bias-corrected moving average, times 1 - beta^t so that c of `adam_scalars` fits.
+
+    beta (1 - beta^t) / (1 - beta^(t+1)) * average + fresh, with fresh = (1 - beta) * g. Dozat 2016, algorithm 8, of one beta.
+    """
+    return (beta * bias_correction(beta, update) / bias_correction(beta, update + 1.0)) * average + fresh
+
+
+def update_by_adam(rule, operand, now, scale, beside, nesterov=False):
+    """The whole update of Adam and LAMB by the direction scale * m / (sqrt(s) + beside); returns the trust ratio.
+
+    nesterov: whether `ahead` stands for m.
+    """
+    if not rule.adds_decay(operand) and not rule.scales(operand) and not nesterov and has_memory(rule.beta_1, rule.beta_2):
         adam_step(operand, rule.beta_1, rule.beta_2, now.learning_rate * scale, beside)
         return tf.constant(1.0)
     first, second = adam_moments(operand, rule.beta_1, rule.beta_2)
+    if nesterov:
+        first = ahead(first, (1.0 - rule.beta_1) * operand.gradient, rule.beta_1, now.update)
     direction = rule.decayed(first / (tf.sqrt(second) + beside), operand, scale)
     rate, ratio = rule.layerwise_rate(direction, operand, now, scale)
     operand.descend(rate, direction)
@@ -82,6 +95,7 @@ class Adam(HugeBatchOptimizer):
     c1, c2 = 1 - beta_1^t, 1 - beta_2^t
     u = (sqrt(c2) / c1) * m / (sqrt(s) + epsilon)          # epsilon_placement="uncorrected", as Keras
     u = (m / c1) / (sqrt(s / c2) + epsilon)                # epsilon_placement="corrected", as algorithm 1
+                            # nesterov: beta_1 / (1 - beta_1^(t+1)) * m + (1 - beta_1) / c1 * g in place of m / c1
     u = u + weight_decay * w
     w = w - learning_rate * u
     ```
@@ -102,15 +116,16 @@ class Adam(HugeBatchOptimizer):
         beta_1, beta_2: in [0, 1), the memories of the moving averages.
         epsilon: >= 0; with 0, a gradient that has been zero so far gives 0/0.
         epsilon_placement: beside the "uncorrected" or the "corrected" root.
+        nesterov: whether the first moment looks ahead by this gradient once more.
 
-    Reference: Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, and the text before section 2.1
-    ("uncorrected").
+    References: Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, and the text before section 2.1
+    ("uncorrected"); Dozat 2016, Incorporating Nesterov momentum into Adam.
     """
 
     slots = (("momentum", 0.0), ("velocity", 0.0))
 
     def __init__(self, learning_rate, *, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
-                 epsilon_placement="uncorrected", weight_decay=0.0, decoupled_weight_decay=False,
+                 epsilon_placement="uncorrected", nesterov=False, weight_decay=0.0, decoupled_weight_decay=False,
                  layerwise=False, trust_coefficient=1.0,
                  trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
                  exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="adam"):
@@ -125,7 +140,9 @@ class Adam(HugeBatchOptimizer):
         self.epsilon = check_number("epsilon", epsilon, 0.0)
         self.epsilon_placement = check_choice(
             "epsilon_placement", epsilon_placement, ("uncorrected", "corrected"))
+        self.nesterov = check_flag("nesterov", nesterov)
 
     def update(self, operand, now):
         corrections = [bias_correction(beta, now.update) for beta in (self.beta_1, self.beta_2)]
-        return update_by_adam(self, operand, now, *adam_scalars(self.epsilon, *corrections, self.epsilon_placement))
+        return update_by_adam(self, operand, now, *adam_scalars(self.epsilon, *corrections, self.epsilon_placement),
+                              self.nesterov)

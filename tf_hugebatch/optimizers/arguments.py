@@ -6,6 +6,7 @@ import numbers
 
 import numpy as np
 
+from tf_hugebatch import registry
 from tf_hugebatch.parsers import LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
 
@@ -41,6 +42,13 @@ def check_flag(name, value):
     return bool(value)
 
 
+def check_count(name, value):
+    """`value`; TypeError unless it is a whole number, ValueError unless it is at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r} is no whole number: give one from 1")
+    return int(check_number(name, value, 1))
+
+
 def check_choice(name, value, choices):
     """`value`; ValueError unless it is one of `choices`."""
     if value not in choices:
@@ -62,3 +70,10 @@ def check_bounds(name, bounds):
 def constructor_arguments(settings):
     """Constructor arguments from a registry row's or preset's settings, which carry the names of flags."""
     return {CONSTRUCTOR_NAMES.get(name, name): value for name, value in settings.items()}
+
+
+def preset_arguments(row, preset):
+    """The constructor arguments that a preset of a registry row fills; ValueError for another preset's name."""
+    presets = registry.PRESETS[row]
+    check_choice("preset", preset, tuple(presets))
+    return constructor_arguments(presets[preset])

@@ -86,9 +86,6 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 f"trust_bounds={self.trust_bounds!r}, trust_coefficient={self.trust_coefficient!r}, "
                 f"exclude_from_adaptation={self.exclude_from_adaptation!r}: without layerwise=True there is "
                 f"no trust ratio for them to act on. Give layerwise=True or leave them out")
-        if self.decoupled_weight_decay and self.weight_decay == 0.0:
-            raise ValueError("decoupled_weight_decay=True says how to decay, and weight_decay=0.0 that nothing does: give a "
-                             "weight_decay, or leave it out")
         if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None or self.trust_bounds_rate == 0.0):
             raise ValueError(
                 f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
@@ -115,7 +112,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
                                         self.exclude_from_decay, self.exclude_from_adaptation)
         super().build(variables)
         self._slot_variables = [
-            self.add_optimizer_variables(variables, name, initializer=keras.initializers.Constant(value))
+            [self.add_optimizer_variables([variable], name, initializer=keras.initializers.Constant(value))[0]
+             if self.keeps_slot(name, row) else None for variable, row in zip(variables, self._role_table)]
             for name, value in self.slots]
         self._factor_variables = [
             [self._add_float32(f"{assignment.path.replace('/', '_')}_{name}", shape, "zeros")
@@ -153,7 +151,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
     def describe(self):
         """The role table as text: path, shape, role, the rule that decided it, decay and adaptation."""
         self._require_built()
-        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise)
+        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise, self.role_columns())
 
     def get_config(self):
         """Every constructor argument, each kept in the attribute of its name: from_config loses nothing."""
@@ -268,13 +266,13 @@ class HugeBatchOptimizer(Rule, Optimizer):
             ratios = dict(enumerate(tf.unstack(native(self._trust_ratios))))
         operands = [Operand(
             native(self._trainable_variables[index]), gradients[position],
-            [Slot(native(slot[index])) for slot in self._slot_variables],
+            [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
             [Slot(native(factor)) for factor in self._factor_variables[index]], self._role_table[index],
             weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
             for position, index in enumerate(indices)]
         self.prepare(operands, now, factors)
         for index, operand in zip(indices, operands, strict=True):
-            if self.decoupled_weight_decay and operand.decays:
+            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operand.decays:
                 operand.decay(now.learning_rate * self.weight_decay)
             ratios[index] = self.update(operand, now)
         if self.layerwise:

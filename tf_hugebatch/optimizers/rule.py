@@ -74,6 +74,7 @@ class Operand:
         self.direction = gradient
         self.slots = slots
         self.factors = factors
+        self.assignment = assignment
         self.decays = assignment.decays
         self.adapts = assignment.adapts
         self._given = (weight_norm, gradient_norm)
@@ -157,6 +158,14 @@ class Rule:
 
         factors: {path of a kernel: (A, G)}; None unless the rule `needs_factors`.
         """
+
+    def keeps_slot(self, name, assignment):
+        """Whether the variable of this row of the role table has the slot of this name."""
+        return True
+
+    def role_columns(self):
+        """What `describe` shows beside every rule's columns: pairs of a heading and a function of a row of the role table."""
+        return ()
 
     def update(self, operand, now):
         """Moves one variable and its slots, each once; returns the trust ratio."""
