@@ -130,13 +130,15 @@ OTHERS_OF_MUON = {"newton_schulz_steps": 3, "newton_schulz_coefficients": (3.0, 
                   "adam_nesterov": True, "bias_correction": True}
 
 
+OTHERS_OF_SECOND_ORDER = {"statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2, "damping": 0.3, "kl_clip": 0.5}
+
+
 def changed(optimizer):
     """Constructor arguments that differ from the row's, so that a lost one shows."""
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
              "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
-             "decoupled_weight_decay": True, "statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2,
-             "damping": 0.3, "kl_clip": 0.5, **OTHERS_OF_MUON}
+             "decoupled_weight_decay": True, **OTHERS_OF_MUON, **OTHERS_OF_SECOND_ORDER}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()
@@ -228,14 +230,17 @@ CALLS = ("apply", "reduced", "xla")
 def run(optimizer, weights, gradients, call):
     variables, history = variables_of(weights), []
     optimizer.build(variables)
+    factored = optimizer.needs_factors
 
-    def once(gradients, number):
-        one_update(optimizer, gradients, variables, number, reduced=call != "apply")
+    def way(gradients, factors):
+        if call == "apply" and not factored:
+            return optimizer.apply(gradients, variables)
+        return optimizer.apply_reduced(gradients, variables, factors=factors)
 
-    update = tf.function(once, jit_compile=True) if call == "xla" else once
+    update = tf.function(way, jit_compile=True) if call == "xla" else way
     for number, (now, rate) in enumerate(zip(gradients, RATES, strict=True)):
         optimizer.learning_rate = rate
-        update(list(now.values()), number if optimizer.needs_factors else 0)
+        update(list(now.values()), factors_of(variables, number) if factored else None)
         history.append(([v.numpy() for v in variables], optimizer.trust_ratios()))
     return history
 

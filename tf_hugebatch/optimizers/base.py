@@ -166,7 +166,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
-        self._require_factors(None)
+        self.require_factors(None)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
         gradients = [_dense(gradient) for gradient, _ in pairs]
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
@@ -181,12 +181,6 @@ class HugeBatchOptimizer(Rule, Optimizer):
         tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, tf.convert_to_tensor(learning_rate))
 
-    def _require_factors(self, factors):
-        if self.needs_factors and not factors:
-            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
-                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
-                             f"or choose another optimizer for `fit`")
-
     def apply_reduced(self, gradients, variables, *, ok=None, factors=None):
         """One update from gradients of the global-batch mean loss that are reduced already.
 
@@ -195,10 +189,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
         Args:
             gradients: one tensor per variable, identical on every replica.
             variables: all variables that the optimizer was built with, in the order of `gradients`.
-            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms
-                of gradients and weights are finite, nothing changes: weights, slots, iterations and trust ratios stay.
-            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`; such a
-                rule changes nothing either where they are not finite.
+            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms of gradients,
+                weights and factors are finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`.
 
         Returns:
             A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
@@ -210,12 +203,12 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 after the update, outside the guard.
         """
         gradients, variables = self._in_build_order(gradients, variables)
-        self._require_factors(factors)
+        self.require_factors(factors)
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
         grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
-        measures = [grad_norm, weight_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]
-        finite = tf.math.is_finite(norms.combined(measures))
+        others = [weight_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]
+        finite = tf.math.is_finite(grad_norm) & tf.math.is_finite(norms.combined(others))
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
         def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok, factors):

@@ -146,6 +146,13 @@ class Rule:
         """
         return ()
 
+    def require_factors(self, factors):
+        """Raises ValueError where the rule needs factors and there are none."""
+        if self.needs_factors and not factors:
+            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
+                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
+                             f"or choose another optimizer for `fit`")
+
     def prepare(self, operands, now, factors):
         """Called once before the updates of an update's variables: what a rule needs of all of them together.
 
