@@ -119,21 +119,23 @@ def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False)
 def timed_in_turn(loops):
     """Runs {name: (loop, images it reads)} in turn after a warm-up; prints median images/s and ratios of times.
 
-    The ratios are of seconds per image, pair by pair, to the first loop's.
+    The ratios are of seconds per image, pair by pair, to the first loop's: by the clock, and of the processors' time, which a
+    machine that is shared with other work disturbs less.
     """
     for loop, _ in loops.values():
         loop()
     seconds = {name: [] for name in loops}
     for _ in range(REPEATS):
         for name, (loop, images) in loops.items():
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             loop()
-            seconds[name].append((time.perf_counter() - started) / images)
+            seconds[name].append(((time.perf_counter() - started[0]) / images, (time.process_time() - started[1]) / images))
     first = seconds[next(iter(loops))]
     for name, values in seconds.items():
-        ratios = [value / base for value, base in zip(values, first)]
-        print(f"  {name:<42} {1 / statistics.median(values):>10,.0f} images/s   time an image "
-              f"{statistics.median(ratios):.3f} x the first (pairs {min(ratios):.3f} to {max(ratios):.3f})")
+        clock, processors = ([value[which] / base[which] for value, base in zip(values, first)] for which in (0, 1))
+        print(f"  {name:<42} {1 / statistics.median(value[0] for value in values):>10,.0f} images/s   time an image "
+              f"{statistics.median(clock):.3f} x the first (pairs {min(clock):.3f} to {max(clock):.3f}), of the processors "
+              f"{statistics.median(processors):.3f} ({min(processors):.3f} to {max(processors):.3f})")
 
 
 def speed_of_a_resnet(model_name, side):

@@ -60,10 +60,10 @@ def draw(figure, runs, sweeps):
                          linestyle=(0, (1, 2)), label=f"(log t)^(2/α), α {law.alpha:.2f}{_interval_in_words(law, ' ')}")
             end = _end(group, steps, mean)
             rows += [{"batch": source.label, "update": step, KEY: value} for step, value in zip(at.tolist(), shown.tolist())]
-            rows += [{"batch": source.label, "n": len(distances), **end, "loss_stays_below_share": share or "", **of_share.columns()}
+            ended_at = {"batch": source.label, "n": len(distances), **end}
+            rows += [{**ended_at, "loss_stays_below_share": share or "", **of_share.columns()}
                      for share, of_share in laws.items() if of_share]
-            if law is None:
-                rows.append({"batch": source.label, "n": len(distances), **end})
+            rows += [] if law else [ended_at]
             remarks += [_in_words(source, group, end, law), *_others_in_words(source, laws), *noted([outcome.run for outcome in group.outcomes])]
             if end["train_loss"]:
                 ends.plot(end["distance"], end["train_loss"], **{**line, "linestyle": "none", "markersize": 7})
