@@ -4,9 +4,9 @@ Ultra-slow diffusion (Hoffer et al. 2017, arXiv 1705.08741, section 4) says E||w
 speculates alpha = 2; standard diffusion, on a flat potential, says ||w_t - w_0|| ~ sqrt(t). Only runs whose train rows hold
 `distance_from_start` are drawn (`--diagnostics=diffusion`).
 
-Both laws are of a walk, not of the first descent, in which ||w_t - w_0|| grows as t and more. Where the descent ends is told by
-the loss, which knows nothing of the laws: after the last update at which the mean training loss over seeds was above half of
-its first. The CSV has the fits for other shares too, so that whoever doubts the half can see what it does.
+Both laws are of a walk, not of the first descent, in which ||w_t - w_0|| grows as t and faster. Where the descent ends is
+told by the loss, which knows nothing of the laws: after the last update at which the mean training loss over seeds was above
+half of its first. The CSV has the fits for other shares too, so that whoever doubts the half can see what it does.
 """
 
 import math
@@ -64,7 +64,8 @@ def draw(figure, runs, sweeps):
             rows += [{**ended_at, "loss_stays_below_share": share or "", **of_share.columns()}
                      for share, of_share in laws.items() if of_share]
             rows += [] if law else [ended_at]
-            remarks += [_in_words(source, group, end, law), *_others_in_words(source, laws), *noted([outcome.run for outcome in group.outcomes])]
+            remarks += [_in_words(source, group, end, law), *_others_in_words(source, laws),
+                        *noted([outcome.run for outcome in group.outcomes])]
             if end["train_loss"]:
                 ends.plot(end["distance"], end["train_loss"], **{**line, "linestyle": "none", "markersize": 7})
                 accuracy = end["test_accuracy_percent"]
@@ -102,8 +103,8 @@ class Law:
 
     def columns(self):
         low, high = self.interval or (None, None)
-        return {"fitted_from": self.first, "alpha": self.alpha, "alpha_low": low, "alpha_high": high, "off_log": self.off_log, "off_sqrt": self.off_sqrt,
-                "fits_better": self.better}
+        return {"fitted_from": self.first, "alpha": self.alpha, "alpha_low": low, "alpha_high": high, "off_log": self.off_log,
+                "off_sqrt": self.off_sqrt, "fits_better": self.better}
 
 
 def window_start(steps, losses, share):
@@ -207,8 +208,8 @@ def _in_words(source, group, end, law):
     if law is None:
         words.append("too few rows with a loss that fell to fit a law")
     else:
-        words.append(f"from update {law.first} on alpha {law.alpha:.3g}{_interval_in_words(law, ' ')}; off by {law.off_log:.2g} in log distance, sqrt(t) "
-                     f"by {law.off_sqrt:.2g}")
+        words.append(f"from update {law.first} on alpha {law.alpha:.3g}{_interval_in_words(law, ' ')}; off by "
+                     f"{law.off_log:.2g} in log distance, sqrt(t) by {law.off_sqrt:.2g}")
     return ", ".join(words) + "."
 
 

@@ -60,9 +60,7 @@ def verdict(measured, found):
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); the first source is the network that fixes c."""
-    boundaries = {(found.family.dataset, found.family.model): (found.large.holds_at, found.large.fails_at)
-                  for found in regimes.find(group_runs(ended(runs, *(_any_batch(source) for source in figure.sources)))[0], sweeps)
-                  if found.baseline is not None and not found.doubt and not found.family.validation_examples}
+    boundaries = _boundaries(figure, runs, sweeps)
     networks, remarks = {}, []
     for source in figure.sources:
         for group in groups_of(ended(runs, source.wanted)):
@@ -111,9 +109,12 @@ def figure(name, *networks):
                   "Not in the paper. The rule was fixed before a second network was measured.")
 
 
-def _any_batch(source):
-    """What a run must be to say where B_L lies: the network at any batch, for any time."""
-    return {name: source.wanted[name] for name in ("dataset", "model")}
+def _boundaries(figure, runs, sweeps):
+    """{(data set, network): (holds at, fails at)} by definition 2.1, of networks whose baseline is not in doubt."""
+    any_batch = [{name: source.wanted[name] for name in ("dataset", "model")} for source in figure.sources]
+    return {(found.family.dataset, found.family.model): (found.large.holds_at, found.large.fails_at)
+            for found in regimes.find(group_runs(ended(runs, *any_batch))[0], sweeps)
+            if found.baseline is not None and not found.doubt and not found.family.validation_examples}
 
 
 def _measured(scales, limits):
