@@ -224,6 +224,12 @@ def test_noise_needs_two_micro_batches(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_fixed_trust_ratios_that_fit_no_variable_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(hb.Refusal, match=r"--fixed_trust_ratios: .*conv1/kernel \(0\).*no adapted variable: conv9"):
+        run_of(tmp_path / "run", fixed_trust_ratios="conv9=0.1")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("value", ["trst", "trust,nothing"])
 def test_an_unknown_diagnostic_is_named_with_those_there_are(value):
     with pytest.raises(hb.Refusal, match="diagnostics.*unknown.*trust, diffusion, noise_scale"):
