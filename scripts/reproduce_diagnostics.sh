@@ -28,12 +28,11 @@ search() {  # FOLDER BATCH SPACE FLAGS...: 20 trials on 5,000 held-out images, f
 }
 
 measured() {  # what the prediction of B_L and the figures of layers, noise and sharpness are drawn from
-    train --regime=baseline --diagnostics=trust,noise_scale,snr,sharpness --micro_batch_size=128 --eval_every_epochs=10 \
-        --run_dir="$figures/measured/baseline"
-    train --regime=large --diagnostics=trust,noise_scale,snr,sharpness --micro_batch_size=128 --eval_every_epochs=10 \
-        --run_dir="$figures/measured/large"
-    train --regime=full --diagnostics=trust,noise_scale,snr,sharpness --micro_batch_size=128 --eval_every_epochs=10 \
-        --run_dir="$figures/measured/full"
+    local regime
+    for regime in baseline large full; do
+        train --regime=$regime --diagnostics=trust,noise_scale,snr,sharpness --micro_batch_size=128 --eval_every_epochs=10 \
+            --log_every_steps="$([[ $regime == baseline ]] && echo 10 || echo 1)" --run_dir="$figures/measured/$regime"
+    done
 }
 distance() {
     local batch seed
