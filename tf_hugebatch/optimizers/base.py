@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
-from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number, check_ratios
+from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_flag, check_number, check_ratios
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
@@ -69,8 +69,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
         super().__init__(learning_rate=learning_rate, name=name)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
-        self.layerwise = bool(layerwise)
+        self.decoupled_weight_decay = check_flag("decoupled_weight_decay", decoupled_weight_decay)
+        self.layerwise = check_flag("layerwise", layerwise)
         self.trust_coefficient = check_number("trust_coefficient", trust_coefficient, 0.0, but=0.0)
         self.trust_bounds = check_bounds("trust_bounds", trust_bounds)
         self.trust_bounds_schedule = check_choice("trust_bounds_schedule", trust_bounds_schedule, ("fixed", "adabound"))
@@ -117,7 +117,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             self._role_table = roles.fix_ratios(self._role_table, self.fixed_trust_ratios)
         super().build(variables)
         self._slot_variables = [
-            self.add_optimizer_variables(variables, name, initializer=keras.initializers.Constant(value))
+            [self.add_optimizer_variables([variable], name, initializer=keras.initializers.Constant(value))[0]
+             if self.keeps_slot(name, row) else None for variable, row in zip(variables, self._role_table)]
             for name, value in self.slots]
         if self.layerwise:
             self._trust_ratios = self._add_float32("trust_ratios", (len(variables),), "ones")
@@ -152,7 +153,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
     def describe(self):
         """The role table as text: path, shape, role, the rule that decided it, decay and adaptation."""
         self._require_built()
-        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise)
+        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise, self.role_columns())
 
     def get_config(self):
         """Every constructor argument, each kept in the attribute of its name: from_config loses nothing."""
@@ -189,13 +190,14 @@ class HugeBatchOptimizer(Rule, Optimizer):
         Args:
             gradients: one tensor per variable, identical on every replica.
             variables: all variables that the optimizer was built with, in the order of `gradients`.
-            ok: None or a bool scalar, identical on every replica. Unless it is true and the gradients' global
-                norm is finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms
+                of gradients and weights are finite, nothing changes: weights, slots, iterations and trust ratios stay.
 
         Returns:
             A dict of float32 tensors. Of each variable, in the order in which the optimizer was built: "gradient_norms"
             (before clipping), "weight_norms" (before the update), "update_norms" (||w_new - w_old||, 0 if nothing
-            changed). Over all of them, scalars: "grad_norm", "weight_norm", "update_norm". And "applied", 1 or 0.
+            changed; not a number where decoupled decay takes off all of w_old). Over all of them, scalars: "grad_norm",
+            "weight_norm", "update_norm". And "applied", 1 or 0.
 
         Raises:
             ValueError: for missing variables or gradients, and for variables with a constraint, which acts
@@ -205,8 +207,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
         found = {"gradient_norms": tf.stack(gradient_norms), "weight_norms": tf.stack(weight_norms)}
-        grad_norm = tf.norm(found["gradient_norms"])
-        finite = tf.math.is_finite(grad_norm)
+        grad_norm, weight_norm = tf.norm(found["gradient_norms"]), tf.norm(found["weight_norms"])
+        finite = tf.math.is_finite(grad_norm) & tf.math.is_finite(weight_norm)
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
         def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
@@ -227,8 +229,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         # `update` answers with one result a local replica, all equal. The identity is this replica's own
         # tensor, so that strategy.run returns a value per replica here as it does for the other norms.
         found["update_norms"] = tf.identity(tf.nest.flatten(update_norms)[0])
-        return {**found, "grad_norm": grad_norm, "weight_norm": tf.norm(found["weight_norms"]),
-                "update_norm": tf.norm(found["update_norms"]), "applied": tf.cast(ok, tf.float32)}
+        return {**found, "grad_norm": grad_norm, "weight_norm": weight_norm, "update_norm": tf.norm(found["update_norms"]),
+                "applied": tf.cast(ok, tf.float32)}
 
     def _in_build_order(self, gradients, variables):
         self._require_built()
@@ -264,9 +266,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
         for position, index in enumerate(indices):
             operands.append(Operand(
                 native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables], self._role_table[index],
-                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
-            if self.decoupled_weight_decay and operands[-1].decays:
+                [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
+                self._role_table[index], weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
+            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operands[-1].decays:
                 operands[-1].decay(now.learning_rate * self.weight_decay)
             ratios[index] = self.update(operands[-1], now)
         if self.layerwise:
