@@ -180,10 +180,10 @@ def judged_sweep(rows, trials):
     return came_to, rows[-1]["trials"] >= trials - 1 and slope <= MOST_OF_A_TRIAL and not more
 
 
-def record(fault, holds, came_to, held, seconds):
+def record(fault, holds, judge, came_to, held, seconds):
     """A line of the kind that the tests of faults write (tests/reference/fault_records.py)."""
     row = {"fault": fault, "holds": holds, "tried": 1, "measured": came_to, "lost": None if held else came_to,
-           "seconds": round(seconds, 1), "test": f"scripts/soak.py::{fault}",
+           "seconds": round(seconds, 1), "test": f"scripts/soak.py::{judge.__name__}",
            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat()}
     with open(RECORDS, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
@@ -203,18 +203,18 @@ def main(argv=None):
     parts = []
     if options.runs:
         parts.append((f"{options.runs} runs in one process", "memory within 1.1 x plain Keras', handles, threads and devices flat",
-                      lambda: judged_runs(*(rows_of(kind, options.runs) for kind in ("ours", "keras")))))
+                      judged_runs, lambda: [rows_of(kind, options.runs) for kind in ("ours", "keras")]))
     if options.trials:
         parts.append((f"a sweep of {options.trials} real runs", "the sweep's own memory, handles and children flat",
-                      lambda: judged_sweep(sweep_rows(options.trials), options.trials)))
+                      judged_sweep, lambda: [sweep_rows(options.trials), options.trials]))
     failed = False
-    for fault, holds, part in parts:
+    for fault, holds, judge, made in parts:
         started = time.monotonic()
-        came_to, held = part()
+        came_to, held = judge(*made())
         print(f"{fault}: {came_to}", flush=True)
         failed |= not held
         if options.record:
-            record(fault, holds, came_to, held, time.monotonic() - started)
+            record(fault, holds, judge, came_to, held, time.monotonic() - started)
     return int(failed)
 
 
