@@ -12,10 +12,11 @@ from reference.worker_processes import wait_for
 
 #: The program mnist_main, but for the address that is asked whether the network is there.
 MAIN = """
-import dataclasses, sys
+import dataclasses, signal, sys
 from tf_hugebatch import one_run
 from tf_hugebatch.data import mnist
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts tests in the background may have it ignored
 mnist.FILES = dataclasses.replace(mnist.FILES, url=sys.argv[1])
 sys.exit(one_run.main(["--run_dir=run"], program="mnist_main", description="", dataset="mnist"))
 """
