@@ -1,5 +1,6 @@
 """Downloads that end in the middle, or whose process does: what is half there is not read, and the same command goes on."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,12 +40,13 @@ def start(server, tmp_path):
     def start(code, argument, stop=None):
         started.append(subprocess.Popen(
             [sys.executable, "-c", code, str(argument)], env=server.environment(tmp_path / "tfds", stop), cwd=tmp_path, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True))
         return started[-1]
 
     yield start
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its reader too, where a test has failed
         process.communicate()
 
 
