@@ -15,6 +15,7 @@ which this machine copied memory in the same rounds (all cores, bytes read + byt
     LARS                read g, w for the norms; then as SGD                                            7
     Adam                read g, m, s, w; write m, s, w                                                  7
     LAMB                read g, m, s, w, write m, s for the norms; read m, s, w, write w               10
+    Muon                as SGD; its matrix products come on top, and are most of its time                5
 """
 
 import argparse
@@ -47,6 +48,7 @@ def optimizers():
         "Adam": (7, lambda: ours.Adam(1e-3)),
         "Keras Lamb": (10, lambda: keras.optimizers.Lamb(1e-3, weight_decay=0.01)),
         "LAMB": (10, lambda: ours.LAMB(1e-3, weight_decay=0.01)),
+        "Muon": (5, lambda: ours.Muon(0.02)),
     }
 
 

@@ -66,11 +66,6 @@ def group_of(case):
     return case.split("-")[0]
 
 
-def all_cases():
-    """Every recorded case, in order; the Muon family, which the selection leaves out, by the list that stands here."""
-    return [*recorded.CASES, *recorded.MUON_CASES]
-
-
 def short(difference):
     return f"{difference:.1e}"
 
@@ -84,16 +79,16 @@ def page(rows, apart, groups, versions):
     text += APART
     for row, ours in zip(peers.APART, apart, strict=True):
         text += f"| `{row.theirs}` | `{row.ours}` | {short(ours)} | {row.apart} |\n"
-    cases = all_cases()
-    had = [case for case in cases if recorded.why_not(case) is None]
+    cases, cannot = list(recorded.CASES), recorded.INEXPRESSIBLE
+    had = [case for case in cases if case not in cannot]
     text += RECORDED.format(cases=len(cases), had=len(had))
     for group in dict.fromkeys(map(group_of, cases)):
         counts = [sum(group_of(case) == group for case in which) for which in (cases, had)]
         shown = "   |   " if group not in groups else " | ".join(map(short, groups[group]))
         text += f"| {group} | {counts[0]} | {counts[1]} | {shown} |\n"
     text += CANNOT
-    for reason in dict.fromkeys(recorded.why_not(case) for case in cases if recorded.why_not(case)):
-        text += f"* {reason}: {', '.join(case for case in cases if recorded.why_not(case) == reason)}\n"
+    for reason in dict.fromkeys(cannot[case] for case in cases if case in cannot):
+        text += f"* {reason}: {', '.join(case for case in cases if cannot.get(case) == reason)}\n"
     return text
 
 

@@ -75,6 +75,7 @@ def _model(name, takes, parse, help, **marks):
 _positive = parsers.number(low=0, above=True)
 _not_negative = parsers.number(low=0)
 _fraction = parsers.number(low=0, high=1, below=True)
+_memory = parsers.number(low=0, high=parsers.LARGEST_MEMORY)
 _count = parsers.integer(low=1)
 
 _REGIME_NAMES = tuple(dict.fromkeys(name for recipes in REGIMES.values() for name in recipes))
@@ -137,11 +138,11 @@ _ALL = [
 
     _experiment("optimizer", "optimizer", tuple(registry.OPTIMIZERS), None, None, "update rule"),
     _reporting("optimizer", "optimizer_preset", _PRESETS, None, None,
-               "lars: the choices of a public implementation"),
+               "lars, muon: the choices of a public implementation"),
     _optimizer("momentum", "number in [0, 1)", _fraction, "momentum"),
     _optimizer("nesterov", "true|false", parsers.boolean, "Nesterov momentum"),
-    _optimizer("beta_1", "number in [0, 1)", _fraction, "decay of the first moment"),
-    _optimizer("beta_2", "number in [0, 1)", _fraction, "decay of the second moment"),
+    _optimizer("beta_1", "number in [0, 1)", _memory, "decay of the first moment"),
+    _optimizer("beta_2", "number in [0, 1)", _memory, "decay of the second moment"),
     _optimizer("epsilon", "number", _not_negative, "added to the denominator"),
     _optimizer("epsilon_placement", _PLACEMENTS, None, "where epsilon stands"),
     _optimizer("bias_correction", "true|false", parsers.boolean, "correct the moments' start at zero"),
@@ -160,6 +161,15 @@ _ALL = [
     _optimizer("decay_in_update", "true|false", parsers.boolean, "false: lambda in the trust ratio only"),
     _optimizer("trust_clip", "true|false or none", parsers.boolean,
                "trust ratio / rate at most 1 (apex LARC)", optional=True),
+    _optimizer("newton_schulz_steps", "whole number", _count, "iterations that orthogonalise a matrix"),
+    _optimizer("update_scale", ("width", "rms", "none"), None,
+               "of an orthogonal update: sqrt(max(1, fan_out / fan_in)), 0.2 sqrt(max(fan_in, fan_out)), or 1"),
+    _optimizer("exclude_from_orthogonalization", "regexes", parsers.exclusions,
+               "variables for Adam, on variable.path, separated by commas; none: no matrix; default: biases, norms, embeddings",
+               optional=True),
+    _optimizer("reshape_kernels", "true|false", parsers.boolean, "kernels of convolutions are orthogonalised too, as matrices"),
+    _optimizer("adam_rate_ratio", "number", _positive, "rate of what is not orthogonalised, which Adam moves, over the rate"),
+    _optimizer("adam_nesterov", "true|false", parsers.boolean, "Nesterov's first moment in that Adam"),
     _optimizer("exclude_from_decay", "regexes", parsers.exclusions,
                "variables without weight decay; " + _EXCLUSIONS_HELP, optional=True),
     _optimizer("exclude_from_adaptation", "regexes", parsers.exclusions,

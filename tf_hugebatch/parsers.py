@@ -17,6 +17,8 @@ from tf_hugebatch import registry
 
 Parser = Callable[[object], object]
 _NONE_WORDS = ("none", "null")
+#: Of a moving average's memory: what is nearer to 1 is 1 as a float32, and the average never moves.
+LARGEST_MEMORY = 0.9999999
 _LARGEST_INTEGER = 2**63 - 1  # of TensorFlow's int64; named only to who goes beyond it
 
 

@@ -21,6 +21,7 @@ import types
 from collections.abc import Mapping
 
 from tf_hugebatch import published
+from tf_hugebatch.presets import PRESETS as PRESETS
 
 
 class UnknownName(ValueError):
@@ -109,6 +110,12 @@ _LAMB = {
     "exclude_from_adaptation": None, "clip_global_norm": None,
 }
 
+_MUON = {
+    "momentum": 0.9, "nesterov": True, "bias_correction": False, "newton_schulz_steps": 5, "update_scale": "width",
+    "exclude_from_orthogonalization": None, "reshape_kernels": True, "adam_rate_ratio": 0.1, "adam_nesterov": False,
+    "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "epsilon_placement": "uncorrected",
+}
+
 OPTIMIZERS = _table(
     *_family("sgd", "sgd:SGD", {"momentum": 0.9, "nesterov": False}, rate=0.05, layerwise_rate=0.01,
              bounds=(0.01, 100.0), bounds_reason=_ORDINARY_SGD_REASON, scaling="linear",
@@ -132,36 +139,10 @@ OPTIMIZERS = _table(
     Row("lamb", "tf_hugebatch.optimizers.lamb:LAMB", {}, tuple(_LAMB),
         {**_LAMB, "learning_rate": 0.002, "lr_scaling": "sqrt"},
         "You et al. 2019, arXiv 1904.00962, algorithm 2; rate: ours, untuned"),
+    *_family("muon", "muon:Muon", _MUON, rate=0.02, layerwise_rate=0.02, bounds=_NEVER_LONGER,
+             bounds_reason=_NEVER_LONGER_REASON, scaling="sqrt", source="Jordan et al. 2024, with every kernel a matrix",
+             facts={"epsilon_placement": ("uncorrected", "corrected")}),
 )
-
-# What public LARS codes do differently; a preset is the level between what the user gave and the regime.
-PRESETS: Mapping[str, Mapping[str, Mapping]] = {
-    "lars": {
-        "contrib": {  # tf.contrib.opt.LARSOptimizer up to TensorFlow 1.14
-            "lars_denominator": "sum", "momentum_convention": "scaled", "decay_in_update": False,
-            "trust_coefficient": 0.001, "epsilon": 0.0,
-            "exclude_from_decay": (), "exclude_from_adaptation": ()},
-        "mlperf": {  # the MLPerf ResNet-50 reference since 2020-02
-            "lars_denominator": "sum", "momentum_convention": "unscaled", "decay_in_update": True,
-            "trust_coefficient": 0.001, "epsilon": 0.0,
-            "exclude_from_decay": None, "exclude_from_adaptation": None},
-        "tf_models": {  # tensorflow/models, classic_momentum=True
-            "lars_denominator": "joint", "momentum_convention": "unscaled", "decay_in_update": True,
-            "trust_coefficient": 0.001, "epsilon": 0.0,
-            "exclude_from_decay": (), "exclude_from_adaptation": ()},
-        "optax": {  # optax.lars with its default masks
-            "lars_denominator": "joint", "momentum_convention": "unscaled", "decay_in_update": True,
-            "trust_coefficient": 0.001, "epsilon": 0.0,
-            "exclude_from_decay": (), "exclude_from_adaptation": ()},
-        # NVIDIA apex LARC with clip=True as timm's LARC computes it (the recorded golden). apex itself leaves
-        # a variable with a zero norm, its own or its gradient's, undecayed and unscaled; here, as in timm, it
-        # is decayed and its ratio is 1 before the clip.
-        "larc": {
-            "lars_denominator": "sum", "momentum_convention": "after", "decay_in_update": True,
-            "trust_coefficient": 0.02, "epsilon": 1e-8, "trust_clip": True,
-            "exclude_from_decay": (), "exclude_from_adaptation": ()},
-    },
-}
 
 # -------------------------------------------------------------------------------------------------- schedules
 

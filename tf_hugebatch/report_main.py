@@ -18,7 +18,7 @@ TABLES, FIGURES = range(1, 5), range(1, 34)
 NAMED_FIGURES = {
     "steps_to_target": "updates to the target against batch size", "layer_ratios": "||w|| / ||g|| of every layer",
     "noise_scale": "the gradient noise scale over a run", "signal_and_noise": "of summed gradients against batch size",
-    "sharpness": "the largest eigenvalue of the Hessian over a run"}
+    "sharpness": "the largest eigenvalue of the Hessian over a run", "frontier": "accuracy against batch size by optimizer"}
 _BETWEEN_LINES = 50  # runs: a few seconds
 _WITH_BOUNDARIES = ("regimes", "table2")  # items
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all

@@ -101,12 +101,17 @@ def test_state_is_float32_under_mixed_precision(row):
     assert all(np.isfinite(v.numpy()).all() for v in variables)
 
 
+OTHERS_OF_MUON = {"newton_schulz_steps": 3, "newton_schulz_coefficients": (3.0, -3.5, 1.5), "update_scale": "rms",
+                  "exclude_from_orthogonalization": ["second"], "reshape_kernels": False, "adam_rate_ratio": 0.3,
+                  "adam_nesterov": True, "bias_correction": True}
+
+
 def changed(optimizer):
     """Constructor arguments that differ from the row's, so that a lost one shows."""
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
              "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
-             "decoupled_weight_decay": True}
+             "decoupled_weight_decay": True, **OTHERS_OF_MUON}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()
@@ -178,18 +183,22 @@ def test_keras_file_gives_the_same_next_update(row, tmp_path):
         each.train_on_batch(x, y)
     before = state_of(model.optimizer, model.trainable_variables)
     for a, b in zip(before, state_of(loaded.optimizer, loaded.trainable_variables), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(a, b)
 
 
-def run(optimizer, weights, gradients, reduced):
+#: How an update is called: Keras' way, ours, and ours compiled by XLA, whose kernels and norms are others.
+CALLS = ("apply", "reduced", "xla")
+
+
+def run(optimizer, weights, gradients, call):
     variables, history = variables_of(weights), []
     optimizer.build(variables)
-    for update, rate in zip(gradients, RATES, strict=True):
+    way = optimizer.apply if call == "apply" else optimizer.apply_reduced
+    update = tf.function(lambda gradients: way(gradients, variables), jit_compile=True) if call == "xla" else (
+        lambda gradients: way(gradients, variables))
+    for now, rate in zip(gradients, RATES, strict=True):
         optimizer.learning_rate = rate
-        if reduced:
-            optimizer.apply_reduced(list(update.values()), variables)
-        else:
-            optimizer.apply(list(update.values()), variables)
+        update(list(now.values()))
         history.append(([v.numpy() for v in variables], optimizer.trust_ratios()))
     return history
 
@@ -200,17 +209,20 @@ def twin_history(row, weights, gradients, **options):
     defaults = {"sgd": {"momentum": 0.9}, "lamb": {"epsilon": 1e-6}}.get(rule, {})
     if rule == "lars":
         return twin.lars(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
+    if rule == "muon":
+        return twin.muon(weights, gradients, RATES, by_adam=EXCLUDED, undecayed=EXCLUDED, unadapted=EXCLUDED,
+                         layerwise=bool(adapted), trust_bounds=(0.001, 1.0) if adapted.endswith("bounded") else None, **options)
     bounds = {"sgd": (0.01, 100.0)}.get(rule, (0.001, 1.0)) if adapted.endswith("bounded") else None
     return twin.family(rule, weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED,
                        layerwise=bool(adapted), trust_bounds=bounds, **defaults, **options)
 
 
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("reduced", [False, True], ids=["apply", "apply_reduced"])
-def test_equals_its_twin(row, reduced):
+@pytest.mark.parametrize("call", CALLS)
+def test_equals_its_twin(row, call):
     weights, gradients = weights_and_gradients()
     options = {"weight_decay": 0.05, "clip_global_norm": 6.0}
-    ours = run(optimizers.get(row, learning_rate=0.1, **options), weights, gradients, reduced)
+    ours = run(optimizers.get(row, learning_rate=0.1, **options), weights, gradients, call)
     theirs = twin_history(row, weights, gradients, **options)
     for (mine, ratios), (expected, expected_ratios) in zip(ours, theirs, strict=True):
         for weight, name in zip(mine, NAMES):

@@ -35,7 +35,7 @@ def test_row_states_every_flag_that_it_takes_with_a_value_its_field_accepts(row)
 def test_table_3_rows_are_the_product_of_solvers_and_techniques():
     expected = [solver + suffix for solver in ("sgd", "adagrad", "rmsprop", "adam")
                 for suffix in ("", "_layerwise", "_layerwise_bounded")]
-    assert list(registry.OPTIMIZERS) == [*expected, "lars", "lamb"]
+    assert list(registry.OPTIMIZERS)[:len(expected) + 2] == [*expected, "lars", "lamb"]
     for solver in ("sgd", "adagrad", "rmsprop", "adam"):
         original, layerwise, bounded = (registry.OPTIMIZERS[solver + suffix]
                                         for suffix in ("", "_layerwise", "_layerwise_bounded"))
@@ -45,7 +45,7 @@ def test_table_3_rows_are_the_product_of_solvers_and_techniques():
         assert low < high and "trust_bounds (" in bounded.source
 
 
-@pytest.mark.parametrize("solver", ["adagrad", "rmsprop", "adam"])
+@pytest.mark.parametrize("solver", ["adagrad", "rmsprop", "adam", "muon"])
 def test_bounded_adaptive_rows_never_step_further_than_the_original(solver):
     row = registry.OPTIMIZERS[f"{solver}_layerwise_bounded"]
     assert row.settings["trust_bounds"][1] == 1.0
@@ -54,6 +54,15 @@ def test_bounded_adaptive_rows_never_step_further_than_the_original(solver):
 
 def test_every_row_takes_clip_global_norm():
     assert all("clip_global_norm" in row.flags for row in registry.OPTIMIZERS.values())
+
+
+def test_the_presets_of_muon_make_every_choice_that_peers_make_differently():
+    keras, optax = registry.PRESETS["muon"].values()
+    assert list(registry.PRESETS["muon"]) == ["keras", "optax"]
+    assert set(keras) == set(optax) <= set(registry.OPTIMIZERS["muon"].flags)
+    assert not {"momentum", "nesterov", "weight_decay", "learning_rate"} & set(keras)
+    assert {name for name in keras if keras[name] != optax[name]} == {
+        "bias_correction", "update_scale", "exclude_from_orthogonalization", "adam_nesterov", "epsilon", "epsilon_placement"}
 
 
 def test_presets_differ_pairwise_in_the_choices_that_name_them_and_set_only_flags_of_lars():

@@ -7,6 +7,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from reference import optimizers as twin
 from reference.variables import variables_of
 
@@ -90,6 +91,8 @@ OPTIONS = {
     "adam corrected": ("adam", {"epsilon": 0.1, "epsilon_placement": "corrected", "beta_1": 0.8}),
     "adam adabound": ("adam", ADABOUND | {"beta_2": 0.9}),
     "adam without moving averages": ("adam", {"beta_1": 0.0, "beta_2": 0.0, "epsilon": 0.1}),
+    "adam with little memory": ("adam", {"beta_1": 0.3, "beta_2": 0.4, "epsilon": 1e-3, "epsilon_placement": "corrected"}),
+    "rmsprop without memory": ("rmsprop", {"rho": 0.0, "epsilon": 1e-3}),
     "sgd decoupled": ("sgd", {"momentum": 0.9, "nesterov": True, "decoupled_weight_decay": True}),
     "rmsprop decoupled": ("rmsprop", {"momentum": 0.9, "decoupled_weight_decay": True}),
     "adam decoupled": ("adam", {"decoupled_weight_decay": True}),
@@ -143,6 +146,48 @@ def test_adam_is_the_equation_to_rounding():
     weights, gradients = problem()
     exact = [(step, None) for step, _ in twin.family("adam", weights, gradients, RATES)]
     assert_same(trajectory(optimizers.Adam(0.1)), exact, tolerance=5e-7)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("name, arguments", [
+    ("RMSprop", {"rho": 0.0, "epsilon": 1e-14}), ("Adam", {"beta_1": 0.0, "beta_2": 0.0, "epsilon": 1e-12}),
+    ("Adam", {"beta_1": 1e-46, "beta_2": 1e-46, "epsilon": 1e-12})], ids=["rmsprop", "adam", "adam, rounded to 0"])
+def test_without_memory_every_step_is_the_rate_long_however_gradients_fall(name, arguments, compiled):
+    (variable,) = variables_of({"first/kernel": np.ones((2, 2), "float32")})
+    optimizer = getattr(optimizers, name)(0.1, **arguments)
+    optimizer.build([variable])
+    update = tf.function(lambda gradient: optimizer.apply([gradient], [variable]), jit_compile=compiled)
+    signs = tf.constant([[1.0, -1.0], [-1.0, 1.0]])
+    for size in (1e4, 1.0, 1e-4):
+        update(size * signs)
+    np.testing.assert_allclose(variable.numpy(), 1.0 - 0.3 * signs.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Adam", "LAMB", "RMSprop"])
+def test_a_memory_that_float32_rounds_to_one_is_refused(name):
+    argument = "rho" if name == "RMSprop" else "beta_2"
+    with pytest.raises(ValueError, match=f"{argument}=0.99999999 is out of range.*0.9999999"):
+        getattr(optimizers, name)(0.1, **{argument: 0.99999999})
+    variables = variables_of(problem()[0])
+    optimizer = getattr(optimizers, name)(0.1, **{argument: 0.9999999})
+    optimizer.apply(list(problem()[1][0].values()), variables)
+    assert all(np.isfinite(variable.numpy()).all() for variable in variables)
+
+
+@pytest.mark.parametrize("argument", ["layerwise", "nesterov", "decoupled_weight_decay"])
+def test_words_are_no_bools(argument):
+    with pytest.raises(TypeError, match=f"{argument}='no' is no bool"):
+        optimizers.SGD(0.1, weight_decay=0.1, **{argument: "no"})
+
+
+@pytest.mark.parametrize("name", ["LARS", "LAMB"])
+def test_weights_whose_norm_is_infinite_are_left_as_they_are(name):
+    weights = {"first/kernel": np.full((3, 2), 1e20, "float32")}
+    variables, optimizer = variables_of(weights), getattr(optimizers, name)(0.1)
+    optimizer.build(variables)
+    norms = optimizer.apply_reduced([tf.ones((3, 2))], variables)
+    assert float(norms["applied"]) == 0.0 and np.isinf(float(norms["weight_norm"]))
+    np.testing.assert_array_equal(variables[0].numpy(), weights["first/kernel"])
 
 
 @pytest.mark.parametrize("denominator", ["sum", "joint"])

@@ -130,6 +130,22 @@ def write_search(folder, dataset, accuracies, *, select_on="validation", rows=5,
     return folder
 
 
+def write_frontier(folder, name, batch, accuracies, *, rule=None, **values):
+    """What an optimizer of flags/frontier comes to at a batch: final runs of its search, or of `rule` with its rate scaled."""
+    own = {"sgd": {"optimizer": "sgd", "nesterov": "false"}, "nesterov": {"optimizer": "sgd", "nesterov": "true"}}
+    common = {"batch_size": batch, "epochs": 30, "schedule": "polynomial", "poly_power": 1, **own.get(name, {"optimizer": name}),
+              **values}
+    folder = pathlib.Path(folder) / (f"{name}_{batch}" + (f"_{rule}" if rule else ""))
+    if not rule:
+        write_plan(folder, "mnist", space={"poly_power": [1, 2], "weight_decay": [1e-4, 1e-3]}, method="random", trials=20,
+                   **common)
+    rate = {"learning_rate": 0.01, "lr_scaling": rule, "selected_on": "validation"} if rule else {"peak_learning_rate": 0.02}
+    for seed, accuracy in enumerate(accuracies, start=1):
+        write_run(folder / (f"seed{seed}" if rule else f"final/seed{seed}"), "mnist", accuracy=accuracy, seed=seed, rows=5,
+                  status="diverged" if accuracy is None else "done", schedule_file=False, **rate, **common)
+    return folder
+
+
 def write_ladder(folder, dataset, batch, accuracies, *, leave_out=True, epochs=None):
     """A ladder whose rungs have these accuracies (a list for seeds, 'diverged', None for not run, a string for n/a)."""
     folder = pathlib.Path(folder)
@@ -226,6 +242,8 @@ def write_everything(folder):
                        diverged={(64, 0), (32, 0)},
                        accuracy=lambda rate, warmup, top=top, share=share:
                        top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
+    for name, batch in itertools.product(("sgd", "nesterov", "lars", "lamb", "muon"), (256, large, huge, "full")):
+        write_frontier(folder / "frontier", name, batch, [0.99, 0.991])
     rungs = {"0": [0.001, 0.0011], "1": [0.027, 0.029, 0.03], "2": [0.046, 0.05], "3": [0.042, 0.048], "4": [0.18, 0.19],
              "0 tuned": [0.02, 0.03], "4 without warm-up": [0.12], "4 without label smoothing": [0.17, 0.18],
              "4 without clipping": "diverged", "4 without ghost batch norm": "the model has none", "baseline rate": [0.7]}

@@ -63,6 +63,30 @@ SECTIONS = (
         "decoupled_weight_decay=True ours is the paper's, where the ratio scales decay too, and which needs a weight decay of "
         "its own."),
     Section(
+        "keras.optimizers.Muon", "keras.optimizers.Muon", (
+            Move("keras_muon-default", Ours("Muon", {"momentum": 0.95, "weight_decay": 0.004}, "keras")),
+            Move("keras_muon-nonesterov", Ours("Muon", {"weight_decay": 0.004, "nesterov": False}, "keras")),
+            Move("keras_muon-rms_none-ns3", Ours("Muon", {"momentum": 0.95, "weight_decay": 0.004, "update_scale": "none",
+                                                          "newton_schulz_steps": 3}, "keras")),
+            Move("keras_muon-exclude_dense", Ours("Muon", {"weight_decay": 0.01,
+                                                           "exclude_from_orthogonalization": ("dense",)}, "keras")),
+        ),
+        "Nothing said, Keras orthogonalises what has two axes and leaves the rest, convolutions too, to Adam at the same rate; "
+        "ours takes kernels of convolutions as matrices, [height x width x channels in, channels out], and moves the rest at a "
+        "tenth of the rate. adam_lr_ratio is adam_rate_ratio; weight_decay and adam_weight_decay are one number here, and "
+        "exclude_from_decay says who decays (exclude_from_weight_decay there)."),
+    Section(
+        "optax.contrib.muon", "optax.contrib.muon", (
+            Move("optax_muon-default", Ours("Muon", {"momentum": 0.95}, "optax")),
+            Move("optax_muon-nonesterov", Ours("Muon", {"nesterov": False, "adam_nesterov": False}, "optax")),
+            Move("optax_muon-consistent_rms", Ours("Muon", {
+                "momentum": 0.95, "weight_decay": 0.05, "update_scale": "rms", "exclude_from_decay": ("conv", "bn", "bias")},
+                "optax")),
+            Move("optax_muon-conv", Ours("Muon", {"momentum": 0.95, "reshape_kernels": True}, "optax")),
+        ),
+        "beta is momentum; nesterov there is Adam's too, here adam_nesterov. muon_weight_dimension_numbers that reduce over all "
+        "axes but the last are reshape_kernels; others can't be had.", ("optax_muon",)),
+    Section(
         "tf-models LARS (official.modeling.optimization)", "LARS", (
             Move("tfm_lars-classic-wd0.05-e0.001-all-n1", Ours("LARS", {**MOMENTUM, "nesterov": True}, "tf_models")),
             Move("tfm_lars-classic-wd0.05-e0.001-ex-n0", Ours("LARS", {**MOMENTUM, **BOTH}, "tf_models")),
@@ -130,7 +154,7 @@ def theirs(section, move):
         return move.theirs
     said = dict(CASES[move.case]["constructor"])
     words = [f"{key}={written(value)}" for key, value in said.items()
-             if key not in ("learning_rate", "lr", "params") and (value is not None or key == "max_grad_norm")]
+             if key not in ("learning_rate", "lr", "params") and (value is not None or key in ("max_grad_norm", "rms_rate"))]
     if "params" in said:
         groups = "groups: kernels, the rest with weight_decay=0" if said["params"] == TWO_GROUPS else "weights"
         words = [groups, "lr=rate", *words]

@@ -142,3 +142,69 @@ def lars(weights, gradients, rates, *, undecayed=(), unadapted=(), momentum=0.9,
         rate_before = rate
         history.append(({k: x.copy() for k, x in w.items()}, ratios))
     return history
+
+
+def adam_moved(memory, g, t, rule):
+    """Adam's direction after this gradient, Nesterov's or not; moves the moments."""
+    b1, b2 = rule["beta_1"], rule["beta_2"]
+    memory["m"] = b1 * memory["m"] + (1 - b1) * g
+    memory["s"] = b2 * memory["s"] + (1 - b2) * g * g
+    m_hat, c2 = memory["m"] / (1 - b1 ** t), 1 - b2 ** t
+    if rule["adam_nesterov"]:
+        m_hat = b1 * memory["m"] / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1 ** t)
+    if rule["epsilon_placement"] == "uncorrected":
+        return np.sqrt(c2) * m_hat / (np.sqrt(memory["s"]) + rule["epsilon"])
+    return m_hat / (np.sqrt(memory["s"] / c2) + rule["epsilon"])
+
+
+def orthogonal(h, steps, coefficients):
+    """Newton-Schulz as what it does to singular values: the polynomial, `steps` times, of s / ||s||."""
+    a, b, c = coefficients
+    left, s, right = np.linalg.svd(h, full_matrices=False)
+    s = s / length(s) if length(s) > 0 else s
+    for _ in range(steps):
+        s = a * s + b * s ** 3 + c * s ** 5
+    return left @ np.diag(s) @ right
+
+
+def muon(weights, gradients, rates, *, by_adam=(), undecayed=(), unadapted=(), momentum=0.9, nesterov=True,
+         bias_correction=False, newton_schulz_steps=5, newton_schulz_coefficients=(3.4445, -4.775, 2.0315),
+         update_scale="width", adam_rate_ratio=0.1, adam_nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
+         epsilon_placement="uncorrected", weight_decay=0.0, decoupled_weight_decay=False, layerwise=False,
+         trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
+         clip_global_norm=None):
+    """Muon, by singular values. by_adam: names of the variables that Adam moves. Returns what `family` returns."""
+    adam = {"beta_1": beta_1, "beta_2": beta_2, "adam_nesterov": adam_nesterov, "epsilon": epsilon,
+            "epsilon_placement": epsilon_placement}
+    w = {k: np.asarray(x, np.float64) for k, x in weights.items()}
+    state = {k: {"v": np.zeros_like(x), "m": np.zeros_like(x), "s": np.zeros_like(x)} for k, x in w.items()}
+    history = []
+    for t, (raw, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        raw = clipped({k: np.asarray(g, np.float64) for k, g in raw.items()}, clip_global_norm)
+        low, high = limits(trust_bounds, trust_bounds_schedule, trust_bounds_rate, t)
+        ratios = {}
+        for k, g in raw.items():
+            if decoupled_weight_decay and k not in undecayed:
+                w[k] = w[k] - rate * weight_decay * w[k]
+            if k in by_adam:
+                u, own_rate = adam_moved(state[k], g, t, adam), adam_rate_ratio * rate
+            else:
+                # A moving average, as optax has it; its length is lost in the division by the norm.
+                state[k]["v"] = v = momentum * state[k]["v"] + (1 - momentum) * g
+                now, then = (1 - momentum ** t, 1 - momentum ** (t + 1)) if bias_correction else (1.0, 1.0)
+                h = (momentum * v / then + (1 - momentum) * g / now if nesterov else v).reshape(-1, w[k].shape[-1])
+                fan_in, fan_out = h.shape
+                scale = {"width": np.sqrt(max(1, fan_out / fan_in)), "none": 1.0,
+                         "rms": 0.2 * np.sqrt(max(fan_in, fan_out))}[update_scale]
+                u = scale * orthogonal(h, newton_schulz_steps, newton_schulz_coefficients).reshape(w[k].shape)
+                own_rate = rate
+            if k not in undecayed and not decoupled_weight_decay:
+                u = u + weight_decay * w[k]
+            r = 1.0
+            if layerwise and k not in unadapted:
+                r = 1.0 if min(length(w[k]), length(u)) == 0 else trust_coefficient * length(w[k]) / length(u)
+                r = min(max(r, low), high)
+            ratios[k] = r
+            w[k] = w[k] - own_rate * r * u
+        history.append(({k: x.copy() for k, x in w.items()}, ratios))
+    return history

@@ -7,6 +7,7 @@ not be. optax and timm are looked for when a row runs; `missing` says what a mac
 import dataclasses
 import importlib
 import importlib.util
+import operator
 import pathlib
 import sys
 import types
@@ -84,10 +85,11 @@ def in_optax(name, kernels_only=(), **arguments):
     def start(weights, rates):
         import jax
         import optax
+        import optax.contrib
 
         table = jax.numpy.asarray(rates)
         masks = {mask: [is_kernel(path) for path in weights] for mask in kernels_only}
-        rule = getattr(optax, name)(lambda count: table[count], **arguments, **masks)
+        rule = operator.attrgetter(name)(optax)(lambda count: table[count], **arguments, **masks)
         held = [[jax.numpy.asarray(value) for value in weights.values()]]
         held.append(rule.init(held[0]))
 
@@ -141,7 +143,7 @@ def in_timm(name, undecayed=False, **arguments):
 
 @dataclasses.dataclass(frozen=True)
 class Ours:
-    """A call of ours: a class, or with `preset` LARS.preset, and arguments without the learning rate."""
+    """A call of ours: a class, or with `preset` its preset, and arguments without the learning rate."""
 
     name: str
     arguments: dict
@@ -149,7 +151,7 @@ class Ours:
 
     def make(self, rate):
         if self.preset:
-            return optimizers.LARS.preset(self.preset, rate, **self.arguments)
+            return getattr(optimizers, self.name).preset(self.preset, rate, **self.arguments)
         return getattr(optimizers, self.name)(rate, **self.arguments)
 
     def changed(self, **arguments):
@@ -257,6 +259,16 @@ ROWS = (
              undecayed=True),
     timm_row("Lamb", {"weight_decay": 0.05, "bias_correction": False, "max_grad_norm": None},
              Ours("LAMB", {"weight_decay": 0.05, "bias_correction": False, **ALL}), {"bias_correction": True}, 0.02),
+    optax_row("adam", {"nesterov": True, "eps": 0.001},
+              Ours("Adam", {"nesterov": True, "epsilon": 0.001, "epsilon_placement": "corrected"}), {"nesterov": False}, 0.02),
+    optax_row("contrib.muon", {}, Ours("Muon", {"momentum": 0.95}, "optax"), {"bias_correction": False}, 0.02),
+    optax_row("contrib.muon", {"weight_decay": 0.05, "adam_weight_decay": 0.05, "consistent_rms": 0.2},
+              Ours("Muon", {"momentum": 0.95, "weight_decay": 0.05, "update_scale": "rms"}, "optax"),
+              {"update_scale": "width"}, 0.02),
+    keras_row("Muon", {}, Ours("Muon", {"momentum": 0.95, "weight_decay": 0.004}, "keras"), {"reshape_kernels": True}, 0.02),
+    keras_row("Muon", {"momentum": 0.9, "nesterov": False, "rms_rate": None},
+              Ours("Muon", {"weight_decay": 0.004, "nesterov": False, "update_scale": "none"}, "keras"), {"nesterov": True},
+              0.02),
 )
 
 

@@ -1,6 +1,6 @@
 """Recordings of the public implementations (tests/goldens/README.md), and what of ours they ask for.
 
-`CASES` and `WEIGHTS` are the selection in tests/goldens. The set that it was selected from, where a machine has it, is
+`CASES` and `WEIGHTS` are the copy in tests/goldens. The set that it was copied from, where a machine has it, is
 `whole_set()`: the folder that HUGEBATCH_GOLDENS names, else ../shared/goldens beside the checkout.
 """
 
@@ -29,19 +29,18 @@ INEXPRESSIBLE = {
     "optax_rmsprop-centered-m0.9": "variance in place of the mean square",
     "optax_rmsprop-bias_correction": "bias-corrected mean square",
     "optax_rmsprop-m0.9-nesterov-init1": "Nesterov momentum and a mean square that starts at 1",
-    "optax_adam-nesterov": "Nesterov first moment",
     "optax_adam-eps": "a second epsilon inside the root",
     "optax_lamb-betas_eps": "a second epsilon inside the root",
+    "optax_muon-wd0.05": "a weight decay of its own for the variables of Adam",
+    "optax_muon-ns3-spectral": "divided by the spectral norm before the iterations, not by the root sum of squares",
 }
-MUON = "Muon, which orthogonalises its updates: no optimizer of this package"
-MUON_CASES = (  # of the whole set; the selection leaves them out
-    "optax_muon-default", "optax_muon-wd0.05", "optax_muon-nonesterov", "optax_muon-consistent_rms",
-    "optax_muon-ns3-spectral", "optax_muon-conv", "keras_muon-default", "keras_muon-wd0", "keras_muon-nonesterov",
-    "keras_muon-rms_none-ns3", "keras_muon-wd0.05-ex", "keras_muon-wd0.05-path_words", "keras_muon-exclude_dense",
-)
 # Recorded weights that are another case's to the last bit, so running ours once does for both.
 SAME = {name: name.replace("contrib115", "mlperf_tf1") for name in CASES if name.startswith("contrib115")}
 EXPRESSIBLE = [name for name in CASES if name not in INEXPRESSIBLE and name not in SAME]
+
+
+PLACEMENTS = {"epsilon-hat (bias correction folded into lr)": "uncorrected",
+              "outside sqrt, after bias correction": "corrected"}
 
 
 def arguments_of(neutral):
@@ -79,10 +78,10 @@ def arguments_of(neutral):
             arguments["trust_bounds"] = (0.0, neutral["trust_clip_max"])
         return optimizers.LAMB, arguments
     if family == "adam":
-        placement = {"epsilon-hat (bias correction folded into lr)": "uncorrected",
-                     "outside sqrt, after bias correction": "corrected"}[neutral["epsilon_position"]]
-        arguments |= {key: neutral[key] for key in ("beta_1", "beta_2", "epsilon")}
-        return optimizers.Adam, arguments | {"epsilon_placement": placement}
+        arguments |= {key: neutral[key] for key in ("beta_1", "beta_2", "epsilon", "nesterov")}
+        return optimizers.Adam, arguments | {"epsilon_placement": PLACEMENTS[neutral["epsilon_position"]]}
+    if family == "muon":
+        return optimizers.Muon, arguments | arguments_of_muon(neutral)
     if family == "sgd":
         return optimizers.SGD, arguments | {"momentum": neutral["momentum"], "nesterov": neutral["nesterov"]}
     placement = {"inside sqrt": "inside", "outside sqrt": "outside"}[neutral["epsilon_position"]]
@@ -91,6 +90,26 @@ def arguments_of(neutral):
         return optimizers.Adagrad, arguments | {"initial_accumulator_value": neutral["initial_accumulator"]}
     assert family == "rmsprop"
     return optimizers.RMSprop, arguments | {"rho": neutral["rho"], "momentum": neutral["momentum"]}
+
+
+def arguments_of_muon(neutral):
+    """Constructor arguments of ours, but for how decay enters."""
+    adam, matrices = neutral["other_vars"], neutral["muon_vars"]
+    decays = {path: 0.0 if path in neutral["excluded_from_decay"] else (neutral if path in matrices else adam)["weight_decay"]
+              for path in SHAPES}
+    weight_decay = max(decays.values())
+    return {
+        "momentum": neutral["momentum"], "nesterov": neutral["nesterov"],
+        "bias_correction": {"ema": True, "sum": False}[neutral["momentum_form"]],
+        "newton_schulz_steps": neutral["ns_steps"], "newton_schulz_coefficients": neutral["ns_coefficients"],
+        "update_scale": {("width", 1.0): "width", ("moonlight", 0.2): "rms",
+                         ("none", 1.0): "none"}[neutral["scale"], neutral["scale_c"]],
+        "exclude_from_orthogonalization": [f"^{path}$" for path in SHAPES if path not in matrices],
+        "adam_rate_ratio": 1.0, "adam_nesterov": adam["nesterov"],
+        **{key: adam[key] for key in ("beta_1", "beta_2", "epsilon")},
+        "epsilon_placement": PLACEMENTS[adam["epsilon_position"]], "weight_decay": weight_decay,
+        "exclude_from_decay": [f"^{path}$" for path, decay in decays.items() if decay != weight_decay],
+    }
 
 
 def split(flat):
@@ -122,17 +141,19 @@ def neighbour_of(case):
     if ours is optimizers.LAMB:
         return ours, arguments | {"bias_correction": not arguments["bias_correction"]}
     if ours is optimizers.Adam:  # without bias correction, as which LAMB adapting nothing serves
-        del arguments["epsilon_placement"]
+        del arguments["epsilon_placement"], arguments["nesterov"]
         return optimizers.LAMB, arguments | {"bias_correction": False, "exclude_from_adaptation": (".",)}
     if ours is optimizers.Adagrad:
         return ours, arguments | {"initial_accumulator_value": 0.1 - arguments["initial_accumulator_value"]}
-    if ours is optimizers.SGD and arguments["momentum"]:
+    if ours is optimizers.Muon and not CASES[case]["neutral"]["muon_vars"]:
+        return ours, arguments | {"adam_nesterov": not arguments["adam_nesterov"]}
+    if ours in (optimizers.SGD, optimizers.Muon) and arguments["momentum"]:
         return ours, arguments | {"nesterov": not arguments["nesterov"]}
     return ours, arguments | {"momentum": 0.9 if arguments["momentum"] == 0.0 else 0.0}
 
 
 def whole_set():
-    """(cases by name, weights as in `WEIGHTS`) of the set that the selection was made from; None without it."""
+    """(cases by name, weights as in `WEIGHTS`) of the set that was copied; None without it."""
     if not (WHOLE / "set_a.json").exists():
         return None
     description = json.loads((WHOLE / "set_a.json").read_text())
@@ -144,8 +165,3 @@ def whole_set():
 
     start = np.concatenate([stored[f"w0/{path}"].ravel() for path in SHAPES])
     return cases, {"w0": start, "g": updates("g"), **{name: updates(name) for name in cases}}
-
-
-def why_not(case):
-    """Why no argument of ours expresses a case of the whole set; None if one does."""
-    return MUON if case in MUON_CASES else INEXPRESSIBLE.get(case)

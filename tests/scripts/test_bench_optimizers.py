@@ -20,7 +20,7 @@ def script():
     return module
 
 
-@pytest.mark.parametrize("row", ["SGD momentum", "LARS", "Adam", "LAMB", "Keras Lamb"])
+@pytest.mark.parametrize("row", ["SGD momentum", "LARS", "Adam", "LAMB", "Keras Lamb", "Muon"])
 def test_a_row_updates_alike_with_and_without_xla(script, row):
     make, after = script.optimizers()[row][1], {}
     for compiled in (False, True):

@@ -1,5 +1,5 @@
 """Optimizers whose update is a direction, a trust ratio per variable and a step: SGD, Adagrad, RMSprop, Adam,
-LARS, LAMB.
+LARS, LAMB, Muon.
 
 Classes take their arguments by name; the rows of `tf_hugebatch.registry.OPTIMIZERS` are these classes with
 defaults, and `get` makes one from a row's name.
@@ -12,10 +12,11 @@ from tf_hugebatch.optimizers.arguments import constructor_arguments
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.lamb import LAMB
 from tf_hugebatch.optimizers.lars import LARS
+from tf_hugebatch.optimizers.muon import Muon
 from tf_hugebatch.optimizers.rmsprop import RMSprop
 from tf_hugebatch.optimizers.sgd import SGD
 
-__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "LAMB", "LARS", "RMSprop", "SGD", "get", "names"]
+__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "LAMB", "LARS", "Muon", "RMSprop", "SGD", "get", "names"]
 
 
 def names():

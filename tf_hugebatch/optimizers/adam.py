@@ -6,9 +6,16 @@ import numpy as np
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
-from tf_hugebatch.optimizers.arguments import check_choice, check_number
+from tf_hugebatch.optimizers.arguments import check_choice, check_flag, check_memory, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.norms import compiled_by_xla
+
+
+def has_memory(*betas):
+    """Whether each moving average keeps half of itself or more: with less the kernel loses gradients that fall from one
+    update to the next in its differences, up to the whole of them, as in Keras' Adam.
+    """
+    return min(betas) >= 0.5
 
 
 def adam_step(operand, beta_1, beta_2, rate, epsilon):
@@ -24,7 +31,7 @@ def adam_step(operand, beta_1, beta_2, rate, epsilon):
 def adam_moments(operand, beta_1, beta_2):
     """The moving averages of g and g^2 after this gradient."""
     first, second = operand.slots
-    if compiled_by_xla():
+    if compiled_by_xla() or not has_memory(beta_1, beta_2):
         return (first.approach(operand.gradient, 1.0 - np.float32(beta_1)),
                 second.approach(tf.square(operand.gradient), 1.0 - np.float32(beta_2)))
     # At a rate of 0 the whole step leaves the weights as they are, and costs less than five passes for the two averages.
@@ -37,7 +44,8 @@ def bias_correction(beta, update):
 
     By expm1: the power of 0.999 is rounded by up to 3e-8, which is 3e-5 of the 0.001 that its distance from 1 is at first.
     """
-    return -tf.math.expm1(update * math.log(np.float32(beta))) if beta else 1.0
+    beta = np.float32(beta)
+    return -tf.math.expm1(update * math.log(beta)) if beta else 1.0
 
 
 def adam_scalars(epsilon, correct_1=1.0, correct_2=1.0, placement="corrected"):
@@ -52,12 +60,25 @@ def adam_scalars(epsilon, correct_1=1.0, correct_2=1.0, placement="corrected"):
     return root_2 / correct_1, epsilon * root_2 if placement == "corrected" else epsilon
 
 
-def update_by_adam(rule, operand, now, scale, beside):
-    """The whole update of Adam and LAMB by the direction scale * m / (sqrt(s) + beside); returns the trust ratio."""
-    if not rule.adds_decay(operand) and not rule.scales(operand):
+def ahead(average, fresh, beta, update):
+    """What Nesterov's look ahead makes of a bias-corrected moving average, times 1 - beta^t so that c of `adam_scalars` fits.
+
+    beta (1 - beta^t) / (1 - beta^(t+1)) * average + fresh, with fresh = (1 - beta) * g. Dozat 2016, algorithm 8, of one beta.
+    """
+    return (beta * bias_correction(beta, update) / bias_correction(beta, update + 1.0)) * average + fresh
+
+
+def update_by_adam(rule, operand, now, scale, beside, nesterov=False):
+    """The whole update of Adam and LAMB by the direction scale * m / (sqrt(s) + beside); returns the trust ratio.
+
+    nesterov: whether `ahead` stands for m.
+    """
+    if not rule.adds_decay(operand) and not rule.scales(operand) and not nesterov and has_memory(rule.beta_1, rule.beta_2):
         adam_step(operand, rule.beta_1, rule.beta_2, now.learning_rate * scale, beside)
         return tf.constant(1.0)
     first, second = adam_moments(operand, rule.beta_1, rule.beta_2)
+    if nesterov:
+        first = ahead(first, (1.0 - rule.beta_1) * operand.gradient, rule.beta_1, now.update)
     direction = rule.decayed(first / (tf.sqrt(second) + beside), operand, scale)
     rate, ratio = rule.layerwise_rate(direction, operand, now, scale)
     operand.descend(rate, direction)
@@ -74,6 +95,7 @@ class Adam(HugeBatchOptimizer):
     c1, c2 = 1 - beta_1^t, 1 - beta_2^t
     u = (sqrt(c2) / c1) * m / (sqrt(s) + epsilon)          # epsilon_placement="uncorrected", as Keras
     u = (m / c1) / (sqrt(s / c2) + epsilon)                # epsilon_placement="corrected", as algorithm 1
+                            # nesterov: beta_1 / (1 - beta_1^(t+1)) * m + (1 - beta_1) / c1 * g in place of m / c1
     u = u + weight_decay * w
     w = w - learning_rate * u
     ```
@@ -92,17 +114,18 @@ class Adam(HugeBatchOptimizer):
 
     Args:
         beta_1, beta_2: in [0, 1), the memories of the moving averages.
-        epsilon: >= 0.
+        epsilon: >= 0; with 0, a gradient that has been zero so far gives 0/0.
         epsilon_placement: beside the "uncorrected" or the "corrected" root.
+        nesterov: whether the first moment looks ahead by this gradient once more.
 
-    Reference: Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, and the text before section 2.1
-    ("uncorrected").
+    References: Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, and the text before section 2.1
+    ("uncorrected"); Dozat 2016, Incorporating Nesterov momentum into Adam.
     """
 
     slots = (("momentum", 0.0), ("velocity", 0.0))
 
     def __init__(self, learning_rate, *, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
-                 epsilon_placement="uncorrected", weight_decay=0.0, decoupled_weight_decay=False,
+                 epsilon_placement="uncorrected", nesterov=False, weight_decay=0.0, decoupled_weight_decay=False,
                  layerwise=False, trust_coefficient=1.0,
                  trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
                  exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="adam"):
@@ -112,12 +135,14 @@ class Adam(HugeBatchOptimizer):
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
             clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
-        self.beta_1 = check_number("beta_1", beta_1, 0.0, 1.0, but=1.0)
-        self.beta_2 = check_number("beta_2", beta_2, 0.0, 1.0, but=1.0)
+        self.beta_1 = check_memory("beta_1", beta_1)
+        self.beta_2 = check_memory("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
         self.epsilon_placement = check_choice(
             "epsilon_placement", epsilon_placement, ("uncorrected", "corrected"))
+        self.nesterov = check_flag("nesterov", nesterov)
 
     def update(self, operand, now):
         corrections = [bias_correction(beta, now.update) for beta in (self.beta_1, self.beta_2)]
-        return update_by_adam(self, operand, now, *adam_scalars(self.epsilon, *corrections, self.epsilon_placement))
+        return update_by_adam(self, operand, now, *adam_scalars(self.epsilon, *corrections, self.epsilon_placement),
+                              self.nesterov)

@@ -4,6 +4,10 @@ remedy.
 
 import numbers
 
+import numpy as np
+
+from tf_hugebatch import registry
+from tf_hugebatch.parsers import LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
 
 
@@ -17,6 +21,25 @@ def check_number(name, value, low, high=float("inf"), but=None):
         excluded = "" if but is None else f", {but} excluded"
         raise ValueError(f"{name}={value!r} is out of range: give a number from {low} to {high}{excluded}")
     return float(value)
+
+
+def check_memory(name, value):
+    """`value`, what a moving average keeps of itself, as a float; as `check_number` from 0 to LARGEST_MEMORY."""
+    return check_number(name, value, 0.0, LARGEST_MEMORY)
+
+
+def check_flag(name, value):
+    """`value`; TypeError unless it is a bool, since any text is true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} is no bool: give True or False")
+    return bool(value)
+
+
+def check_count(name, value):
+    """`value`; TypeError unless it is a whole number, ValueError unless it is at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r} is no whole number: give one from 1")
+    return int(check_number(name, value, 1))
 
 
 def check_choice(name, value, choices):
@@ -40,3 +63,10 @@ def check_bounds(name, bounds):
 def constructor_arguments(settings):
     """Constructor arguments from a registry row's or preset's settings, which carry the names of flags."""
     return {CONSTRUCTOR_NAMES.get(name, name): value for name, value in settings.items()}
+
+
+def preset_arguments(row, preset):
+    """The constructor arguments that a preset of a registry row fills; ValueError for another preset's name."""
+    presets = registry.PRESETS[row]
+    check_choice("preset", preset, tuple(presets))
+    return constructor_arguments(presets[preset])

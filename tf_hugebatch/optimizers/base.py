@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
-from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_number
+from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_flag, check_number
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
@@ -67,8 +67,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
             raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
         super().__init__(learning_rate=learning_rate, name=name)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
-        self.layerwise = bool(layerwise)
+        self.decoupled_weight_decay = check_flag("decoupled_weight_decay", decoupled_weight_decay)
+        self.layerwise = check_flag("layerwise", layerwise)
         self.trust_coefficient = check_number("trust_coefficient", trust_coefficient, 0.0, but=0.0)
         self.trust_bounds = check_bounds("trust_bounds", trust_bounds)
         self.trust_bounds_schedule = check_choice("trust_bounds_schedule", trust_bounds_schedule, ("fixed", "adabound"))
@@ -112,7 +112,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
                                         self.exclude_from_decay, self.exclude_from_adaptation)
         super().build(variables)
         self._slot_variables = [
-            self.add_optimizer_variables(variables, name, initializer=keras.initializers.Constant(value))
+            [self.add_optimizer_variables([variable], name, initializer=keras.initializers.Constant(value))[0]
+             if self.keeps_slot(name, row) else None for variable, row in zip(variables, self._role_table)]
             for name, value in self.slots]
         if self.layerwise:
             self._trust_ratios = self._add_float32("trust_ratios", (len(variables),), "ones")
@@ -147,7 +148,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
     def describe(self):
         """The role table as text: path, shape, role, the rule that decided it, decay and adaptation."""
         self._require_built()
-        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise)
+        return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise, self.role_columns())
 
     def get_config(self):
         """Every constructor argument, each kept in the attribute of its name: from_config loses nothing."""
@@ -184,12 +185,13 @@ class HugeBatchOptimizer(Rule, Optimizer):
         Args:
             gradients: one tensor per variable, identical on every replica.
             variables: all variables that the optimizer was built with, in the order of `gradients`.
-            ok: None or a bool scalar, identical on every replica. Unless it is true and the gradients' global
-                norm is finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms
+                of gradients and weights are finite, nothing changes: weights, slots, iterations and trust ratios stay.
 
         Returns:
             A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
-            (before the update), "update_norm" (||w_new - w_old||, 0 if nothing changed), "applied" (1 or 0).
+            (before the update), "update_norm" (||w_new - w_old||, 0 if nothing changed; not a number where
+            decoupled decay takes off all of w_old), "applied" (1 or 0).
 
         Raises:
             ValueError: for missing variables or gradients, and for variables with a constraint, which acts
@@ -199,7 +201,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
         grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
-        finite = tf.math.is_finite(grad_norm)
+        finite = tf.math.is_finite(grad_norm) & tf.math.is_finite(weight_norm)
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
         def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
@@ -257,9 +259,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
         for position, index in enumerate(indices):
             operands.append(Operand(
                 native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables], self._role_table[index],
-                weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
-            if self.decoupled_weight_decay and operands[-1].decays:
+                [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
+                self._role_table[index], weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
+            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operands[-1].decays:
                 operands[-1].decay(now.learning_rate * self.weight_decay)
             ratios[index] = self.update(operands[-1], now)
         if self.layerwise:

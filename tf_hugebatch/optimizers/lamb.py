@@ -3,7 +3,7 @@
 from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers import trust
 from tf_hugebatch.optimizers.adam import adam_scalars, bias_correction, update_by_adam
-from tf_hugebatch.optimizers.arguments import check_bounds, check_number
+from tf_hugebatch.optimizers.arguments import check_bounds, check_flag, check_memory, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 
 
@@ -37,7 +37,7 @@ class LAMB(HugeBatchOptimizer):
 
     Args:
         beta_1, beta_2: in [0, 1), the memories of the moving averages.
-        epsilon: >= 0.
+        epsilon: >= 0; with 0, a gradient that has been zero so far gives 0/0.
         bias_correction: whether the moving averages are corrected for their start at 0.
         weight_norm_bounds: None or (low, high), bounds on ||w|| in the ratio.
 
@@ -54,10 +54,10 @@ class LAMB(HugeBatchOptimizer):
             trust_bounds=trust_bounds, trust_bounds_schedule="fixed", trust_bounds_rate=0.0,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
             clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
-        self.beta_1 = check_number("beta_1", beta_1, 0.0, 1.0, but=1.0)
-        self.beta_2 = check_number("beta_2", beta_2, 0.0, 1.0, but=1.0)
+        self.beta_1 = check_memory("beta_1", beta_1)
+        self.beta_2 = check_memory("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
-        self.bias_correction = bool(bias_correction)
+        self.bias_correction = check_flag("bias_correction", bias_correction)
         self.weight_norm_bounds = check_bounds("weight_norm_bounds", weight_norm_bounds)
 
     def trust_ratio(self, operand, update_norm, now):

@@ -2,10 +2,9 @@
 
 import tensorflow as tf
 
-from tf_hugebatch import registry
 from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers import norms, trust
-from tf_hugebatch.optimizers.arguments import check_choice, check_number, constructor_arguments
+from tf_hugebatch.optimizers.arguments import check_choice, check_flag, check_number, preset_arguments
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import accumulate, step_with_momentum
 
@@ -75,11 +74,11 @@ class LARS(HugeBatchOptimizer):
             clip_global_norm=clip_global_norm, name=name)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = check_flag("nesterov", nesterov)
         self.denominator = check_choice("denominator", denominator, ("sum", "joint"))
         self.momentum_convention = check_choice(
             "momentum_convention", momentum_convention, MOMENTUM_CONVENTIONS)
-        self.decay_in_update = bool(decay_in_update)
+        self.decay_in_update = check_flag("decay_in_update", decay_in_update)
         self.trust_clip = check_choice("trust_clip", trust_clip, (None, False, True))
         self.slots = (("momentum", 0.0),) if self.momentum else ()
         self.keeps_learning_rate = bool(self.momentum) and momentum_convention == "corrected"
@@ -93,9 +92,7 @@ class LARS(HugeBatchOptimizer):
         itself leaves a variable undecayed and unscaled when ||w|| or ||g|| is 0, where here and in timm r is
         1 before the clip. Raises ValueError for another name.
         """
-        presets = registry.PRESETS["lars"]
-        check_choice("preset", name, tuple(presets))
-        return cls(learning_rate, **{**constructor_arguments(presets[name]), **overrides})
+        return cls(learning_rate, **{**preset_arguments("lars", name), **overrides})
 
     def _ratio(self, operand, joint, now):
         """r; `joint` is the tensor whose norm "joint" and "update_norm" divide by."""

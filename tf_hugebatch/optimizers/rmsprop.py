@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers.adagrad import divide_by_root
-from tf_hugebatch.optimizers.arguments import check_choice, check_number
+from tf_hugebatch.optimizers.arguments import check_choice, check_memory, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import step_with_momentum
 
@@ -41,7 +41,7 @@ class RMSprop(HugeBatchOptimizer):
     Args:
         rho: in [0, 1), the memory of the mean square.
         momentum: in [0, 1).
-        epsilon: >= 0.
+        epsilon: >= 0; with 0, a gradient that has been zero so far gives 0/0.
         epsilon_placement: "inside" or "outside" the root.
 
     Reference: Tieleman and Hinton 2012, lecture 6.5, slide 29.
@@ -57,7 +57,7 @@ class RMSprop(HugeBatchOptimizer):
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
             clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
-        self.rho = check_number("rho", rho, 0.0, 1.0, but=1.0)
+        self.rho = check_memory("rho", rho)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
         self.epsilon_placement = check_choice("epsilon_placement", epsilon_placement, ("inside", "outside"))

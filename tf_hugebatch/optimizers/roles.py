@@ -72,45 +72,55 @@ def check_patterns(argument, patterns):
     return patterns
 
 
-def _excluded_by(path, role, patterns):
+def excluded_by(path, role, patterns, default=DEFAULT_EXCLUDED):
+    """What excludes a variable, in words: with patterns None its role if that is in `default`, else the first pattern that
+    matches; None if nothing does.
+    """
     if patterns is None:
-        return f"role {role}" if role in DEFAULT_EXCLUDED else None
+        return f"role {role}" if role in default else None
     return next((f"pattern {pattern!r}" for pattern in patterns if re.search(pattern, path)), None)
 
 
-def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=None):
-    """The role table, a list of Assignment in the order given.
-
-    Raises ValueError for a pattern that matches no path: it is a typing error, or the name of another model.
+def refuse_unmatched(exclusions, paths):
+    """Raises ValueError for a pattern of {argument: patterns or None} that matches none of `paths`: it is a typing error, or
+    the name of another model.
     """
-    exclusions = {"exclude_from_decay": exclude_from_decay,
-                  "exclude_from_adaptation": exclude_from_adaptation}
     unmatched = [f"{argument}={pattern}" for argument, patterns in exclusions.items() for pattern in patterns or ()
-                 if not any(re.search(pattern, path) for path, _ in paths_and_shapes)]
+                 if not any(re.search(pattern, path) for path in paths)]
     if unmatched:
         raise ValueError(f"{', '.join(unmatched)}: matches no variable. Remove it or correct it; the paths are "
-                         f"{', '.join(path for path, _ in paths_and_shapes)}")
+                         f"{', '.join(paths)}")
+
+
+def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=None):
+    """The role table, a list of Assignment in the order given. Raises ValueError as `refuse_unmatched` does."""
+    refuse_unmatched({"exclude_from_decay": exclude_from_decay, "exclude_from_adaptation": exclude_from_adaptation},
+                     [path for path, _ in paths_and_shapes])
     table = []
     for path, shape in paths_and_shapes:
         role, rule = classify(path, shape)
-        decay_rule = _excluded_by(path, role, exclude_from_decay)
-        adaptation_rule = _excluded_by(path, role, exclude_from_adaptation)
+        decay_rule = excluded_by(path, role, exclude_from_decay)
+        adaptation_rule = excluded_by(path, role, exclude_from_adaptation)
         table.append(Assignment(
             path, tuple(shape), role, rule, decay_rule is None, decay_rule or "not excluded",
             adaptation_rule is None, adaptation_rule or "not excluded"))
     return table
 
 
-def render(table, decay_on, adaptation_on):
-    """The role table as text; `decay_on` / `adaptation_on` say whether the optimizer does that at all."""
-    header = ("variable", "shape", "role", "decided by", "decay", "adaptation")
+def render(table, decay_on, adaptation_on, more=()):
+    """The role table as text; `decay_on` / `adaptation_on` say whether the optimizer does that at all.
+
+    more: further columns, pairs of a heading and a function of a row of the table that gives its text.
+    """
+    header = ("variable", "shape", "role", "decided by", "decay", "adaptation", *(heading for heading, _ in more))
 
     def cell(on, included, rule):
         return ("yes" if included else f"no ({rule})") if on else "no (off)"
 
     rows = [header] + [(row.path, "x".join(map(str, row.shape)) or "scalar", row.role, row.rule,
                         cell(decay_on, row.decays, row.decay_rule),
-                        cell(adaptation_on, row.adapts, row.adaptation_rule)) for row in table]
+                        cell(adaptation_on, row.adapts, row.adaptation_rule), *(text(row) for _, text in more))
+                       for row in table]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
                      for row in rows)

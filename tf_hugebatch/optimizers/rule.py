@@ -45,9 +45,15 @@ class Slot:
         return self._variable.handle
 
     def approach(self, target, fraction):
-        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction."""
-        descend(self._variable, fraction, self.value - target)
-        return self.value
+        """slot + fraction * (target - slot), stored: a moving average whose memory is 1 - fraction.
+
+        fraction: a number, or a scalar tensor.
+        """
+        if not tf.is_tensor(fraction) and fraction <= 0.5:
+            descend(self._variable, fraction, self.value - target)
+            return self.value
+        # A pass more; a target that is small beside the slot is lost in their difference.
+        return self.set((1.0 - fraction) * self.value + fraction * target)
 
 
 class Operand:
@@ -57,6 +63,7 @@ class Operand:
         self.variable = variable
         self.gradient = gradient
         self.slots = slots
+        self.assignment = assignment
         self.decays = assignment.decays
         self.adapts = assignment.adapts
         self._given = (weight_norm, gradient_norm)
@@ -118,6 +125,14 @@ class Rule:
     slots = ()
     # Whether the rule reads the learning rate of the update before.
     keeps_learning_rate = False
+
+    def keeps_slot(self, name, assignment):
+        """Whether the variable of this row of the role table has the slot of this name."""
+        return True
+
+    def role_columns(self):
+        """What `describe` shows beside every rule's columns: pairs of a heading and a function of a row of the role table."""
+        return ()
 
     def update(self, operand, now):
         """Moves one variable and its slots, each once; returns the trust ratio."""

@@ -1,7 +1,7 @@
 """Stochastic gradient descent with momentum, original and layer-wise."""
 
 from tf_hugebatch.keras_versions import register_serializable
-from tf_hugebatch.optimizers.arguments import check_number
+from tf_hugebatch.optimizers.arguments import check_flag, check_number
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 
 
@@ -65,7 +65,7 @@ class SGD(HugeBatchOptimizer):
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
             clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = check_flag("nesterov", nesterov)
         self.slots = (("momentum", 0.0),) if self.momentum else ()
 
     def update(self, operand, now):

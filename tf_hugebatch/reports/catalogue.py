@@ -5,8 +5,8 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import (commands, curves, distance, heat_maps, ladder_bars, layer_ratios, longer, noise_scales, schedules_drawn,
-               steps_to_target, surveys_drawn)
+from . import (commands, curves, distance, frontier, heat_maps, ladder_bars, layer_ratios, longer, noise_scales,
+               schedules_drawn, steps_to_target, surveys_drawn)
 from .commands import SEEDS, TRIALS
 from .drawing import Drawing, batch_in_words
 from .sheets import ON_TEST
@@ -14,7 +14,8 @@ from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
 #: Figures that the paper doesn't have, by name.
-STEPS_TO_TARGET, *MEASURED = NAMES = "steps_to_target", "layer_ratios", "noise_scale", "signal_and_noise", "sharpness"
+STEPS_TO_TARGET, *MEASURED, _ = NAMES = (
+    "steps_to_target", "layer_ratios", "noise_scale", "signal_and_noise", "sharpness", frontier.NAME)
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -37,7 +38,7 @@ _MEASURED = {"baseline": (MNIST.batch, "sgd"), "large": (_LARGE["mnist"], "lars"
 
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
-         STEPS_TO_TARGET: steps_to_target.draw,
+         STEPS_TO_TARGET: steps_to_target.draw, frontier.NAME: frontier.draw,
          **dict(zip(MEASURED, (layer_ratios.draw, noise_scales.draw, surveys_drawn.draw_snr, surveys_drawn.draw_sharpness)))}
 
 
@@ -251,6 +252,7 @@ _ROWS = (
     _measured("signal_and_noise", "of summed gradients, against batch size", MNIST, "--diagnostics=snr --eval_every_epochs=10"),
     _measured("sharpness", "largest eigenvalue of the Hessian", MNIST, "--diagnostics=sharpness"),
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),
+    frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, _LARGE["mnist"], _HUGE["mnist"], FULL)),
 )
 FIGURES = {row.number: row for row in _ROWS}
 

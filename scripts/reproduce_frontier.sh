@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The frontier: momentum SGD, Nesterov SGD, LARS, LAMB and Muon at every batch, tuned and by two rules from what batch 256 chose,
+# Muon's untuned recipe and the full-batch column on the paper's network, and the figure of it all.
+# usage: scripts/reproduce_frontier.sh DATA_DIR [BATCHES="256 8192 32768 full"] [JOBS=2] [RUNS=runs/frontier] [MODEL=lenet5]
+# The other batches of the frontier are 1024, 2048, 4096 and 16384. The rules need 256 among BATCHES, or its searches in RUNS.
+# Stopped at any point, the same command goes on; what has ended is not made again. With DRY_RUN=1 it prints its commands.
+# cost: on two cores about 20 hours with lenet5 (15,000 images/s) for the four batches, and 6 hours for lenet's column (2,400)
+set -euo pipefail
+data=${1:?"give the folder of mnist.npz, or of the IDX files: scripts/reproduce_frontier.sh DATA_DIR [BATCHES] [JOBS] [RUNS]"}
+batches=${2:-256 8192 32768 full} jobs=${3:-2} runs=${4:-runs/frontier} model=${5:-lenet5}
+optimizers="sgd nesterov lars lamb muon" seeds="1 2 3 4 5"
+
+# A run that diverges (exit code 3) is a result; anything else that is not 0 ends the script.
+run() {
+    if [[ -n ${DRY_RUN:-} ]]; then echo "python -m tf_hugebatch.$*"; return; fi
+    local code=0
+    python -m "tf_hugebatch.$@" || code=$?
+    [[ $code == 0 || $code == 3 ]] || exit "$code"
+}
+chosen() {  # the values that a search chose, as words, its peak as the rate of the words' $2; none where it found none
+    if [[ -n ${DRY_RUN:-} ]]; then echo "--$2=0.1"; return; fi
+    python -c 'import json, sys
+path, rate = sys.argv[1:]
+for name, value in ((json.load(open(path))["chosen"] or {}).get("values") or {}).items():
+    print("--" + {"peak_learning_rate": rate}.get(name, name) + f"={value}")' "$1/result.json" "$2"
+}
+
+for name in $optimizers; do
+    space=${name/nesterov/sgd}
+    for batch in $batches; do
+        run sweep_main --flagfile=flags/frontier/$name.flags --batch_size="$batch" --model="$model" --data_dir="$data" \
+            --space=flags/sweeps/frontier_$space.json --method=random --trials=20 --final_seeds=5 --jobs="$jobs" \
+            --sweep_dir="$runs/$model/${name}_$batch"
+    done
+done
+
+# B_L: the setting of 256 with its rate scaled, and nothing else.
+for name in $optimizers; do
+    words=$(chosen "$runs/$model/${name}_256" learning_rate)
+    for batch in ${words:+${batches//256/}}; do
+        for rule in linear sqrt; do
+            for seed in $seeds; do
+                run mnist_main --flagfile=flags/frontier/$name.flags $words --lr_scaling=$rule --batch_size="$batch" \
+                    --model="$model" --data_dir="$data" --seed="$seed" --selected_on=validation \
+                    --run_dir="$runs/rules/$model/${name}_${batch}_$rule/seed$seed"
+            done
+        done
+    done
+done
+
+# The full batch on the paper's network: each optimizer's choice on the small one, and Muon's recipe as it was before any search.
+if [[ " $batches " == *" full "* ]]; then
+    for name in $optimizers; do
+        words=$(chosen "$runs/$model/${name}_full" peak_learning_rate)
+        for seed in ${words:+$seeds}; do
+            run mnist_main --flagfile=flags/frontier/$name.flags $words --batch_size=full --model=lenet --data_dir="$data" \
+                --seed="$seed" --selected_on=validation --run_dir="$runs/lenet/${name}_full/seed$seed"
+        done
+    done
+    for seed in $seeds; do
+        run mnist_main --flagfile=flags/frontier/muon_full.flags --data_dir="$data" --seed="$seed" \
+            --run_dir="$runs/muon_full/lenet/seed$seed"
+    done
+fi
+
+run report_main --runs="$runs" --figure=frontier --output="$runs/report"

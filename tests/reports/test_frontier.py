@@ -1,0 +1,120 @@
+"""The frontier: a point is a search's final runs, a rule is beside it and never in it, and other searches stay out."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from reference import made_figures as made
+from reference.drawn import loaded, texts
+from tf_hugebatch import published
+from tf_hugebatch.reports import catalogue, frontier
+
+ROOT = pathlib.Path(__file__).parents[2]
+SPACES = {name: json.loads((ROOT / f"flags/sweeps/frontier_{space}.json").read_text())
+          for name, (_, space) in frontier.OPTIMIZERS.items()}
+
+
+def draw(folder):
+    return catalogue.draw("frontier", *loaded(folder))
+
+
+def points(found):
+    """{label: [[batch, accuracy]]} of the lines with bars."""
+    [panel] = found.figure.axes
+    return {bars.get_label(): np.column_stack(bars[0].get_data()).tolist() for bars in panel.containers}
+
+
+def test_a_line_is_the_mean_of_fresh_seeds_and_a_table_row_says_the_rest(tmp_path):
+    made.write_frontier(tmp_path, "muon", 8192, [0.987, 0.993])
+    made.write_frontier(tmp_path, "muon", "full", [0.993, 0.994])
+    made.write_frontier(tmp_path, "lamb", "full", [0.96, None])
+    found = draw(tmp_path)
+    assert points(found) == {"muon": [[8192, pytest.approx(99.0)], [60000, pytest.approx(99.35)]],
+                             "lamb": [[60000, pytest.approx(96.0)]]}
+    rows = {(row["optimizer"], row["batch"]): row for row in found.rows}
+    assert set(rows) == {("muon", 8192), ("muon", 60000), ("lamb", 60000)}
+    row = rows["muon", 60000]
+    assert (row["by"], row["updates"], row["n"], row["seeds_at_target"], row["updates_to_target"]) == ("tuned", 30, 2, 2, 30)
+    assert rows["muon", 8192]["seeds_at_target"] == 1 and rows["lamb", 60000]["diverged"] == 1
+    assert "muon, tuned: of 2 batches the largest at the target of 98.704% is 60,000." in found.caption
+    assert "lamb, tuned: of 1 batch none is at the target of 98.704%." in found.caption
+    assert all(text in texts(found.figure) for text in ("1,000 epochs", "target 98.704%", "the baseline's 99.2%"))
+    assert "98.3% at 60,000" in found.caption
+
+
+def test_both_momentums_are_lines_of_their_own(tmp_path):
+    made.write_frontier(tmp_path, "sgd", 256, [0.99])
+    made.write_frontier(tmp_path, "nesterov", 256, [0.98])
+    assert points(draw(tmp_path)) == {"sgd": [[256, pytest.approx(99.0)]], "nesterov": [[256, pytest.approx(98.0)]]}
+
+
+def test_a_rule_is_in_the_table_and_the_caption_and_in_no_line(tmp_path):
+    made.write_frontier(tmp_path, "sgd", 8192, [0.99])
+    made.write_frontier(tmp_path, "sgd", 8192, [0.5], rule="linear")
+    made.write_frontier(tmp_path, "sgd", 32768, [0.4], rule="sqrt")
+    found = draw(tmp_path)
+    assert points(found) == {"sgd": [[8192, pytest.approx(99.0)]]}
+    assert [(row["by"], row["batch"]) for row in found.rows] == [("linear", 8192), ("sqrt", 32768), ("tuned", 8192)]
+    assert "sgd, linear: of 1 batch none is at the target" in found.caption
+
+
+def test_runs_and_searches_that_are_not_of_the_frontier_are_no_points(tmp_path):
+    other = made.write_plan(tmp_path / "table3", "mnist", space={"peak_learning_rate": [1, 2]}, method="random", trials=20,
+                            optimizer="sgd", batch_size=8192, epochs=30)
+    made.write_run(other / "final" / "seed1", optimizer="sgd", batch_size=8192, epochs=30, seed=1)
+    made.write_run(tmp_path / "own", optimizer="muon", batch_size="full", epochs=30, schedule="polynomial")
+    found = draw(tmp_path)
+    assert found.figure is None and found.rows == [] and len(found.blanks) == 20
+
+
+def test_of_two_searches_the_one_with_more_trials_counts(tmp_path):
+    made.write_frontier(tmp_path / "a", "lars", "full", [0.98])
+    folder = made.write_frontier(tmp_path / "b", "lars", "full", [0.97])
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "trials": {"done": 40, "diverged": 0, "failed": 0}}))
+    assert points(draw(tmp_path)) == {"lars": [[60000, pytest.approx(97.0)]]}
+
+
+def test_everyone_has_the_same_trials_in_as_many_decades():
+    def decades(space, name):
+        return round(np.log10(space[name]["high"] / space[name]["low"]), 6)
+
+    for space in SPACES.values():
+        assert (decades(space, "peak_learning_rate"), decades(space, "weight_decay")) == (3, 3)
+        momentum = space["beta_1"] if "beta_1" in space else space["momentum"]
+        assert momentum == [0.8, 0.9, 0.95, 0.98]
+        assert {name: space[name] for name in ("poly_power", "warmup_epochs")} == {
+            "poly_power": [0.5, 1, 2], "warmup_epochs": [0, 1, 2, 3, 5]}
+        # Sorted by name, the momentum comes first and the rate second for everyone, as the sequence of points needs it.
+        assert sorted(space)[1:] == ["peak_learning_rate", "poly_power", "warmup_epochs", "weight_decay"]
+
+
+def test_points_of_different_optimizers_are_the_same_places_in_their_spaces():
+    pytest.importorskip("optuna")
+    from tf_hugebatch.tuning import points as of, space_file
+
+    shares = []
+    for name, space in SPACES.items():
+        made_space = space_file.make(space, [f"--flagfile={ROOT}/flags/frontier/{name}.flags", "--batch_size=full"], where=name)
+        found = of.first(made_space, "random", 0, 20)
+        rate = space["peak_learning_rate"]
+        shares.append([[np.log10(point["peak_learning_rate"] / rate["low"]), point["poly_power"], point["warmup_epochs"],
+                        point.get("momentum", point.get("beta_1"))] for point in found])
+    for other in shares[1:]:
+        np.testing.assert_allclose(other, shares[0], atol=2e-3)
+
+
+def test_the_flagfiles_say_the_commands_that_a_report_prints():
+    for source in catalogue.FIGURES["frontier"].sources:
+        if "batch_size=full" in source.command:
+            name = re.search(r"frontier/(\w+)\.flags", source.command)[1]
+            assert f"# command: {source.command}\n" in (ROOT / f"flags/frontier/{name}.flags").read_text()
+
+
+def test_the_papers_numbers_are_the_best_at_a_batch_and_a_length():
+    paper = catalogue.FIGURES["frontier"].paper
+    assert {(one.batch, one.epochs, one.top1) for one in paper} >= {(32768, 30, 98.7), (60000, 1000, 98.3)}
+    assert set(paper) <= set(published.RESULTS)
