@@ -34,8 +34,9 @@ def orthogonalize(matrix, steps, coefficients=QUINTIC):
     x = a x + (b x x^T + c (x x^T)^2) x                    # `steps` times: s -> a s + b s^3 + c s^5
     ```
 
-    By the smaller of x x^T and x^T x, which is the same: 2 m^2 n + m^3 multiply-adds an iteration for m <= n. All in
-    float32, the arithmetic of the weights, where published code takes bfloat16: on a CPU that is no faster.
+    By the smaller of x x^T and x^T x, which is the same: 2 m^2 n + m^3 multiply-adds an iteration for m <= n. In float32
+    whatever the precision policy: bfloat16, which published code for GPUs takes, moves the result by 3% (root mean square, a
+    random matrix of 3136 x 1024), and layouts are to agree to 1e-6.
 
     matrix: float32 [fan_in, fan_out]. coefficients: (a, b, c).
     """
@@ -123,6 +124,8 @@ class Muon(HugeBatchOptimizer):
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.nesterov = check_flag("nesterov", nesterov)
         self.bias_correction = check_flag("bias_correction", bias_correction)
+        if self.bias_correction:
+            check_memory("momentum", self.momentum)  # beyond, 1 - momentum^t is 0 in float32
         self.newton_schulz_steps = check_count("newton_schulz_steps", newton_schulz_steps)
         if len(newton_schulz_coefficients) != 3:
             raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
