@@ -124,7 +124,8 @@ class StepWithoutHooks(Step):
     def accumulate(self, micro_batch, first):
         view = replica.View(layout=self.layout, positions=micro_batch["position"], weights=micro_batch["weight"],
                             update=self._updates_done(), seed=self.seed, all_reduce_sum=self._all_reduce_sum)
-        self._sums.add(first, *micro_batch_sums(self.model, view, micro_batch["image"], micro_batch["label"], 0.0), [])
+        *sums, _ = micro_batch_sums(self.model, view, micro_batch["image"], micro_batch["label"], 0.0)
+        self._sums.add(first, *sums, [])
 
 
 def operations(watched):
