@@ -61,7 +61,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def __init__(self, learning_rate, *, weight_decay, layerwise, trust_coefficient, trust_bounds,
                  trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
-                 fixed_trust_ratios, clip_global_norm, name, decoupled_weight_decay=False):
+                 clip_global_norm, name, decoupled_weight_decay=False, fixed_trust_ratios=None):
         if isinstance(learning_rate, numbers.Real):
             # Infinity, and what float32 rounds to it, would only show as the first update's NaN.
             learning_rate = check_number("learning_rate", learning_rate, 0.0, float(tf.float32.max))

@@ -21,8 +21,7 @@ STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *MEASURED, _ = NAMES = (
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
 _MODEL = {"mnist": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
-_HUGE = {name: batches["huge"] for name, batches in published.REGIME_BATCHES.items()}
-_LARGE = {name: batches["large"] for name, batches in published.REGIME_BATCHES.items()}
+_HUGE, _LARGE = ({name: batches[regime] for name, batches in published.REGIME_BATCHES.items()} for regime in ("huge", "large"))
 # The baseline's rate, rungs 2-4, rung 0 tuned and five that leave a part out are searched; every rung has five seeds.
 LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
 # The optimizers of flagfiles that train longer, where it isn't LARS.
