@@ -19,7 +19,7 @@ import threading
 import time
 
 from tf_hugebatch.cluster import START_DEADLINE
-from tf_hugebatch.tuning.children import stop_with
+from tf_hugebatch.stops import stop_with
 
 PROGRAMS = ("mnist_main", "cifar10_main", "imagenet_main")
 REFUSED = 2

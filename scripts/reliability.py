@@ -22,8 +22,9 @@ PAGE = ROOT / "RELIABILITY.md"
 _HEAD = """# What was done to runs, and what was lost
 
 Made by `python scripts/reliability.py` from [results/reliability.jsonl](results/reliability.jsonl), which the tests marked `fault`
-write when that script runs them: each does something bad to a run, as often as "tried" says, and fails unless what stands
-under "what held" holds. A test that fails puts its message under "lost". Of each test the newest outcome counts.
+write when that script runs them, and `scripts/soak.py --record`: each does something bad to a run, as often as "tried" says, and
+fails unless what stands under "what held" holds. A failure puts its message under "lost". Of each test the newest outcome
+counts.
 """
 
 

@@ -3,6 +3,7 @@
 
     python scripts/soak.py                          300 runs of each kind, then 200 trials: hours on two cores
     python scripts/soak.py --runs=40 --trials=0     some minutes
+    python scripts/soak.py --record                 each part, once it has ended, into results/reliability.jsonl too
 
 A run is LeNet-5 on mnist5k: three updates of 100 and one evaluation, run folder, checkpoint and all; a bare one is the same
 model, compiled and fitted for as many updates by Keras alone and evaluated. Each kind has a process of its own. Every few runs,
@@ -12,6 +13,7 @@ watched from outside. Exit code 1 when a run leaves more than 1.1 x Keras' memor
 
 import argparse
 import contextlib
+import datetime
 import gc
 import io
 import json
@@ -30,9 +32,12 @@ TRIAL = ("--dataset=mnist5k", "--model=lenet5", "--batch_size=1800", "--micro_ba
          "--warmup_epochs=0", "--validation_examples=400")
 #: More than a bare run may be left by one of ours.
 MOST = 1.1
+#: MiB that a trial may leave in the sweep's process: its result and its line of the study.
+MOST_OF_A_TRIAL = 0.1
 #: Measured every so many runs; the first tenth of the measurements is warm-up.
 EVERY = 5
 PAGE = os.sysconf("SC_PAGE_SIZE")
+RECORDS = pathlib.Path(__file__).resolve().parents[1] / "results" / "reliability.jsonl"
 
 
 def measured(pid="self"):
@@ -157,32 +162,59 @@ def ended_in(sweep_dir):
     return sum(counts.values())
 
 
+def judged_runs(ours, keras):
+    """(what was measured, in words; whether it holds) of the rows of our runs and of plain Keras'."""
+    slopes, more = (growth(ours), growth(keras)), grown(ours)
+    came_to = (f"{slopes[0]:.2f} MiB a run, plain Keras {slopes[1]:.2f}; "
+                f"{', '.join(f'{name} {ours[-1][name]}' for name in ('handles', 'threads', 'devices'))} at the end; "
+                f"grown: {', '.join(more) or 'none'}")
+    return came_to, slopes[0] <= MOST * max(0.0, slopes[1]) and not more
+
+
+def judged_sweep(rows, trials):
+    """(what was measured, in words; whether it holds) of the rows of a sweep's process."""
+    slope, more = growth(rows, per="trials"), grown(rows)
+    came_to = (f"its process grew by {1024 * slope:.1f} KiB a trial, "
+                f"{', '.join(f'{name} {rows[-1][name]}' for name in ('handles', 'threads', 'children'))} at the end; "
+                f"grown: {', '.join(more) or 'none'}")
+    return came_to, rows[-1]["trials"] >= trials - 1 and slope <= MOST_OF_A_TRIAL and not more
+
+
+def record(fault, holds, judge, came_to, held, seconds):
+    """A line of the kind that the tests of faults write (tests/reference/fault_records.py)."""
+    row = {"fault": fault, "holds": holds, "tried": 1, "measured": came_to, "lost": None if held else came_to,
+           "seconds": round(seconds, 1), "test": f"scripts/soak.py::{judge.__name__}",
+           "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat()}
+    with open(RECORDS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def main(argv=None):
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=300, help="of each kind, in one process (300; 0: none)")
     parser.add_argument("--trials", type=int, default=200, help="of a sweep (200; 0: none)")
     parser.add_argument("--kind", choices=("ours", "keras"), help="only these runs, in this process")
+    parser.add_argument("--record", action="store_true", help="what each part came to, into results/reliability.jsonl")
     options = parser.parse_args(argv)
     if options.kind:
         repeat(options.kind, options.runs)
         return 0
-    failed = False
+    parts = []
     if options.runs:
-        ours, keras = (rows_of(kind, options.runs) for kind in ("ours", "keras"))
-        slopes = growth(ours), growth(keras)
-        more = grown(ours)
-        print(f"{options.runs} runs in one process: {slopes[0]:.2f} MiB a run, plain Keras {slopes[1]:.2f}; "
-              f"{', '.join(f'{name} {ours[-1][name]}' for name in ('handles', 'threads', 'devices'))} at the end; "
-              f"grown: {', '.join(more) or 'none'}")
-        failed |= slopes[0] > MOST * max(0.0, slopes[1]) or bool(more)
+        parts.append((f"{options.runs} runs in one process", "memory within 1.1 x plain Keras', handles, threads and devices flat",
+                      judged_runs, lambda: [rows_of(kind, options.runs) for kind in ("ours", "keras")]))
     if options.trials:
-        rows = sweep_rows(options.trials)
-        more = grown(rows)
-        print(f"a sweep of {options.trials}: its process grew by {1024 * growth(rows, per='trials'):.1f} KiB a trial, "
-              f"{', '.join(f'{name} {rows[-1][name]}' for name in ('handles', 'threads', 'children'))} at the end; "
-              f"grown: {', '.join(more) or 'none'}")
-        failed |= rows[-1]["trials"] < options.trials - 1 or bool(more)
+        parts.append((f"a sweep of {options.trials} real runs", "the sweep's own memory, handles and children flat",
+                      judged_sweep, lambda: [sweep_rows(options.trials), options.trials]))
+    failed = False
+    for fault, holds, judge, made in parts:
+        started = time.monotonic()
+        came_to, held = judge(*made())
+        print(f"{fault}: {came_to}", flush=True)
+        failed |= not held
+        if options.record:
+            record(fault, holds, judge, came_to, held, time.monotonic() - started)
     return int(failed)
 
 

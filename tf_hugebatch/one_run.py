@@ -61,6 +61,8 @@ def _run(command, program, words):
         except Refusal as refusal:
             more += refusal.problems
             more += () if command.problems else _tpu_problems(settings)
+        except KeyboardInterrupt:  # a download takes its time
+            return _interrupted()
     if refusal_text := command.refusal(more):
         print(refusal_text, file=sys.stderr)
         return 2
@@ -84,10 +86,14 @@ def _run(command, program, words):
             print(f"Failed: {stopped}.", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted before the first update.", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return _interrupted()
     _report(result, draw=not isinstance(folder, cluster.ChiefsFolder))
     return result.exit_code
+
+
+def _interrupted():
+    print("Interrupted before the first update.", file=sys.stderr)
+    return 128 + signal.SIGINT
 
 
 def _of_another_program(dataset, program):

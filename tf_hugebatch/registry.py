@@ -24,7 +24,7 @@ from tf_hugebatch.rows import Row, UnknownName, table as _table
 # ------------------------------------------------------------------------------------------------- optimizers
 
 _DECAY = {"weight_decay": 0.0, "exclude_from_decay": None, "clip_global_norm": None}
-_LAYERWISE = {"trust_coefficient": 1.0, "exclude_from_adaptation": None}
+_LAYERWISE = {"trust_coefficient": 1.0, "exclude_from_adaptation": None, "fixed_trust_ratios": None}
 _BOUNDED = {"trust_bounds_schedule": "fixed", "trust_bounds_rate": 1e-3}
 
 # A layer-wise rate is the relative change of a layer in one update, whatever the direction, and at most one
@@ -62,12 +62,12 @@ _LARS = {
     "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "trust_coefficient": 0.001, "epsilon": 0.0,
     "lars_denominator": "sum", "momentum_convention": "unscaled", "decay_in_update": True, "trust_clip": None,
     "trust_bounds": None, "exclude_from_decay": None, "exclude_from_adaptation": None,
-    "clip_global_norm": None,
+    "fixed_trust_ratios": None, "clip_global_norm": None,
 }
 _LAMB = {
     "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-6, "weight_decay": 0.01, "bias_correction": True,
     "weight_norm_bounds": None, "trust_bounds": None, "exclude_from_decay": None,
-    "exclude_from_adaptation": None, "clip_global_norm": None,
+    "exclude_from_adaptation": None, "fixed_trust_ratios": None, "clip_global_norm": None,
 }
 
 _MUON = {

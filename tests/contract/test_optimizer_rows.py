@@ -276,3 +276,49 @@ def test_equals_its_twin(row, call):
             largest = np.abs(expected[name]).max()
             np.testing.assert_allclose(weight, expected[name], rtol=0, atol=2e-5 * largest)
             np.testing.assert_allclose(ratios[name], expected_ratios[name], rtol=2e-4)
+
+
+LAYERWISE = [row for row in ROWS if row in ("lars", "lamb") or "_layerwise" in row]
+
+
+@pytest.mark.parametrize("row", LAYERWISE)
+def test_with_fixed_trust_ratios_a_layer_moves_as_in_the_original_rule_at_its_own_rate(row):
+    """A layer-wise rule whose ratio is a constant c is its original rule at c times the rate."""
+    weights, gradients = weights_and_gradients()
+    original, same = {"lars": ("sgd", {}), "lamb": ("adam", {"epsilon": 1e-6, "epsilon_placement": "corrected"})}.get(
+        row, (row.partition("_")[0], {}))
+    fixed = {"first/kernel": 0.25, "second/kernel": 0.5}
+    optimizer = optimizers.get(row, learning_rate=0.1, weight_decay=0.05, fixed_trust_ratios=fixed)
+    variables = variables_of(weights)
+    others = {name: optimizers.get(original, learning_rate=0.1 * fixed.get(name, 1.0), weight_decay=0.05, **same)
+              for name in NAMES}
+    alone = {name: variables_of(weights) for name in NAMES}
+    for each, its in ((optimizer, variables), *((others[name], alone[name]) for name in NAMES)):
+        each.build(its)
+        for update in gradients:
+            each.apply_reduced(list(update.values()), its)
+    for place, name in enumerate(NAMES):
+        np.testing.assert_allclose(variables[place].numpy(), alone[name][place].numpy(), rtol=2e-5, atol=1e-7)
+    assert optimizer.trust_ratios() == {**fixed, "first/bias": 1.0}
+
+
+@pytest.mark.parametrize("row", LAYERWISE)
+def test_fixed_trust_ratios_survive_a_config_and_must_name_every_adapted_variable_once(row):
+    weights, gradients = weights_and_gradients(3)
+    given = optimizers.get(row, learning_rate=0.1, fixed_trust_ratios={"first/kernel": 0.25, "second": 0.5})
+    restored = keras.optimizers.deserialize(keras.optimizers.serialize(given))
+    assert restored.get_config() == given.get_config()
+    results = []
+    for optimizer in (given, restored):
+        variables = variables_of(weights)
+        optimizer.build(variables)
+        for update in gradients:
+            optimizer.apply_reduced(list(update.values()), variables)
+        results.append(state_of(optimizer, variables))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "fixed at 0.25" in given.describe()
+    for wrong, about in (({"first/kernel": 0.5}, r"second/kernel \(0\)"), ({"kernel": 0.5, "second": 1.0}, r"second/kernel \(2\)"),
+                         ({"kernel": 0.5, "bias": 1.0}, "no adapted variable: bias")):
+        with pytest.raises(ValueError, match=f"fixed_trust_ratios.*{about}"):
+            optimizers.get(row, fixed_trust_ratios=wrong).build(variables_of(weights))

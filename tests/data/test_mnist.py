@@ -376,6 +376,30 @@ def test_the_arrays_of_a_prepared_tfds_folder_are_what_it_holds(prepared_folder,
             np.testing.assert_array_equal(arrays[f"y_{part}"], [example["label"] for example in held])
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_an_interrupted_preparation_left_is_not_read(prepared_folder, tmp_path, whole, monkeypatch):
+    """tensorflow-datasets writes dataset_info.json before the folder gets its own name."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    shutil.copytree(prepared_folder / "mnist" / "3.0.1", tmp_path / "mnist" / "incomplete.ABCDEF_3.0.1")
+    if whole:
+        shutil.copytree(prepared_folder, tmp_path, dirs_exist_ok=True)
+    (problem,) = problems_of(load_mnist, tmp_path)
+    assert f"{tmp_path / 'mnist' / '3.0.1'} can't be read" in problem if whole else "holds no MNIST" in problem
+
+
+@pytest.mark.parametrize("left", ["dataset_info.json", None], ids=["half", "none"])
+def test_a_damaged_folder_of_tensorflow_datasets_own_says_what_to_delete(prepared_folder, tmp_path, left, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(array_files, "probe", lambda url: "asked in vain: it is there already")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    (folder := tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    if left:
+        (folder / left).write_bytes((prepared_folder / "mnist" / "3.0.1" / left).read_bytes()[:200])
+    (problem,) = problems_of(load_mnist)
+    assert "exit code 1" in problem and "delete that folder" in problem
+    assert f"{tmp_path / 'mnist'} failed" in problem or f"{folder} failed" in problem
+
+
 @pytest.mark.parametrize("inside", ["", "mnist", "mnist/3.0.1"])
 def test_a_tfds_folder_is_found_and_a_reader_that_dies_is_a_refusal(prepared_folder, inside, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))

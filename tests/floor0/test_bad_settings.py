@@ -57,6 +57,11 @@ def problems(**given):
     # pairs
     ({"optimizer": "lars", "trust_bounds": "3,1"}, ["--trust_bounds=3,1", "lower bound 3", "upper bound 1"]),
     ({"optimizer": "lars", "trust_bounds": "-1,1"}, ["--trust_bounds=-1,1", "negative"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "kernel"}, ["--fixed_trust_ratios=kernel", "kernel=0.01"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "kernel=0"}, ["--fixed_trust_ratios=kernel=0", "greater than 0"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "kernel=0.1,=1"}, ["--fixed_trust_ratios", "empty regular expression"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "(=1"}, ["--fixed_trust_ratios=(=1", "no regular expression"]),
+    ({"optimizer": "sgd", "fixed_trust_ratios": "kernel=1"}, ["--fixed_trust_ratios", "does not take it", "lars"]),
     ({"optimizer": "lars", "trust_bounds": "1"}, ["--trust_bounds=1", "lo,hi"]),
     ({"optimizer": "lars", "trust_bounds": "a,b"}, ["--trust_bounds=a,b", "number"]),
     ({"optimizer": "lars", "trust_bounds": "nan,1"}, ["--trust_bounds=nan,1", "nan"]),

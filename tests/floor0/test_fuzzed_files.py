@@ -28,13 +28,19 @@ ROWS = [{"kind": "train", "step": step, "epoch": step / 3, "loss": 1 / step, "le
     {"kind": "eval", "split": "test", "step": 3, "epoch": 1.0, "accuracy": 0.9, "top5": 1.0, "loss": 0.3}]
 
 #: (examples of each test, mark): a few wherever tests run, many with scripts/slow_tests.sh.
-TURNS = [pytest.param(60, id="few"), pytest.param(1000, id="many", marks=pytest.mark.slow)]
-FEWER = [pytest.param(15, id="few"), pytest.param(200, id="many", marks=pytest.mark.slow)]
+TURNS = [pytest.param(60, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)]
+FEWER = [pytest.param(15, id="few"), pytest.param(1000, id="many", marks=pytest.mark.slow)]
+
+
+pytestmark = pytest.mark.fault("other words, values or bytes in a command line, flagfile, run folder (settings.json, status.json, "
+                               "versions.json, metrics.jsonl), space file or a sweep's plan",
+                               holds="what is read, problems in words, or our own error")
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
+def no_waiting(monkeypatch, request, record_property):
     """For disks, and for git."""
+    record_property("tried", request.node.callspec.params["count"])
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(versions, "installed", dict)
 

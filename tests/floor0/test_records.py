@@ -82,10 +82,12 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     ("{", "can't be read"), ("[1]", "can't be read"), ('{"schema_version": 99}', "schema version 99"),
     ('{"schema_version": 1, "sharpness_radius": 0.05, "seed": 0}', "sharpness_radius, which this release doesn't know"),
 ])
+@pytest.mark.fault("a settings.json of a newer release, or one that is no settings", holds="refused by name, the file untouched")
 def test_unreadable_or_newer_settings_are_refused(tmp_path, content, words):
     (tmp_path / "settings.json").write_text(content)
     [problem] = RunFolder(tmp_path).problems(settings())
     assert words in problem
+    assert (tmp_path / "settings.json").read_text() == content and len(list(tmp_path.iterdir())) == 1
 
 
 def test_resume_never_and_required(folder, tmp_path):

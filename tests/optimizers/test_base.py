@@ -45,8 +45,12 @@ def test_apply_reduced_returns_the_norms(row, options):
     before = [v.numpy() for v in variables]
     result = optimizer.apply_reduced(values(1), variables)
     after = [v.numpy() for v in variables]
-    assert set(result) == {"grad_norm", "weight_norm", "update_norm", "applied"}
-    assert all(value.dtype == tf.float32 and value.shape == () for value in result.values())
+    of_each = {"gradient_norms": values(1), "weight_norms": before, "update_norms": [a - b for a, b in zip(after, before)]}
+    assert set(result) == {"grad_norm", "weight_norm", "update_norm", "applied", *of_each}
+    assert all(value.dtype == tf.float32 and value.shape == ((3,) if name in of_each else ())
+               for name, value in result.items())
+    for name, arrays in of_each.items():
+        np.testing.assert_allclose(result[name], [length([array]) for array in arrays], rtol=1e-3)
     np.testing.assert_allclose(result["grad_norm"], length(values(1)), rtol=1e-6)
     np.testing.assert_allclose(result["weight_norm"], length(before), rtol=1e-6)
     step = [a - b for a, b in zip(after, before)]

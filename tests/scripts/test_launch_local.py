@@ -71,6 +71,7 @@ def test_the_exit_code_is_the_chiefs(launched):
     assert launched("sys.exit(3 if index == 0 else 0)") == 3
 
 
+@pytest.mark.fault("kill -9 of a launched worker, again and again", holds="all start again, at most so often; none is left behind")
 def test_when_one_dies_all_start_again_at_most_so_often(launched, tmp_path, capfd):
     dies = "os.kill(os.getpid(), signal.SIGKILL) if index == 1 and starts <= 2 else time.sleep(600 if starts <= 2 else 0)"
     assert launched(dies, restarts=1) == 137  # the chief waited, and was killed
@@ -119,6 +120,7 @@ sys.exit(script.launch(options, [sys.executable, "-c", {WORKER + does!r}], scrip
 IGNORES = "[signal.signal(number, signal.SIG_IGN) for number in (2, 15)]; print('ready', flush=True); time.sleep(600)"
 
 
+@pytest.mark.fault("kill -9 of the launcher", holds="no worker is left behind")
 def test_killed_it_leaves_no_worker_behind(tmp_path):
     process = start(tmp_path, IGNORES)
     assert all(map(is_alive, pids(tmp_path)))

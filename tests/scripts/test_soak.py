@@ -65,6 +65,25 @@ def test_what_grows_is_named(soak):
     assert soak.grown(rows(lambda i: 3 if i < 2 else 7)) == [], "before the first tenth it warms up"
 
 
+def test_what_a_part_came_to_is_printed_judged_and_recorded(soak, monkeypatch, tmp_path, capsys):
+    def rows(per, slope):
+        return [{per: 5 * i + 1, "memory_mib": 100 + slope * 5 * i, "handles": 4, "threads": 9, "devices": 1, "children": 2}
+                for i in range(40)]
+
+    monkeypatch.setattr(soak, "RECORDS", tmp_path / "records.jsonl")
+    monkeypatch.setattr(soak, "rows_of", lambda kind, runs: rows("runs", {"ours": ours, "keras": 5.0}[kind]))
+    monkeypatch.setattr(soak, "sweep_rows", lambda trials: rows("trials", of_a_trial))
+    for ours, of_a_trial, lost in ((5.4, 0.01, [False, False]), (5.6, 0.01, [True, False]), (0.2, 0.2, [False, True])):
+        assert soak.main(["--record", "--trials=196"]) == any(lost)
+        records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()[-2:]]
+        assert [record["lost"] is not None for record in records] == lost
+        assert [f"{record['fault']}: {record['measured']}" for record in records] == capsys.readouterr().out.splitlines()
+        assert f"{ours:.2f} MiB a run, plain Keras 5.00" in records[0]["measured"]
+    (tmp_path / "records.jsonl").unlink()
+    soak.main(["--trials=0"])
+    assert not (tmp_path / "records.jsonl").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.fault("forty runs in one process", holds="memory within 1.1 x plain Keras', handles, threads and devices flat")
 def test_runs_grow_less_than_plain_keras(soak, capfd, record_property):

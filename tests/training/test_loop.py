@@ -33,7 +33,7 @@ from tf_hugebatch.records import RunFolder
 from tf_hugebatch.runs import Run
 from tf_hugebatch.training import loop
 from tf_hugebatch.training.evaluate import Evaluation
-from tf_hugebatch.training.step import METRICS
+from tf_hugebatch.training.step import METRICS, Step
 
 
 @pytest.fixture(scope="module")
@@ -373,6 +373,22 @@ def test_a_run_that_blows_up_is_a_result_with_a_reason(tmp_path):
     assert status["final"]["test_accuracy"] == evaluations[-1]["accuracy"]
     again = train(tmp_path / "run", learning_rate=1e18, lr_scaling="none", warmup_steps=0)
     assert (again.repeated, again.exit_code) == (True, 3)
+
+
+@pytest.mark.parametrize("per_loop, loops", [(1, 4), (3, 2)])
+def test_a_divergence_is_found_at_the_end_of_its_loop(tmp_path, monkeypatch, per_loop, loops):
+    made, ordinary = [], Step.__call__
+
+    def call(step, iterator, updates):
+        made.append(updates)
+        rows = ordinary(step, iterator, updates)
+        rows[rows[:, METRICS.index("update")] == 4, METRICS.index("grad_norm")] = np.inf
+        return rows
+
+    monkeypatch.setattr(Step, "__call__", call)
+    result = train(tmp_path / "run", steps_per_loop=per_loop, train_steps=9, eval_every_epochs=1, checkpoint_every_steps=9)
+    assert result.status == "diverged" and "at update 4" in status_of(tmp_path / "run")["reason"]
+    assert made == [per_loop] * loops, "not a loop more"
 
 
 def test_weights_that_overflowed_are_not_evaluated_and_their_accuracy_is_blank(tmp_path):

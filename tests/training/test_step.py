@@ -101,6 +101,21 @@ def test_another_number_of_updates_does_not_trace_again():
     assert step._run.experimental_get_tracing_count() == 1
 
 
+def test_the_device_is_read_as_often_for_many_updates_as_for_one(monkeypatch):
+    step, iterator = prepared(one(), updates=12, micro=24)
+    step(iterator, 1)
+    eager, reads = type(tf.constant(0)), []
+    for name in ("numpy", "__array__", "__float__", "__int__", "__bool__", "__index__"):
+        owner = next(part for part in eager.__mro__ if name in vars(part))
+        monkeypatch.setattr(owner, name, lambda *words, ordinary=vars(owner)[name]: (reads.append(1), ordinary(*words))[1])
+    counts = []
+    for updates in (1, 10):
+        reads.clear()
+        step(iterator, updates)
+        counts.append(len(reads))
+    assert counts[0] == counts[1] > 0
+
+
 # Padding.
 
 

@@ -11,11 +11,7 @@ Whatever the source, counts, shapes, dtypes and label range are checked: a wrong
 """
 
 import dataclasses
-import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 import threading
 import urllib.request
 import zipfile
@@ -25,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tf_hugebatch import registry
+from tf_hugebatch.data import tfds_reader
 from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.settings import Refusal
 
@@ -72,20 +69,20 @@ class ArrayFiles:
         Raises:
             Refusal: at once when the network isn't there, or whatever stopped the download.
         """
-        import tensorflow_datasets as tfds
-
         remedy = f"give --data_dir=FOLDER that holds {self._layouts}{self._or_otherwise()}"
-        prepared = tfds.builder(self.name).is_prepared()
-        unreachable = None if prepared else probe(self.url)
+        kept = tfds_reader.kept(self.name)
+        unreachable = None if kept else probe(self.url)
         if unreachable:
             # Asked beforehand because tensorflow-datasets retries for minutes before it says so.
             raise Refusal([f"--dataset={self.name} without --data_dir downloads the images, but {self.url} "
                            f"doesn't answer ({unreachable}): {remedy}."])
         try:
-            return _by_tfds_in_a_child(self.name)
-        except ChildError as error:  # whatever stops it, the remedy is the same
-            what = f"reading the downloaded {self.title}" if prepared else f"downloading {self.title}"
-            raise Refusal([f"{what} failed ({error}): try again, or {remedy}."]) from error
+            return tfds_reader.arrays(self.name)
+        except tfds_reader.ReaderError as error:  # whatever stops it, the remedy is the same
+            if kept:
+                raise Refusal([f"reading {self.title} as tensorflow-datasets keeps it in {kept} failed ({error}): delete that "
+                               f"folder and it is downloaded again, or {remedy}."]) from error
+            raise Refusal([f"downloading {self.title} failed ({error}): try again, or {remedy}."]) from error
 
     @property
     def _layouts(self):
@@ -112,7 +109,8 @@ class ArrayFiles:
             return self._read_npz(archives[0])
         versions = [*sorted(folder.glob(f"{self.name}/*"), reverse=True), *sorted(folder.glob("*"), reverse=True)]
         for prepared in (folder, *versions):
-            if (prepared / "dataset_info.json").is_file():
+            # Until it is whole, tensorflow-datasets has a folder under a name of this kind, which a kill leaves there.
+            if (prepared / "dataset_info.json").is_file() and not prepared.name.startswith("incomplete."):
                 return self._read_tfds(prepared)
         raise Refusal([f"--data_dir={folder} holds no {self.title}; give a folder that holds {self._layouts}"
                        f"{self._or_otherwise()}."])
@@ -137,8 +135,8 @@ class ArrayFiles:
 
     def _read_tfds(self, folder):
         try:
-            return _by_tfds_in_a_child(self.name, folder)
-        except ChildError as error:
+            return tfds_reader.arrays(self.name, folder)
+        except tfds_reader.ReaderError as error:
             raise Refusal([f"{folder} can't be read as a prepared tensorflow-datasets folder ({error}); prepare "
                            f"it again, or give --data_dir with {self.npz_in_words}."]) from error
 
@@ -180,34 +178,6 @@ def _checked_note(path, array):
         raise Refusal([f"{path}: its note is {array.dtype}{list(array.shape)} and should be a text of 1 to {_LONGEST_NOTE} "
                        f"printable characters; leave it out or shorten it."])
     return note
-
-
-class ChildError(Exception):
-    """What stopped the child process, as one short line."""
-
-
-def _by_tfds_in_a_child(name, folder=None):
-    """The four arrays from a prepared folder, or (None) tensorflow-datasets' own, prepared when it isn't.
-
-    tensorflow-datasets decodes with TensorFlow's kernels. Running one starts TensorFlow, and from then on a
-    process can't split its CPU into logical devices (--num_replicas) any more, nor say how a GPU's memory is
-    to be used. So another process does it, once, and hands the arrays over in a file. Parsing the records
-    here would need one parser for each of their formats and a PNG decoder; multiprocessing would run a user's
-    script again unless its main part is guarded.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        archive, complaint = pathlib.Path(scratch, "arrays.npz"), pathlib.Path(scratch, "complaint.txt")
-        words = [sys.executable, "-P", "-m", "tf_hugebatch.data.tfds_child", name, str(archive), str(complaint)]
-        # It finds the same packages as this process, and leaves the GPUs to it.
-        surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-                        "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run([*words, *([str(folder)] if folder else [])], env=surroundings, check=False)
-        if complaint.exists():
-            raise ChildError(complaint.read_text(encoding="utf-8"))
-        if done.returncode:
-            raise ChildError(f"the reading process ended with exit code {done.returncode}")
-        with np.load(archive, allow_pickle=False) as arrays:
-            return {array: arrays[array] for array in ARRAYS}
 
 
 def probe(url):

@@ -1,4 +1,4 @@
-"""Reads a data set by tensorflow-datasets in a process of its own; array_files.py says why, and starts it.
+"""Reads a data set by tensorflow-datasets in a process of its own; tfds_reader.py says why, and starts it.
 
     python -m tf_hugebatch.data.tfds_child NAME ARCHIVE.npz COMPLAINT.txt [PREPARED_FOLDER]
 
@@ -6,12 +6,17 @@ writes x_train, y_train, x_test, y_test to the archive, or why that can't be don
 folder it is tensorflow-datasets' own, prepared (downloaded) when it isn't yet.
 """
 
+import functools
 import pathlib
+import signal
 import sys
 
 import numpy as np
 
 from tf_hugebatch.data.array_files import said
+
+#: Without a byte for so long a download has ended. tensorflow-datasets alone would wait for ever.
+SILENT_SECONDS = 30
 
 
 def read(name, folder=None):
@@ -19,8 +24,7 @@ def read(name, folder=None):
     import tensorflow_datasets as tfds  # here, so that a package that is missing makes a complaint too
 
     if folder is None:
-        builder = tfds.builder(name)
-        builder.download_and_prepare()
+        builder = _prepared(tfds, name)
     else:
         builder = tfds.builder_from_directory(folder)
     arrays = {}
@@ -28,6 +32,21 @@ def read(name, folder=None):
         whole = builder.as_dataset(split=part, batch_size=-1)
         arrays[f"x_{part}"], arrays[f"y_{part}"] = whole["image"].numpy(), whole["label"].numpy()
     return arrays
+
+
+def _prepared(tfds, name):
+    import requests  # tensorflow-datasets' own way to a server
+
+    requests.Session.request = functools.partialmethod(requests.Session.request, timeout=SILENT_SECONDS)
+    builder = tfds.builder(name)
+    try:
+        builder.download_and_prepare()
+    except Exception:
+        # Another process, a worker's or a run's of the same sweep, may have been quicker with the same folder.
+        builder = tfds.builder(name)
+        if not builder.is_prepared():
+            raise
+    return builder
 
 
 def main(name, archive, complaint, folder=None):
@@ -41,4 +60,5 @@ def main(name, archive, complaint, folder=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches this process too; the one that waits for it says so
     sys.exit(main(*sys.argv[1:]))

@@ -18,8 +18,8 @@ from tf_hugebatch.optimizers.rmsprop import RMSprop
 from tf_hugebatch.optimizers.sgd import SGD
 from tf_hugebatch.optimizers.shampoo import Shampoo
 
-__all__ = [
-    "Adagrad", "Adam", "HugeBatchOptimizer", "KFAC", "LAMB", "LARS", "Muon", "RMSprop", "SGD", "Shampoo", "get", "names"]
+__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "KFAC", "LAMB", "LARS", "Muon", "RMSprop", "SGD", "Shampoo", "get",
+           "names"]
 
 
 def names():

@@ -77,6 +77,7 @@ class Operand:
         self.assignment = assignment
         self.decays = assignment.decays
         self.adapts = assignment.adapts
+        self.fixed_ratio = assignment.fixed_ratio
         self._given = (weight_norm, gradient_norm)
         self._step = None
         self._decay = None
@@ -206,5 +207,8 @@ class Rule:
         rate = now.learning_rate * scale
         if not self.scales(operand):
             return rate, tf.constant(1.0)
-        ratio = self.trust_ratio(operand, scale * norms.norm(direction), now)
+        if operand.fixed_ratio is None:
+            ratio = self.trust_ratio(operand, scale * norms.norm(direction), now)
+        else:
+            ratio = self.bounded(tf.constant(operand.fixed_ratio), now)
         return rate * ratio, ratio

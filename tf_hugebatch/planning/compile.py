@@ -24,7 +24,7 @@ from collections.abc import Callable
 from tf_hugebatch.planning.slices import Slice
 from tf_hugebatch.records import write_json
 from tf_hugebatch.runs import read_object
-from tf_hugebatch.tuning.children import stop_with
+from tf_hugebatch.stops import stop_with
 
 INSTALL = "pip install 'tf_hugebatch[plan]'"
 _PACKAGES = ("jax", "jaxlib", "libtpu")

@@ -98,6 +98,7 @@ class _Trial:
             update=tf.constant(0, tf.int64),
             seed=0,
             all_reduce_sum=lambda tensor: tensor,
+            one_program=replica.is_one_program(self._strategy),
         )
         gradients, _, _, factors = micro_batch_sums(self._model, view, images, labels, 0.0, factored=self._factored)
         return tf.linalg.global_norm([*gradients, *factors])

@@ -68,7 +68,7 @@ class Step:
             )
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
         self.layout, self.seed, self.label_smoothing, self.noise = layout, seed, label_smoothing, noise
-        self._all_reduce_sum = replica.collective_of(strategy)
+        self._all_reduce_sum, self._one_program = replica.collective_of(strategy), replica.is_one_program(strategy)
         self._batch_norm_layers = batch_norm_layers(model)
         self._factored = factored_layers(model, optimizer)
         with strategy.scope():
@@ -123,6 +123,7 @@ class Step:
             update=self._updates_done(),
             seed=self.seed,
             all_reduce_sum=self._all_reduce_sum,
+            one_program=self._one_program,
         )
         gradients, *others, factors = micro_batch_sums(
             self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise,

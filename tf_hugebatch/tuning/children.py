@@ -7,22 +7,19 @@ is told to stop when its sweep dies. So two processes never train in one run fol
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tf_hugebatch.runs import read_status
-from tf_hugebatch.stops import disk_stopped, why_not_writable
+from tf_hugebatch.stops import disk_stopped, stop_with, why_not_writable
 from tf_hugebatch.tuning.screen import percent
 
 #: Exit codes of a run that a signal ended, after a checkpoint or before it could make one.
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,20 +129,3 @@ class Child:
     def wait(self) -> None:
         """Until it has ended."""
         self._process.wait()
-
-
-def stop_with(parent: int, number: int = signal.SIGTERM) -> Callable[[], None] | None:
-    """What a child does before it becomes its program, so that it gets signal `number` when process `parent` dies.
-
-    SIGTERM stops a run with a checkpoint.
-    """
-    if not sys.platform.startswith("linux"):
-        return None  # there a lock alone keeps two sweeps apart
-    prctl = ctypes.CDLL(None).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:
-            os._exit(1)  # it has died already
-
-    return ask
