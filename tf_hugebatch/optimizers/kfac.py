@@ -88,7 +88,7 @@ class KFAC(HugeBatchOptimizer):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=False, trust_coefficient=1.0, trust_bounds=None,
             trust_bounds_schedule="fixed", trust_bounds_rate=0.0, exclude_from_decay=exclude_from_decay,
-            exclude_from_adaptation=None, clip_global_norm=clip_global_norm, name=name,
+            exclude_from_adaptation=None, fixed_trust_ratios=None, clip_global_norm=clip_global_norm, name=name,
             decoupled_weight_decay=decoupled_weight_decay)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.nesterov = check_flag("nesterov", nesterov)

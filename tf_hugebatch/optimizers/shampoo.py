@@ -122,7 +122,8 @@ class Shampoo(HugeBatchOptimizer):
             learning_rate, weight_decay=weight_decay, layerwise=grafting == "lars", trust_coefficient=trust_coefficient,
             trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=0.0,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
+            fixed_trust_ratios=None, clip_global_norm=clip_global_norm, name=name,
+            decoupled_weight_decay=decoupled_weight_decay)
         self.grafting = grafting
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.nesterov = check_flag("nesterov", nesterov)
