@@ -100,6 +100,13 @@ def test_without_a_slice_it_is_this_machine_that_is_measured(tmp_path, capsys):
     assert "this machine: 20 micro-batch(es) of 50" in capsys.readouterr().out
 
 
+def test_a_busy_machine_makes_no_micro_batch_take_no_time():
+    from tf_hugebatch.planning.measure import _split
+
+    assert _split(few=3.0, many=5.0) == (1.0, 2.0)
+    assert _split(few=3.0, many=2.7) == (pytest.approx(0.9), 0.0)
+
+
 def test_without_the_compiler_it_says_which_command_brings_it(monkeypatch, capsys):
     monkeypatch.setattr(compile, "missing", lambda: f"the TPU compiler needs libtpu, not installed here; {compile.INSTALL}")
     assert plan_main.main(WORDS) == 2

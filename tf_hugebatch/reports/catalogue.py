@@ -186,11 +186,11 @@ _WARM = {"optimizer": "lars", "schedule": "polynomial", "warmup": True}
 _CYCLICAL = {"optimizer": "lars", "schedule": "cyclical"}
 _AS = "The paper shows such a run twice; ours is drawn from the runs of figure {}."
 _RUNGS = "flags/ladder/imagenet_{}_rung{}.flags"
+_LADDER, _FULL_LADDER = (f"flags/ladder/imagenet_{batch}.flags" for batch in (published.LADDER_BATCH, IMAGENET.full))
 _IMAGENET_FULL_MAPS = (("fig07_sgd", _RUNGS.format(IMAGENET.full, 3)), ("fig07_lars", _RUNGS.format(IMAGENET.full, 4)))
 
 _ROWS = (
-    _ladder(1, "the recipe ladder, ImageNet, top-1",
-            (IMAGENET, published.LADDER_BATCH, "flags/ladder/imagenet_819200.flags", _TOP1), paper=_RUNGS_STATED),
+    _ladder(1, "the recipe ladder, ImageNet, top-1", (IMAGENET, published.LADDER_BATCH, _LADDER, _TOP1), paper=_RUNGS_STATED),
     _heat_map(2, IMAGENET, published.LADDER_BATCH, 30,
               (("fig02_sgd", _RUNGS.format(published.LADDER_BATCH, 3)),
                ("fig02_lars", _RUNGS.format(published.LADDER_BATCH, 4)))),
@@ -199,8 +199,7 @@ _ROWS = (
             note="In the paper the training loss rises mid-run while both error rates fall."),
     _curves(5, "LAMB at 32K, very long warm-up and polynomial decay, MNIST", _HUGE["mnist"], paper=_stated(5),
             **{**_WARM, "optimizer": "lamb"}),
-    _ladder(6, "the recipe ladder at full batch, ImageNet, top-1",
-            (IMAGENET, FULL, "flags/ladder/imagenet_1281167.flags", _TOP1)),
+    _ladder(6, "the recipe ladder at full batch, ImageNet, top-1", (IMAGENET, FULL, _FULL_LADDER, _TOP1)),
     _heat_map(7, IMAGENET, FULL, 30, _IMAGENET_FULL_MAPS),
     _longer(8, IMAGENET, _RUNGS.format(published.LADDER_BATCH, 4),
             other={_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format(IMAGENET.full, 4)}),
@@ -209,11 +208,10 @@ _ROWS = (
     _distance(11, MNIST, (256, 1024, _LARGE["mnist"], _HUGE["mnist"], FULL)),
     _distance(12, CIFAR, (128, 2048)),
     _ladder(13, "the recipe ladder, top-5 on ImageNet, top-1 on CIFAR-10",
-            (IMAGENET, published.LADDER_BATCH, "flags/ladder/imagenet_819200.flags", _TOP5),
+            (IMAGENET, published.LADDER_BATCH, _LADDER, _TOP5),
             (CIFAR, _LARGE["cifar10"], "flags/figures/ladder_cifar10.flags", _TOP1)),
     _ladder(14, "the recipe ladder at full batch, top-5 on ImageNet, top-1 on CIFAR-10",
-            (IMAGENET, FULL, "flags/ladder/imagenet_1281167.flags", _TOP5),
-            (CIFAR, FULL, "flags/figures/ladder_cifar10.flags", _TOP1)),
+            (IMAGENET, FULL, _FULL_LADDER, _TOP5), (CIFAR, FULL, "flags/figures/ladder_cifar10.flags", _TOP1)),
     _heat_map(15, CIFAR, FULL, 30, _own_maps(15)),
     _heat_map(16, MNIST, FULL, 30, _own_maps(16),
               "The paper's text says huge batch for these full-batch maps: a slip."),
