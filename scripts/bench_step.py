@@ -119,21 +119,23 @@ def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False)
 def timed_in_turn(loops):
     """Runs {name: (loop, images it reads)} in turn after a warm-up; prints median images/s and ratios of times.
 
-    The ratios are of seconds per image, pair by pair, to the first loop's.
+    The ratios are of seconds per image, pair by pair, to the first loop's: by the clock, and of the processors' time, which a
+    machine that is shared with other work disturbs less.
     """
     for loop, _ in loops.values():
         loop()
     seconds = {name: [] for name in loops}
     for _ in range(REPEATS):
         for name, (loop, images) in loops.items():
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             loop()
-            seconds[name].append((time.perf_counter() - started) / images)
+            seconds[name].append(((time.perf_counter() - started[0]) / images, (time.process_time() - started[1]) / images))
     first = seconds[next(iter(loops))]
     for name, values in seconds.items():
-        ratios = [value / base for value, base in zip(values, first)]
-        print(f"  {name:<42} {1 / statistics.median(values):>10,.0f} images/s   time an image "
-              f"{statistics.median(ratios):.3f} x the first (pairs {min(ratios):.3f} to {max(ratios):.3f})")
+        clock, processors = ([value[which] / base[which] for value, base in zip(values, first)] for which in (0, 1))
+        print(f"  {name:<42} {1 / statistics.median(value[0] for value in values):>10,.0f} images/s   time an image "
+              f"{statistics.median(clock):.3f} x the first (pairs {min(clock):.3f} to {max(clock):.3f}), of the processors "
+              f"{statistics.median(processors):.3f} ({min(processors):.3f} to {max(processors):.3f})")
 
 
 def speed_of_a_resnet(model_name, side):
@@ -172,6 +174,45 @@ def cost_of_augmentation(model_name, size=128):
     })
 
 
+def cost_of_update_ends(model_name, names, size, micro, updates=300):
+    """Prints what the end of an update takes of the processors, without and with each diagnostic: without a forward pass
+    beside it, microseconds show that a whole step's noise hides."""
+    import tensorflow as tf
+
+    from tf_hugebatch import optimizers
+    from tf_hugebatch.layout import Layout
+    from tf_hugebatch.training.step import Step
+
+    def loop(measured):
+        strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+        with strategy.scope():
+            model, optimizer = build(model_name, MNIST_SHAPE), optimizers.get("sgd", learning_rate=0.0, momentum=0.9)
+        step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=Layout(size, micro), measured=measured)
+
+        @tf.function
+        def ends():
+            total = tf.zeros([], tf.float64)
+            for _ in tf.range(updates):
+                total += tf.reduce_sum(strategy.run(step.apply))
+            return total
+
+        return lambda: ends().numpy()
+
+    loops = {name: loop((name,) if name else ()) for name in names}
+    for run in loops.values():
+        run()
+    microseconds = {name: [] for name in loops}
+    for _ in range(REPEATS):
+        for name, run in loops.items():
+            started = time.process_time()
+            run()
+            microseconds[name].append((time.process_time() - started) / updates * 1e6)
+    print(f"{model_name}: end of an update alone, of the processors, {REPEATS} rounds of {updates}")
+    for name, values in microseconds.items():
+        print(f"  {name or 'no diagnostic':<42} {statistics.median(values):>8,.0f} microseconds ({min(values):,.0f} to "
+              f"{max(values):,.0f})")
+
+
 def cost_of_diagnostics(model_name, size=256, micro=128):
     """Prints our step without and with each diagnostic that looks at every update."""
     from tf_hugebatch import registry
@@ -179,6 +220,7 @@ def cost_of_diagnostics(model_name, size=256, micro=128):
     examples, updates = fake_images(60_000), 30 if model_name == "lenet" else 120
     print(f"{model_name}: {updates} updates of {size} images in micro-batches of {micro} a loop, {REPEATS} rounds")
     names = [name for name, row in registry.DIAGNOSTICS.items() if row.facts["at"] == "updates"]
+    cost_of_update_ends(model_name, ["", *names], size, micro)
     timed_in_turn({
         f"our step, {name or 'no diagnostic'}": (our_loop(model_name, examples, size, micro, updates, measured=(name,) if name
                                                           else ()), updates * size)

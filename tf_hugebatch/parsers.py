@@ -157,6 +157,18 @@ def bounds(value: object) -> tuple[float, float]:
     return low, high
 
 
+def ratios(value: object) -> tuple[tuple[str, float], ...]:
+    """'regex=ratio,...', a dict, or pairs: a positive number for each regular expression."""
+    if isinstance(value, str):
+        value = [part.rsplit("=", 1) for part in value.split(",")]
+    parts = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(parts, (tuple, list)) or any(
+            not isinstance(part, (tuple, list)) or len(part) != 2 for part in parts):
+        raise ValueError("these are no ratios; give for example kernel=0.01,bias=0.1")
+    patterns = exclusions([pattern for pattern, _ in parts])
+    return tuple(zip(patterns, (number(low=0, above=True)(ratio) for _, ratio in parts)))
+
+
 def sizes(value: object) -> tuple[int, int]:
     """'train,test' or a pair: numbers of examples, at least one of each."""
     parts = value.split(",") if isinstance(value, str) else value

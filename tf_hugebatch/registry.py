@@ -14,57 +14,17 @@ shards (its images come in shards that can be streamed), mlperf (MLPerf has a be
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import importlib
-import types
 from collections.abc import Mapping
 
 from tf_hugebatch import published
 from tf_hugebatch.presets import PRESETS as PRESETS
-
-
-class UnknownName(ValueError):
-    """A name that is not in its table; the message gives the name, close matches and every name there is."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of a table.
-
-    name: what users write. target: 'module:attribute'. arguments: constructor arguments that make this row
-    what it is, not open to users. flags: settings that this row takes. settings: this row's value for each of
-    them (its level in the priority of settings), and for settings that follow from choosing it. source: where
-    it comes from. facts: what others need to know without importing the target.
-    """
-
-    name: str
-    target: str
-    arguments: Mapping = dataclasses.field(default_factory=dict)
-    flags: tuple[str, ...] = ()
-    settings: Mapping = dataclasses.field(default_factory=dict)
-    source: str = ""
-    facts: Mapping = dataclasses.field(default_factory=dict)
-
-    def resolve(self) -> object:
-        """Imports the module and returns the class or function that the row names."""
-        return imported(self.target)
-
-
-def imported(target: str) -> object:
-    """What 'module:attribute' names."""
-    module, attribute = target.split(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _table(*rows: Row) -> Mapping[str, Row]:
-    return types.MappingProxyType({row.name: row for row in rows})
-
+from tf_hugebatch.rows import Row, UnknownName, table as _table
 
 # ------------------------------------------------------------------------------------------------- optimizers
 
 _DECAY = {"weight_decay": 0.0, "exclude_from_decay": None, "clip_global_norm": None}
-_LAYERWISE = {"trust_coefficient": 1.0, "exclude_from_adaptation": None}
+_LAYERWISE = {"trust_coefficient": 1.0, "exclude_from_adaptation": None, "fixed_trust_ratios": None}
 _BOUNDED = {"trust_bounds_schedule": "fixed", "trust_bounds_rate": 1e-3}
 
 # A layer-wise rate is the relative change of a layer in one update, whatever the direction, and at most one
@@ -102,18 +62,29 @@ _LARS = {
     "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "trust_coefficient": 0.001, "epsilon": 0.0,
     "lars_denominator": "sum", "momentum_convention": "unscaled", "decay_in_update": True, "trust_clip": None,
     "trust_bounds": None, "exclude_from_decay": None, "exclude_from_adaptation": None,
-    "clip_global_norm": None,
+    "fixed_trust_ratios": None, "clip_global_norm": None,
 }
 _LAMB = {
     "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-6, "weight_decay": 0.01, "bias_correction": True,
     "weight_norm_bounds": None, "trust_bounds": None, "exclude_from_decay": None,
-    "exclude_from_adaptation": None, "clip_global_norm": None,
+    "exclude_from_adaptation": None, "fixed_trust_ratios": None, "clip_global_norm": None,
 }
 
 _MUON = {
     "momentum": 0.9, "nesterov": True, "bias_correction": False, "newton_schulz_steps": 5, "update_scale": "width",
     "exclude_from_orthogonalization": None, "reshape_kernels": True, "adam_rate_ratio": 0.1, "adam_nesterov": False,
     "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "epsilon_placement": "uncorrected",
+}
+
+_SHAMPOO = {
+    "momentum": 0.9, "nesterov": False, "epsilon": 1e-6, "statistics_decay": 1.0, "block_size": 512, "inverse_interval": 1,
+    "grafting": "sgd", "weight_decay": 0.0, "trust_coefficient": 1.0, "exclude_from_decay": None,
+    "exclude_from_adaptation": None, "clip_global_norm": None,
+}
+
+_KFAC = {
+    "momentum": 0.9, "nesterov": False, "damping": 1e-3, "statistics_decay": 0.95, "inverse_interval": 1, "kl_clip": 1e-3,
+    **_DECAY,
 }
 
 OPTIMIZERS = _table(
@@ -142,6 +113,13 @@ OPTIMIZERS = _table(
     *_family("muon", "muon:Muon", _MUON, rate=0.02, layerwise_rate=0.02, bounds=_NEVER_LONGER,
              bounds_reason=_NEVER_LONGER_REASON, scaling="sqrt", source="Jordan et al. 2024, with every kernel a matrix",
              facts={"epsilon_placement": ("uncorrected", "corrected")}),
+    Row("shampoo", "tf_hugebatch.optimizers.shampoo:Shampoo", {}, tuple(_SHAMPOO),
+        {**_SHAMPOO, "learning_rate": 0.05, "lr_scaling": "linear"},
+        "Gupta et al. 2018, arXiv 1802.09568; Anil et al. 2020, arXiv 2002.09018; rate: ours, untuned"),
+    Row("kfac", "tf_hugebatch.optimizers.kfac:KFAC", {}, tuple(_KFAC),
+        {**_KFAC, "learning_rate": 0.01, "lr_scaling": "linear"},
+        "Martens and Grosse 2015, arXiv 1503.05671; Grosse and Martens 2016, arXiv 1602.01407; Osawa et al. 2020, arXiv "
+        "2002.06015; rate: ours, untuned"),
 )
 
 # -------------------------------------------------------------------------------------------------- schedules

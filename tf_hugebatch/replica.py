@@ -34,8 +34,11 @@ class View:
         update: int64 scalar, updates done so far.
         seed: int, the run's seed.
         all_reduce_sum: tensor -> the sum of it over the replicas; differentiable.
+        one_program: whether XLA compiles all of the step (on a TPU), which takes TensorFlow's kernels apart (static).
         statistics: what batch-norm layers leave: layer -> list of float32 [2, channels] tensors, the micro-batch's
             share of sum_g n_g mean_g and sum_g n_g variance_g.
+        calls: what dense and convolution layers leave where an optimizer asks for their factors: layer -> list of
+            (inputs, outputs before the activation); None where none does.
     """
 
     layout: Layout
@@ -44,7 +47,9 @@ class View:
     update: Any
     seed: int
     all_reduce_sum: Callable
+    one_program: bool = False
     statistics: dict = dataclasses.field(default_factory=dict)
+    calls: dict | None = None
     _streams: int = 0
 
     @property
@@ -116,6 +121,11 @@ def collective_of(strategy):
     if isinstance(strategy, PlannedReplicas):
         return strategy.all_reduce_sum
     return _distributed_all_reduce_sum
+
+
+def is_one_program(strategy) -> bool:
+    """Whether XLA compiles what `strategy` runs as a whole."""
+    return isinstance(strategy, (PlannedReplicas, tf.distribute.TPUStrategy))
 
 
 def _distributed_all_reduce_sum(value):

@@ -16,8 +16,12 @@ DESCRIPTION = ("Make the paper's tables and figures from run folders, ours besid
                "with the command that fills it and its cost. Trains nothing.")
 TABLES, FIGURES = range(1, 5), range(1, 34)
 NAMED_FIGURES = {
-    "steps_to_target": "updates to the target against batch size", "layer_ratios": "||w|| / ||g|| of every layer",
-    "noise_scale": "the gradient noise scale over a run", "signal_and_noise": "of summed gradients against batch size",
+    "steps_to_target": "updates to the target against batch size",
+    "regime_adaptation": "loss and accuracy with the baseline's updates at every batch",
+    "predicted_large_batch": "B_L from the noise scale, fixed on one network",
+    "noise_and_ratios": "accuracy and sharpness with noise, and with trust ratios that stay fixed",
+    "layer_ratios": "||w|| / ||g|| of every layer", "noise_scale": "the gradient noise scale over a run",
+    "signal_and_noise": "of summed gradients against batch size",
     "sharpness": "the largest eigenvalue of the Hessian over a run", "frontier": "accuracy against batch size by optimizer"}
 _BETWEEN_LINES = 50  # runs: a few seconds
 _WITH_BOUNDARIES = ("regimes", "table2")  # items

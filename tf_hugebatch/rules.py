@@ -61,6 +61,16 @@ def not_taken(merged: Merged) -> Iterator[Found]:
         yield "nesterov", ("optimizer", "momentum"), (
             f"--nesterov=True with --momentum={values['momentum']}: there is no momentum to look ahead with; "
             "give one")
+    if values["grafting"] == "sgd":
+        for name, neutral in (("trust_coefficient", 1.0), ("exclude_from_adaptation", None)):
+            if values[name] != neutral:
+                yield name, ("optimizer", "grafting"), (
+                    f"--{name}={_shown(values[name])} with --grafting=sgd: there is no trust ratio for it to act on; drop it, "
+                    "or give --grafting=lars")
+    if values["grafting"] is not None and not values["epsilon"]:
+        yield "epsilon", ("optimizer",), (
+            f"--epsilon={values['epsilon']:g}: factors that lack a direction have no inverse root without a floor; give more "
+            "than 0")
 
 
 def bounds(merged: Merged) -> Iterator[Found]:

@@ -9,10 +9,12 @@ import tensorflow as tf
 from reference import optimizers as twin
 from reference.variables import variables_of
 
-from tf_hugebatch import optimizers, schedules
-from tf_hugebatch.keras_versions import native, set_global_policy
+from tf_hugebatch import optimizers, registry, schedules
+from tf_hugebatch.keras_versions import native, set_global_policy, variable_path
 
 ROWS = optimizers.names()
+# Those that `fit` can't serve have factors of every update, which only our own step takes.
+FACTORED = [row for row in ROWS if registry.OPTIMIZERS[row].resolve().needs_factors]
 RATES = (0.02, 0.05, 0.04, 0.0, 0.03, 0.01, 0.02)
 NAMES = ("first/kernel", "first/bias", "second/kernel")
 EXCLUDED = ("first/bias",)
@@ -49,6 +51,28 @@ def batch():
     return x, np.argmax(x[:, :3] + 0.1 * generator.normal(size=(32, 3)), axis=-1)
 
 
+def factors_of(variables, number=0):
+    """{path of a kernel: (A, G)} as update `number` might have them; a bias beside the kernel is a row of A."""
+    paths = [variable_path(variable) for variable in variables]
+    generator, found = np.random.default_rng(100 + number), {}
+    for path, variable in zip(paths, variables):
+        scope, _, name = path.rpartition("/")
+        if name == "kernel":
+            sizes = int(np.prod(variable.shape[:-1])) + (f"{scope}/bias" in paths), variable.shape[-1]
+            seen = [generator.normal(size=(2 * size, size)) for size in sizes]
+            found[path] = tuple((x.T @ x / len(x)).astype("float32") for x in seen)
+    return found
+
+
+def one_update(optimizer, gradients, variables, number=0, reduced=False):
+    """An update by `apply`, as `fit` makes it, or with `reduced`, and where factors are needed, by `apply_reduced`."""
+    if not reduced and not optimizer.needs_factors:
+        return optimizer.apply(gradients, variables)
+    optimizer.build(variables)
+    factors = factors_of(variables, number) if optimizer.needs_factors else None
+    return optimizer.apply_reduced(gradients, variables, factors=factors)
+
+
 def compiled(row, rate):
     model = small_model()
     # Eager, because tracing 14 train steps takes most of the time; fit in graphs is tested under strategies.
@@ -73,7 +97,7 @@ def test_optimises_without_retracing(row):
         traces.append(1)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, model(x), from_logits=True))
-        norms = optimizer.apply_reduced(tape.gradient(loss, variables), variables)
+        norms = one_update(optimizer, tape.gradient(loss, variables), variables, reduced=True)
         return loss, norms
 
     losses = [float(update()[0]) for _ in range(60)]
@@ -96,7 +120,7 @@ def test_state_is_float32_under_mixed_precision(row):
         outputs = model(batch()[0], training=True)
         loss = tf.reduce_mean(tf.square(tf.cast(outputs, tf.float32)))
     assert outputs.dtype == tf.bfloat16
-    optimizer.apply(tape.gradient(loss, variables), variables)
+    one_update(optimizer, tape.gradient(loss, variables), variables)
     assert {tf.as_dtype(v.dtype).name for v in (*variables, *optimizer.variables)} <= {"float32", "int64"}
     assert all(np.isfinite(v.numpy()).all() for v in variables)
 
@@ -106,12 +130,15 @@ OTHERS_OF_MUON = {"newton_schulz_steps": 3, "newton_schulz_coefficients": (3.0, 
                   "adam_nesterov": True, "bias_correction": True}
 
 
+OTHERS_OF_SECOND_ORDER = {"statistics_decay": 0.7, "block_size": 3, "inverse_interval": 2, "damping": 0.3, "kl_clip": 0.5}
+
+
 def changed(optimizer):
     """Constructor arguments that differ from the row's, so that a lost one shows."""
     other = {"weight_decay": 0.03, "momentum": 0.8, "beta_1": 0.8, "epsilon": 0.01, "clip_global_norm": 0.5,
              "rho": 0.7, "exclude_from_decay": ["kernel"], "exclude_from_adaptation": ["second"],
              "trust_bounds": (0.1, 0.7), "trust_coefficient": 0.5, "nesterov": True, "name": "other",
-             "decoupled_weight_decay": True, **OTHERS_OF_MUON}
+             "decoupled_weight_decay": True, **OTHERS_OF_MUON, **OTHERS_OF_SECOND_ORDER}
     taken = inspect.signature(type(optimizer).__init__).parameters
     ratio = {"exclude_from_adaptation", "trust_bounds", "trust_coefficient"}
     return {k: v for k, v in other.items()
@@ -133,8 +160,8 @@ def test_config_round_trip_gives_the_same_next_update(row, scheduled):
     results = []
     for optimizer in (original, restored):
         variables = variables_of(weights)
-        for update in gradients[:3]:
-            optimizer.apply(list(update.values()), variables)
+        for number, update in enumerate(gradients[:3]):
+            one_update(optimizer, list(update.values()), variables, number)
         results.append(state_of(optimizer, variables))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -152,17 +179,17 @@ def test_checkpoint_restores_mid_run(row, tmp_path):
         return variables, optimizer, checkpoint
 
     variables, optimizer, checkpoint = fresh()
-    for update in gradients[:3]:
-        optimizer.apply_reduced(list(update.values()), variables)
+    for number, update in enumerate(gradients[:3]):
+        one_update(optimizer, list(update.values()), variables, number, reduced=True)
     path = checkpoint.save(str(tmp_path / "state"))
-    for update in gradients[3:]:
-        optimizer.apply_reduced(list(update.values()), variables)
+    for number, update in enumerate(gradients[3:], 3):
+        one_update(optimizer, list(update.values()), variables, number, reduced=True)
     uninterrupted = state_of(optimizer, variables)
 
     variables, optimizer, checkpoint = fresh()
     checkpoint.restore(path).assert_consumed()
-    for update in gradients[3:]:
-        optimizer.apply_reduced(list(update.values()), variables)
+    for number, update in enumerate(gradients[3:], 3):
+        one_update(optimizer, list(update.values()), variables, number, reduced=True)
     for a, b in zip(uninterrupted, state_of(optimizer, variables), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -170,8 +197,18 @@ def test_checkpoint_restores_mid_run(row, tmp_path):
 @pytest.mark.parametrize("row", ROWS)
 def test_keras_file_gives_the_same_next_update(row, tmp_path):
     model, (x, y) = compiled(row, schedules.Polynomial(rate_for(row), 10)), batch()
-    model.train_on_batch(x, y)
-    model.train_on_batch(x, y)
+    if row in FACTORED:
+        with pytest.raises(ValueError, match="hb.train"):
+            model.train_on_batch(x, y)
+
+    def update(model):
+        if row not in FACTORED:
+            return model.train_on_batch(x, y)
+        gradients = [np.full(variable.shape, 0.1, "float32") for variable in model.trainable_variables]
+        return one_update(model.optimizer, gradients, model.trainable_variables)
+
+    update(model)
+    update(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.optimizer) is type(model.optimizer)
@@ -180,7 +217,7 @@ def test_keras_file_gives_the_same_next_update(row, tmp_path):
     assert loaded.optimizer.iterations.numpy() == 2
     loaded.run_eagerly = True
     for each in (model, loaded):
-        each.train_on_batch(x, y)
+        update(each)
     before = state_of(model.optimizer, model.trainable_variables)
     for a, b in zip(before, state_of(loaded.optimizer, loaded.trainable_variables), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -193,12 +230,17 @@ CALLS = ("apply", "reduced", "xla")
 def run(optimizer, weights, gradients, call):
     variables, history = variables_of(weights), []
     optimizer.build(variables)
-    way = optimizer.apply if call == "apply" else optimizer.apply_reduced
-    update = tf.function(lambda gradients: way(gradients, variables), jit_compile=True) if call == "xla" else (
-        lambda gradients: way(gradients, variables))
-    for now, rate in zip(gradients, RATES, strict=True):
+    factored = optimizer.needs_factors
+
+    def way(gradients, factors):
+        if call == "apply" and not factored:
+            return optimizer.apply(gradients, variables)
+        return optimizer.apply_reduced(gradients, variables, factors=factors)
+
+    update = tf.function(way, jit_compile=True) if call == "xla" else way
+    for number, (now, rate) in enumerate(zip(gradients, RATES, strict=True)):
         optimizer.learning_rate = rate
-        update(list(now.values()))
+        update(list(now.values()), factors_of(variables, number) if factored else None)
         history.append(([v.numpy() for v in variables], optimizer.trust_ratios()))
     return history
 
@@ -207,6 +249,11 @@ def twin_history(row, weights, gradients, **options):
     """The twin of a row, by name: the first word is the rule, the rest how it is adapted."""
     rule, _, adapted = row.partition("_")
     defaults = {"sgd": {"momentum": 0.9}, "lamb": {"epsilon": 1e-6}}.get(rule, {})
+    if rule == "kfac":
+        factors = [factors_of(variables_of(weights), number) for number in range(len(gradients))]
+        return twin.kfac(weights, gradients, RATES, factors, undecayed=EXCLUDED, **options)
+    if rule == "shampoo":
+        return twin.shampoo(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     if rule == "lars":
         return twin.lars(weights, gradients, RATES, undecayed=EXCLUDED, unadapted=EXCLUDED, **options)
     if rule == "muon":
@@ -229,3 +276,49 @@ def test_equals_its_twin(row, call):
             largest = np.abs(expected[name]).max()
             np.testing.assert_allclose(weight, expected[name], rtol=0, atol=2e-5 * largest)
             np.testing.assert_allclose(ratios[name], expected_ratios[name], rtol=2e-4)
+
+
+LAYERWISE = [row for row in ROWS if row in ("lars", "lamb") or "_layerwise" in row]
+
+
+@pytest.mark.parametrize("row", LAYERWISE)
+def test_with_fixed_trust_ratios_a_layer_moves_as_in_the_original_rule_at_its_own_rate(row):
+    """A layer-wise rule whose ratio is a constant c is its original rule at c times the rate."""
+    weights, gradients = weights_and_gradients()
+    original, same = {"lars": ("sgd", {}), "lamb": ("adam", {"epsilon": 1e-6, "epsilon_placement": "corrected"})}.get(
+        row, (row.partition("_")[0], {}))
+    fixed = {"first/kernel": 0.25, "second/kernel": 0.5}
+    optimizer = optimizers.get(row, learning_rate=0.1, weight_decay=0.05, fixed_trust_ratios=fixed)
+    variables = variables_of(weights)
+    others = {name: optimizers.get(original, learning_rate=0.1 * fixed.get(name, 1.0), weight_decay=0.05, **same)
+              for name in NAMES}
+    alone = {name: variables_of(weights) for name in NAMES}
+    for each, its in ((optimizer, variables), *((others[name], alone[name]) for name in NAMES)):
+        each.build(its)
+        for update in gradients:
+            each.apply_reduced(list(update.values()), its)
+    for place, name in enumerate(NAMES):
+        np.testing.assert_allclose(variables[place].numpy(), alone[name][place].numpy(), rtol=2e-5, atol=1e-7)
+    assert optimizer.trust_ratios() == {**fixed, "first/bias": 1.0}
+
+
+@pytest.mark.parametrize("row", LAYERWISE)
+def test_fixed_trust_ratios_survive_a_config_and_must_name_every_adapted_variable_once(row):
+    weights, gradients = weights_and_gradients(3)
+    given = optimizers.get(row, learning_rate=0.1, fixed_trust_ratios={"first/kernel": 0.25, "second": 0.5})
+    restored = keras.optimizers.deserialize(keras.optimizers.serialize(given))
+    assert restored.get_config() == given.get_config()
+    results = []
+    for optimizer in (given, restored):
+        variables = variables_of(weights)
+        optimizer.build(variables)
+        for update in gradients:
+            optimizer.apply_reduced(list(update.values()), variables)
+        results.append(state_of(optimizer, variables))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "fixed at 0.25" in given.describe()
+    for wrong, about in (({"first/kernel": 0.5}, r"second/kernel \(0\)"), ({"kernel": 0.5, "second": 1.0}, r"second/kernel \(2\)"),
+                         ({"kernel": 0.5, "bias": 1.0}, "no adapted variable: bias")):
+        with pytest.raises(ValueError, match=f"fixed_trust_ratios.*{about}"):
+            optimizers.get(row, fixed_trust_ratios=wrong).build(variables_of(weights))

@@ -1,5 +1,6 @@
 """Diagnostics on the step: what they tell agrees with twins made from weights, and training doesn't feel them."""
 
+import collections
 import json
 import shutil
 
@@ -9,11 +10,12 @@ import tensorflow as tf
 from reference.small_runs import contract_examples, contract_model, run_updates
 
 import tf_hugebatch as hb
-from tf_hugebatch import optimizers, registry
+from tf_hugebatch import optimizers, registry, replica
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.keras_versions import native, variable_path
 from tf_hugebatch.layout import Layout
+from tf_hugebatch.training.accumulate import micro_batch_sums
 from tf_hugebatch.training.step import METRICS, Step
 
 ALL = tuple(name for name, row in registry.DIAGNOSTICS.items() if row.facts["at"] == "updates")
@@ -23,12 +25,12 @@ BATCH, SPAN = 48, 8
 class Watched:
     """Single updates of the contract model with diagnostics on, and the weights around each."""
 
-    def __init__(self, strategy, micro, measured=ALL, optimizer="lars", **arguments):
+    def __init__(self, strategy, micro, measured=ALL, optimizer="lars", kind=Step, **arguments):
         layout = Layout(BATCH, micro, strategy.num_replicas_in_sync, SPAN)
         with strategy.scope():
             model = contract_model(SPAN)
             built = optimizers.get(optimizer, **{"learning_rate": 2.0, **arguments})
-        self.step = Step(strategy=strategy, model=model, optimizer=built, layout=layout, measured=measured)
+        self.step = kind(strategy=strategy, model=model, optimizer=built, layout=layout, measured=measured)
         self.optimizer, self.variables = built, model.trainable_variables
         examples = contract_examples()
         dataset = training_micro_batches(examples, Stream(0, len(examples.labels)), layout, 0, 9)
@@ -106,15 +108,45 @@ def test_an_update_is_the_same_to_the_bit_with_every_diagnostic_on(replicas, mic
     assert plain.metrics == with_all.metrics
 
 
-def test_without_a_diagnostic_the_step_has_no_operation_more():
-    counts = {}
-    for measured in ((), ("trust",)):
-        watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, measured)
-        graph = watched.step._run.get_concrete_function(watched._iterator, tf.TensorSpec([], tf.int32)).graph
-        counts[measured] = sum(len(function.node_def) for function in graph.as_graph_def().library.function)
-    off = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, ())
-    assert not off.step.probes and off.step.probes.columns == [] and off.step.probes.sums == []
-    assert counts[()] < counts[("trust",)]
+class NoHooks:
+    """What stands in the place of a run's probes in a step that was never made for any."""
+
+    columns, sums = (), ()
+
+    def __bool__(self):
+        return False
+
+    def around(self, gradients, variables, sums, update):
+        return update(), None
+
+
+class StepWithoutHooks(Step):
+    def accumulate(self, micro_batch, first):
+        view = replica.View(layout=self.layout, positions=micro_batch["position"], weights=micro_batch["weight"],
+                            update=self._updates_done(), seed=self.seed, all_reduce_sum=self._all_reduce_sum)
+        self._sums.add(first, *micro_batch_sums(self.model, view, micro_batch["image"], micro_batch["label"], 0.0), [])
+
+
+def operations(watched):
+    """How often each operation stands in the step's graph."""
+    graph = watched.step._run.get_concrete_function(watched._iterator, tf.TensorSpec([], tf.int32)).graph.as_graph_def()
+    return collections.Counter(node.op for nodes in (graph.node, *(function.node_def for function in graph.library.function))
+                               for node in nodes)
+
+
+def test_without_a_diagnostic_the_step_has_not_one_operation_more_than_without_the_hooks(monkeypatch):
+    off = operations(Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, ()))
+    with_one = operations(Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, ("trust",)))
+    monkeypatch.setattr("tf_hugebatch.diagnostics.make", lambda *names, **parts: NoHooks())
+    bare = operations(Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, (), kind=StepWithoutHooks))
+    assert off == bare
+    assert off.total() < with_one.total()
+
+
+def test_trust_ratios_and_norms_are_those_that_the_optimizer_has_and_are_not_computed_again():
+    counted = [operations(Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 16, measured)) for measured in ((), ("trust",))]
+    assert counted[0]["L2Loss"] == counted[1]["L2Loss"] > 0
+    assert counted[0]["Sub"] == counted[1]["Sub"]
 
 
 def test_what_they_tell_does_not_depend_on_replicas(mirrored):
@@ -189,6 +221,12 @@ def test_a_resumed_run_measures_from_the_same_start(finished, tmp_path):
 def test_noise_needs_two_micro_batches(tmp_path):
     with pytest.raises(hb.Refusal, match="--diagnostics=noise_scale.*one micro-batch.*--micro_batch_size"):
         run_of(tmp_path / "run", micro_batch_size=400, diagnostics="noise_scale")
+    assert not (tmp_path / "run").exists()
+
+
+def test_fixed_trust_ratios_that_fit_no_variable_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(hb.Refusal, match=r"--fixed_trust_ratios: .*conv1/kernel \(0\).*no adapted variable: conv9"):
+        run_of(tmp_path / "run", fixed_trust_ratios="conv9=0.1")
     assert not (tmp_path / "run").exists()
 
 

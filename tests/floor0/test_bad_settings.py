@@ -57,6 +57,11 @@ def problems(**given):
     # pairs
     ({"optimizer": "lars", "trust_bounds": "3,1"}, ["--trust_bounds=3,1", "lower bound 3", "upper bound 1"]),
     ({"optimizer": "lars", "trust_bounds": "-1,1"}, ["--trust_bounds=-1,1", "negative"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "kernel"}, ["--fixed_trust_ratios=kernel", "kernel=0.01"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "kernel=0"}, ["--fixed_trust_ratios=kernel=0", "greater than 0"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "kernel=0.1,=1"}, ["--fixed_trust_ratios", "empty regular expression"]),
+    ({"optimizer": "lars", "fixed_trust_ratios": "(=1"}, ["--fixed_trust_ratios=(=1", "no regular expression"]),
+    ({"optimizer": "sgd", "fixed_trust_ratios": "kernel=1"}, ["--fixed_trust_ratios", "does not take it", "lars"]),
     ({"optimizer": "lars", "trust_bounds": "1"}, ["--trust_bounds=1", "lo,hi"]),
     ({"optimizer": "lars", "trust_bounds": "a,b"}, ["--trust_bounds=a,b", "number"]),
     ({"optimizer": "lars", "trust_bounds": "nan,1"}, ["--trust_bounds=nan,1", "nan"]),
@@ -103,6 +108,10 @@ def problems(**given):
     ({"dataset": "synthetic", "norm": "local", "micro_batch_size": 8, "bn_span": 8}, ["--bn_span=8", "--norm=local"]),
     ({"num_replicas": 0, "strategy": "mirrored"}, ["--num_replicas=0", "at least 1"]),
     ({"momentum": 0, "nesterov": True}, ["--nesterov=True", "--momentum=0"]),
+    ({"optimizer": "shampoo", "trust_coefficient": 0.1}, ["--trust_coefficient=0.1", "--grafting=lars"]),
+    ({"optimizer": "shampoo", "exclude_from_adaptation": "none"}, ["--exclude_from_adaptation", "--grafting=lars"]),
+    ({"optimizer": "shampoo", "epsilon": 0}, ["--epsilon=0", "more than 0"]),
+    ({"optimizer": "shampoo", "statistics_decay": 1.1}, ["--statistics_decay=1.1", "at most 1"]),
     ({"optimizer": "adam_layerwise_bounded", "trust_bounds": "none", "trust_bounds_schedule": "adabound"},
      ["adabound", "--trust_bounds"]),
     # the run's length

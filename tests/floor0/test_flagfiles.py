@@ -74,7 +74,7 @@ def test_table_4_is_there_row_by_row():
         assert found.label_smoothing == published.TABLE_4_LABEL_SMOOTHING
 
 
-LADDER = {"b819200": published.LADDER_BATCH, "bfull": IMAGENET.full, "b262144": 262_144,
+LADDER = {"imagenet_819200": published.LADDER_BATCH, "imagenet_1281167": IMAGENET.full, "imagenet_262144": 262_144,
           "cifar10_25000": CIFAR.large[1], "cifar10_full": CIFAR.full}
 
 
@@ -86,7 +86,7 @@ def test_the_ladder_adds_one_thing_a_rung(stem):
     for found in rungs:
         assert (found.dataset, found.batch_size, found.epochs) == (baseline.dataset, LADDER[stem], baseline.epochs)
         assert found.schedule == "cosine" and found.clip_global_norm and found.bn_span == published.BATCH_NORM_EXAMPLES
-    if stem == "b819200":
+    if stem == "imagenet_819200":
         assert {found.total_updates for found in rungs} == {published.LADDER_UPDATES}
     assert [found.optimizer for found in rungs] == ["sgd"] * 4 + ["lars"]
     assert [bool(found.warmup_updates) for found in rungs] == [False, True, True, True, True]

@@ -188,7 +188,7 @@ def test_exclusions(text, value):
     {}, {"regime": "large", "seed": 3}, {"optimizer": "lars", "optimizer_preset": "contrib"},
     {"optimizer": "sgd_layerwise_bounded", "trust_bounds": "0.5,inf", "exclude_from_decay": "none"},
     {"batch_size": "full", "train_steps": 5, "warmup_steps": 2, "peak_learning_rate": 0.5},
-    {"profile_steps": "1,2", "data_dir": "."},
+    {"profile_steps": "1,2", "data_dir": "."}, {"optimizer": "lars", "fixed_trust_ratios": "conv=0.1,dense=2e-3"},
     {"regime_adaptation": True, "strategy": "mirrored", "num_replicas": 2},
 ])
 def test_settings_json_gives_the_same_settings_back(given):

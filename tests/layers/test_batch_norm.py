@@ -8,6 +8,7 @@ from reference.small_runs import contract_examples, contract_model, run_updates
 
 from tf_hugebatch import layers, replica
 from tf_hugebatch.data.order import Stream
+from tf_hugebatch.keras_versions import native
 from tf_hugebatch.layout import Layout
 
 
@@ -126,6 +127,29 @@ def test_padding_leaves_output_of_real_examples_and_statistics_alone():
     np.testing.assert_array_equal(*outputs)
     np.testing.assert_array_equal(*statistics)
     np.testing.assert_allclose(outputs[0], plain(x[:6]), atol=2e-4)
+
+
+@pytest.mark.parametrize("real", [16, 12])
+def test_a_step_that_is_one_program_computes_what_kernels_of_groups_compute(real):
+    """Outputs, statistics and gradients; 12: the last of four groups is padding."""
+    x, layout = np.random.default_rng(0).normal(2.0, 1.0, (16, 4, 4, 3)).astype(np.float32), Layout(real, 16, 1, 4)
+
+    def run(one_program):
+        layer = layers.GhostBatchNormalization(4)
+        view = replica.View(
+            layout=layout, positions=tf.range(16, dtype=tf.int64), weights=tf.cast(tf.range(16) < real, tf.float32),
+            update=tf.constant(0, tf.int64), seed=0, all_reduce_sum=lambda t: t, one_program=one_program,
+        )
+        with replica.scope(view), tf.GradientTape() as tape:
+            values = tf.constant(x)
+            tape.watch(values)
+            y = layer(values, training=True)[:real]
+            loss = tf.reduce_sum(tf.sin(y))
+        gradients = tape.gradient(loss, [values, *map(native, layer.trainable_variables)])
+        return [y.numpy(), view.statistics[layer][0].numpy(), *(one.numpy() for one in gradients)]
+
+    for kernels, sums in zip(run(False), run(True)):
+        np.testing.assert_allclose(sums, kernels, rtol=1e-5, atol=1e-5)
 
 
 def test_works_under_plain_fit_and_survives_a_save(tmp_path):

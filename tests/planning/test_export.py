@@ -72,6 +72,12 @@ def test_groups_across_replicas_are_reduced_in_every_micro_batch(exporter):
     assert (accumulate.all_reduces, accumulate.all_reduce_bytes) == (2, 2 * 4 * 2 * (2 * CHANNELS + 1))
 
 
+def test_batch_norm_is_left_to_the_compiler_as_sums(exporter):
+    module = export.hlo_pb2.HloModuleProto.FromString(exporter(4, 6).accumulate(Layout(BATCH, 12, 4, 6)).hlo)
+    opcodes = {one.opcode for computation in module.computations for one in computation.instructions}
+    assert "reduce" in opcodes and not {one for one in opcodes if one.startswith("batch-norm")}
+
+
 def test_a_key_says_what_is_computed_and_nothing_else(exporter):
     planned, layout = exporter(1, 12), Layout(BATCH, 12, 1, 12)
     accumulate, apply = planned.accumulate(layout), planned.apply(layout)

@@ -81,6 +81,26 @@ def test_none_may_fit(tmp_path):
     assert all("Used too much" in one.reason for one in made.attempts)
 
 
+def test_a_full_batch_on_a_small_slice_takes_few_compiles(tmp_path):
+    made, fitting, asked = plan(tmp_path, Compilers(largest=100), batch_size=102400, dataset_size=(102400, 10))
+    # One group a replica takes 200 rounds, and there is no larger micro-batch below 100.
+    assert (fitting.layout.micro_batch_size, fitting.layout.rounds) == (64, 200) and len(asked) < 30
+    rounds = [one.layout.rounds for one in made.attempts]
+    assert rounds == sorted(rounds) and rounds[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [one.fits for one in made.attempts] == [one.layout.rounds >= 200 for one in made.attempts]
+    found = answer.answer(settings(batch_size=102400, dataset_size=(102400, 10)), made, V3, [])
+    assert "Fits, with 200 micro-batch(es) of 64" in "\n".join(answer.text(found))
+
+
+def test_images_that_fill_the_memory_are_refused_before_anything_is_traced(tmp_path):
+    # 4096 x 4096 x 3 float32 are 192 MiB.
+    made, fitting, asked = plan(tmp_path, Compilers(largest=1000), image_size=4096)
+    assert asked[0] == ("accumulate", 64) and fitting.layout.rounds == 2
+    assert made.attempts[0].reason == "the images of a micro-batch alone are 24.00 GiB of 15.48"
+    found = answer.answer(settings(image_size=4096), made, V3, [])
+    assert found["attempts"][0]["accumulate"] is None and "24.00 GiB" in "\n".join(answer.text(found))
+
+
 def test_variables_beside_the_program_count_too(tmp_path):
     made, fitting, _ = plan(tmp_path, Compilers(largest=1000, gibibytes=15.2), micro_batch_size=64)
     # 15.2 GiB of 15.48 and half a gibibyte that only the other program touches.

@@ -66,6 +66,12 @@ def test_batch_norm_groups_compile_inside_and_across_replicas(cache):
     assert across.fits and across.layout.across_replicas and across.accumulate.program.all_reduces > 0
 
 
+def test_two_batch_norm_groups_move_twice_the_bytes_of_one(cache):
+    given = {"dataset": "cifar10", "model": "resnet9", "batch_size": 512, "bn_span": 32}
+    one, two = (fitting(cache, **given, micro_batch_size=size).accumulate for size in (32, 64))
+    assert two.figures.bytes < 2.1 * one.figures.bytes
+
+
 def test_what_does_not_fit_is_refused_in_the_compiler_s_words(cache):
     given = {"dataset": "synthetic", "dataset_size": (10**6, 10), "image_size": 1024, "model": "resnet18", "batch_size": 32768}
     target = find("v2-8")

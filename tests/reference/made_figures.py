@@ -182,6 +182,17 @@ _SCHEDULES = (("cosine_regular", 0, "linear"), ("polynomial", 5, "linear"), ("co
               ("cosine_regular", 5, "linear"), ("cosine_coarse", 5, "linear"), ("cosine", 5, "linear"), ("cosine", 5, "cosine"))
 
 
+NOISES = (None, "activations", "weights", "gradients", "labels")
+
+
+def write_noise(folder, batch, kind, seed=1, **values):
+    """A run of appendix 6.3 with noise of a kind, or none, and sharpness 10 times its seed."""
+    noise = {"inject_noise": kind, "noise_stddev": 0.1} if kind else {}
+    return write_run(folder, batch_size=batch, epochs=30, optimizer="sgd", schedule="polynomial", seed=seed, rows=5, **noise,
+                     **values, more_rows=lambda step: ({}, [{"kind": "sharpness", "eigenvalue": 10.0 * seed, "residual": 0.01,
+                                                             "products": 9, "examples": 1000}]))
+
+
 def write_everything(folder):
     """Runs for all of the catalogue. Returns (runs, sweeps)."""
     folder = pathlib.Path(folder)
@@ -229,6 +240,16 @@ def write_everything(folder):
             {"gradient_power": 1 / step, "gradient_variance": 200 + size / step, "noise_scale": 1.0},
             [trust_row({"a/kernel": step ** 0.5, "a/bias": 1.0, "b/kernel": 100 / step ** 0.2}), snr_row(),
              {"kind": "sharpness", "eigenvalue": 40 / step ** 0.3, "residual": 0.01, "products": 9, "examples": 1000}]))
+    for batch in (huge, "full"):
+        write_run(folder / "noise" / f"b{batch}" / "lars", batch_size=batch, epochs=30, **_LARS)
+    for batch in (large, huge, "full"):
+        write_run(folder / "adapted" / f"{batch}", batch_size=batch, regime="huge", regime_adaptation="true", rows=300)
+    for batch, kind in itertools.product((huge, "full"), NOISES):
+        for seed in (1, 2):
+            write_noise(folder / "noise" / f"b{batch}" / (kind or "sgd") / f"seed{seed}", batch, kind, seed)
+    for dataset, network in (("mnist", "lenet"), ("cifar10", "resnet20")):
+        write_run(folder / "measured" / network, dataset, regime="baseline", model=network, rows=60, more_rows=lambda step: (
+            {"gradient_power": 1 / step, "gradient_variance": 200.0, "noise_scale": 1.0}, []))
     for number, (schedule, warmup, shape) in enumerate(_SCHEDULES, start=23):
         write_run(folder / "schedules" / f"fig{number}", epochs=30, batch_size=256, schedule=schedule, warmup_epochs=warmup,
                   warmup_shape=shape, dry_run="true", peak_learning_rate=1, accuracy=None, status="done")

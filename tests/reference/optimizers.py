@@ -208,3 +208,105 @@ def muon(weights, gradients, rates, *, by_adam=(), undecayed=(), unadapted=(), m
             w[k] = w[k] - own_rate * r * u
         history.append(({k: x.copy() for k, x in w.items()}, ratios))
     return history
+
+
+def shampoo(weights, gradients, rates, *, undecayed=(), unadapted=(), momentum=0.9, nesterov=False, epsilon=1e-6,
+            statistics_decay=1.0, block_size=512, inverse_interval=1, grafting="sgd", weight_decay=0.0,
+            decoupled_weight_decay=False, trust_coefficient=1.0, clip_global_norm=None):
+    """Shampoo block by block, as algorithm 1 of Gupta et al. and grafting of Anil et al.; arrays of rank 1 are not turned.
+
+    Returns what `family` returns.
+    """
+    w = {k: np.asarray(x, np.float64) for k, x in weights.items()}
+    v = {k: np.zeros_like(x) for k, x in w.items()}
+    memory, history = {}, []
+
+    def sides(length):
+        parts = int(np.ceil(length / block_size))
+        each = int(np.ceil(length / parts))
+        return [slice(start, min(start + each, length)) for start in range(0, length, each)]
+
+    def inverse_fourth_root(matrix):
+        # The singular values of a symmetric positive semi-definite matrix are its eigenvalues.
+        vectors, values, _ = np.linalg.svd(matrix)
+        if values[0] == 0:
+            return np.eye(len(matrix))
+        return vectors @ np.diag(np.maximum(values, epsilon * values[0]) ** -0.25) @ vectors.T
+
+    for t, (raw, rate) in enumerate(zip(gradients, rates, strict=True)):
+        raw = clipped({k: np.asarray(g, np.float64) for k, g in raw.items()}, clip_global_norm)
+        ratios = {}
+        for k, g in raw.items():
+            turned = g
+            if g.ndim > 1:
+                matrix = g.reshape(-1, g.shape[-1])
+                turned = np.zeros_like(matrix)
+                for rows in sides(matrix.shape[0]):
+                    for columns in sides(matrix.shape[1]):
+                        block = matrix[rows, columns]
+                        left, right, roots = memory.get((k, rows.start, columns.start), (0.0, 0.0, None))
+                        keep, share = (1.0, 1.0) if statistics_decay == 1 else (statistics_decay, 1 - statistics_decay)
+                        left = keep * left + share * block @ block.T
+                        right = keep * right + share * block.T @ block
+                        if t % inverse_interval == 0:
+                            roots = inverse_fourth_root(left), inverse_fourth_root(right)
+                        memory[k, rows.start, columns.start] = left, right, roots
+                        turned[rows, columns] = roots[0] @ block @ roots[1]
+                size = length(turned)
+                turned = (turned * (length(g) / size) if size > 0 else turned).reshape(g.shape)
+            decay = 0.0 if k in undecayed else weight_decay
+            if decoupled_weight_decay:
+                w[k], decay = w[k] - rate * decay * w[k], 0.0
+            d = turned + decay * w[k]
+            r = 1.0
+            if grafting == "lars" and k not in unadapted and length(w[k]) > 0 and length(g) > 0:
+                r = trust_coefficient * length(w[k]) / (length(g) + decay * length(w[k]))
+            ratios[k] = r
+            v[k] = momentum * v[k] + rate * r * d
+            w[k] = w[k] - (momentum * v[k] + rate * r * d if nesterov else v[k])
+        history.append(({k: x.copy() for k, x in w.items()}, ratios))
+    return history
+
+
+def kfac(weights, gradients, rates, factors, *, undecayed=(), momentum=0.9, nesterov=False, damping=1e-3, statistics_decay=0.95,
+         inverse_interval=1, kl_clip=1e-3, weight_decay=0.0, decoupled_weight_decay=False, clip_global_norm=None):
+    """K-FAC by solving the damped Kronecker system as one matrix. factors: one {path of a kernel: (A, G)} an update; a kernel
+    whose A has a row more than its fan_in shares it with the bias beside it.
+
+    Returns what `family` returns.
+    """
+    w = {k: np.asarray(x, np.float64) for k, x in weights.items()}
+    v = {k: np.zeros_like(x) for k, x in w.items()}
+    averages, systems, history = {}, {}, []
+    for t, (raw, rate, now) in enumerate(zip(gradients, rates, factors, strict=True), start=1):
+        raw = clipped({k: np.asarray(g, np.float64) for k, g in raw.items()}, clip_global_norm)
+        step, product = dict(raw), 0.0
+        for k, pair in now.items():
+            keep = min(1 - 1 / t, statistics_decay)
+            old = averages.get(k, (0.0, 0.0))
+            a, g = averages[k] = [keep * before + (1 - keep) * np.asarray(new, np.float64) for before, new in zip(old, pair)]
+            if (t - 1) % inverse_interval == 0:
+                pi = np.sqrt(np.trace(a) / len(a) / (np.trace(g) / len(g)))
+                systems[k] = np.kron(a + pi * np.sqrt(damping) * np.eye(len(a)), g + np.sqrt(damping) / pi * np.eye(len(g)))
+            matrix = raw[k].reshape(-1, len(g))
+            bias = k.rpartition("/")[0] + "/bias" if len(a) > len(matrix) else None
+            if bias:
+                matrix = np.vstack([matrix, raw[bias]])
+            natural = np.linalg.solve(systems[k], matrix.ravel()).reshape(matrix.shape)
+            product += np.sum(natural * matrix)
+            step[k] = natural[:-1].reshape(raw[k].shape) if bias else natural.reshape(raw[k].shape)
+            if bias:
+                step[bias] = natural[-1]
+        preconditioned = set(now) | {k.rpartition("/")[0] + "/bias" for k, (a, g) in now.items() if len(a) * len(g) > raw[k].size}
+        size = rate ** 2 * product
+        scale = min(1.0, np.sqrt(kl_clip / size)) if kl_clip is not None and size > 0 else 1.0
+        for k in w:
+            d = scale * step[k] if k in preconditioned else step[k]
+            decay = 0.0 if k in undecayed else weight_decay
+            if decoupled_weight_decay:
+                w[k], decay = w[k] - rate * decay * w[k], 0.0
+            d = d + decay * w[k]
+            v[k] = momentum * v[k] + rate * d
+            w[k] = w[k] - (momentum * v[k] + rate * d if nesterov else v[k])
+        history.append(({k: x.copy() for k, x in w.items()}, {k: 1.0 for k in w}))
+    return history

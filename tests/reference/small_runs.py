@@ -29,14 +29,13 @@ def contract_model(span, seed=0):
 
     return keras.Sequential([
         keras.Input((8, 8, 1)),
-        keras.layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, kernel_initializer=weights(1),
-                            name="conv"),
+        layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, kernel_initializer=weights(1), name="conv"),
         layers.GhostBatchNormalization(span, name="norm"),
         keras.layers.ReLU(),
         keras.layers.Flatten(),
-        keras.layers.Dense(16, activation="relu", kernel_initializer=weights(2), name="hidden"),
+        layers.Dense(16, activation="relu", kernel_initializer=weights(2), name="hidden"),
         layers.Dropout(0.4, name="dropout"),
-        keras.layers.Dense(CLASSES, kernel_initializer=weights(3), name="logits"),
+        layers.Dense(CLASSES, kernel_initializer=weights(3), name="logits"),
     ], name="contract")
 
 

@@ -125,7 +125,7 @@ class Worker:
         ordinary, asked = assemble.choose_micro_batch_size, []
 
         def choose(*given):
-            asked.append(given[-1])
+            asked.append(given[5])
             return 8 if self.index else 16, "as measured here"
 
         assemble.choose_micro_batch_size = choose

@@ -53,6 +53,32 @@ def test_late_updates_do_not_decide_alone():
     assert law.alpha > 0.9  # over all updates alike it would come to 0.75
 
 
+def test_the_window_begins_where_the_loss_has_fallen_for_good():
+    steps, losses = np.arange(1, 101), np.full(100, 2.0)
+    losses[30:] = 0.9
+    losses[40] = 1.01  # above half once more
+    assert distance.window_start(steps, losses, 0.5) == 42
+    assert distance.window_start(steps, losses, 0.6) == 31
+    assert distance.window_start(steps, losses, None) == distance.FIRST_UPDATE
+    assert distance.window_start(steps, losses, 0.1) is None  # it never falls so far
+    assert distance.window_start(steps, np.full(100, np.nan), 0.5) is None
+    assert distance.window_start(steps, np.r_[2.0, np.full(99, 0.1)], 0.5) == distance.FIRST_UPDATE
+
+
+def test_a_descent_before_the_walk_is_in_no_fit_but_that_of_all_updates(tmp_path):
+    def descent(step):
+        return np.log(step) if step > 60 else np.log(60) * (step / 60) ** 2
+
+    made.write_run(tmp_path / "a", batch_size=1024, rows=1000, **made.DIFFUSION, distance=descent,
+                   losses=[2.3] * 60 + [0.5] * 940)
+    found = catalogue.draw(11, *loaded(tmp_path))
+    laws = {row["loss_stays_below_share"]: row for row in found.rows if "alpha" in row}
+    assert laws[0.5]["fitted_from"] == laws[0.25]["fitted_from"] == 61 and laws[0.5]["alpha"] == pytest.approx(2.0)
+    assert laws[""]["fitted_from"] == 10 and laws[""]["alpha"] < 1.5
+    assert set(laws) == {0.5, 0.25, ""}  # the loss never falls to a tenth
+    assert "from update 61 on alpha 2" in found.caption and "in other windows: from 10 alpha" in found.caption
+
+
 def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):
     for seed in (1, 2, 3):
         made.write_run(tmp_path / f"a{seed}", batch_size=1024, rows=100, seed=seed, accuracy=0.97, **made.DIFFUSION,
@@ -67,7 +93,7 @@ def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):
     np.testing.assert_allclose(fit[:, 1], np.sqrt(np.mean([(2 + 0.01 * s) ** 2 for s in (1, 2, 3)])) * np.log(fit[:, 0]),
                                rtol=1e-6)
     assert far.get_xscale() == "log"
-    summary = found.rows[-1]
+    [summary] = [row for row in found.rows if row.get("loss_stays_below_share") == distance.WINDOW_SHARE]
     assert summary["alpha"] == pytest.approx(2.0) and summary["n"] == 3 and summary["updates"] == 1000
     assert summary["test_accuracy_percent"] == pytest.approx(97.0) and summary["train_loss"] == pytest.approx(0.02)
     assert "alpha 2 (2.00 to 2.00)" in found.caption and "test accuracy 97.00%" in found.caption

@@ -45,6 +45,14 @@ def test_a_line_is_the_mean_of_fresh_seeds_and_a_table_row_says_the_rest(tmp_pat
     assert "98.3% at 60,000" in found.caption
 
 
+def test_what_the_picture_cuts_off_is_said(tmp_path):
+    made.write_frontier(tmp_path, "muon", "full", [0.99])
+    made.write_frontier(tmp_path, "lars", "full", [0.42])
+    found = draw(tmp_path)
+    assert "Below the picture's 90%: lars at 60,000 (42.00%)." in found.caption
+    assert found.figure.axes[0].get_ylim()[0] >= 90
+
+
 def test_both_momentums_are_lines_of_their_own(tmp_path):
     made.write_frontier(tmp_path, "sgd", 256, [0.99])
     made.write_frontier(tmp_path, "nesterov", 256, [0.98])

@@ -74,3 +74,21 @@ def test_sharpness_is_drawn_over_epochs(tmp_path):
     [data] = lines(found.figure.axes[0]).values()
     np.testing.assert_allclose(data[:, 1], [73, 147, 220])
     assert found.caption.count("of the loss of 1,000 examples") == 1
+
+
+def test_noise_and_fixed_ratios_stand_beside_each_other_with_their_sharpness(tmp_path):
+    for seed in (1, 2, 3):
+        made.write_noise(tmp_path / "sgd" / f"seed{seed}", 32768, None, seed, accuracy=0.90 + 0.01 * seed)
+        made.write_noise(tmp_path / "labels" / f"seed{seed}", 32768, "labels", seed, accuracy=0.80)
+        made.write_run(tmp_path / "lars_shuffled" / f"seed{seed}", batch_size=32768, epochs=30, optimizer="lars", seed=seed,
+                       accuracy=0.7, fixed_trust_ratios="kernel=0.1")
+    made.write_noise(tmp_path / "elsewhere", 8192, "labels", accuracy=0.99)
+    found = catalogue.draw("noise_and_ratios", *loaded(tmp_path))
+    rows = {row["setting"]: row for row in found.rows}
+    assert list(rows) == ["momentum SGD", "SGD, noise on labels", "fixed ratios: lars_shuffled"]
+    assert [round(row["mean_percent"], 6) for row in rows.values()] == [92.0, 80.0, 70.0]
+    assert all(row["n"] == 3 and row["batch"] == "batch 32,768" for row in rows.values())
+    assert rows["momentum SGD"]["sharpness"] == pytest.approx(20.0)
+    assert rows["momentum SGD"]["sharpness_low"] < 10 < 30 < rows["momentum SGD"]["sharpness_high"]
+    assert rows["fixed ratios: lars_shuffled"]["sharpness"] is None
+    assert len(found.figure.axes) == 2 and len(found.blanks) == 10

@@ -9,7 +9,7 @@ from reference import made_figures as made
 from reference.drawn import loaded
 from tf_hugebatch.reports import catalogue
 from tf_hugebatch.reports.sheets import ON_TEST
-from tf_hugebatch.reports.sources import differences, ended, groups_of, in_words, numbers
+from tf_hugebatch.reports.sources import differences, ended, fits, groups_of, in_words, numbers
 from tf_hugebatch.runs import Run
 
 LAMB = {"batch_size": 32768, "epochs": 30, "optimizer": "lamb"}
@@ -158,3 +158,12 @@ def test_a_row_in_words(row, words):
 def test_differences_name_what_tells_settings_apart():
     assert differences([{"a": 1, "b": [1, 2]}]) == [""]
     assert differences([{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3], "c": 0}]) == ["b 1,2, c none", "b 1,3, c 0"]
+
+
+def test_a_run_about_noise_or_fixed_ratios_is_in_no_figure_that_does_not_ask_for_it():
+    values = made.settings_of("mnist", regime="huge").as_dict()
+    wanted = {"dataset": "mnist", "batch_size": 32768}
+    assert fits(values, wanted)
+    for name, value in (("inject_noise", "labels"), ("fixed_trust_ratios", [["kernel", 0.1]])):
+        assert not fits({**values, name: value}, wanted)
+        assert fits({**values, name: value}, {**wanted, name: None})

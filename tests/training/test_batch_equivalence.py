@@ -18,7 +18,8 @@ BATCH, SPAN = 64, 32
 LAYOUTS = {"4 x 16": (4, 16), "2 x 2 x 16": (2, 16), "2 x 40 padded": (2, 40)}
 # An adaptive rule divides by the size of a gradient, so rounding in a tiny gradient moves a weight by up to the rate:
 # ordinary rates keep that below the tolerance, which is the design's.
-RATES = {"sgd": 0.1, "adagrad": 0.01, "rmsprop": 1e-3, "adam": 1e-3, "lars": 1.0, "lamb": 0.01, "muon": 0.01}
+RATES = {"sgd": 0.1, "adagrad": 0.01, "rmsprop": 1e-3, "adam": 1e-3, "lars": 1.0, "lamb": 0.01, "muon": 0.01,
+         "shampoo": 0.003, "kfac": 0.003}
 TOLERANCE = 1e-6
 
 
@@ -35,8 +36,9 @@ def settings_of(row):
 
 
 def row_and_layout(row, layout):
-    # Every row with replicas and micro-batches at once, two rules with each of the others; the rest takes a minute.
-    plain = layout == "2 x 2 x 16" or row in ("lars", "adam")
+    # Every row with replicas and micro-batches at once, two rules with each of the others, and K-FAC, whose factors padding
+    # could enter, with padding; the rest takes a minute.
+    plain = layout == "2 x 2 x 16" or row in ("lars", "adam") or (row, layout) == ("kfac", "2 x 40 padded")
     return pytest.param(row, layout, id=f"{row}, {layout}", marks=() if plain else pytest.mark.slow)
 
 

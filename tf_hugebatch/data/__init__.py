@@ -1,6 +1,6 @@
 """Data sets as splits, and the order in which training reads them."""
 
-from tf_hugebatch import registry
+from tf_hugebatch import registry, rows
 
 
 def load(settings):
@@ -19,4 +19,4 @@ def look(settings):
         Refusal: as `load`, for what a look shows.
     """
     look_first = registry.find("dataset", settings.dataset).facts.get("look")
-    return registry.imported(look_first)(settings) if look_first else load(settings)
+    return rows.imported(look_first)(settings) if look_first else load(settings)

@@ -27,6 +27,6 @@ class Diffusion(Probe):
             tf.Variable(variable.numpy(), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
             for variable in self.model.trainable_variables]
 
-    def after_update(self, before, after):
-        distances = [norms.norm(weight - start) for weight, start in zip(after, self._start)]
+    def after_update(self, result, weights):
+        distances = [norms.norm(weight - start) for weight, start in zip(weights, self._start)]
         return {"distances": distances, "distance_from_start": norms.combined(distances)}

@@ -59,7 +59,7 @@ class NoiseScale(Probe):
         power = tf.add_n([_power(gradient) for gradient in gradients])
         return [tf.stack([power, count * count, count])]
 
-    def after_reduce(self, gradients, weights, sums):
+    def after_reduce(self, gradients, sums):
         summed_power, summed_squares, count = tf.unstack(tf.cast(sums[0], tf.float64))
         # Gradients come divided by B.
         scale = float(self.layout.batch_size) ** 2

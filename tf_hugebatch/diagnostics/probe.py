@@ -44,14 +44,16 @@ class Probe:
         """
         return []
 
-    def after_reduce(self, gradients, weights, sums):
-        """{name: value} from the gradient of the global batch (before clipping), the weights that it was taken at, and the
-        sums of what `after_micro_batch` returned.
+    def after_reduce(self, gradients, sums):
+        """{name: value} from the gradient of the global batch (before clipping), and the sums of what `after_micro_batch`
+        returned.
         """
         return {}
 
-    def after_update(self, before, after):
-        """{name: value} from the weights before and after the update; lists of tensors, one per trainable variable."""
+    def after_update(self, result, weights):
+        """{name: value} from what `apply_reduced` returned, norms by variable among it, and the weights after the update: this
+        replica's variables, so that only who wants them reads them. One read before the update would make it copy them.
+        """
         return {}
 
 
@@ -98,16 +100,13 @@ class Probes:
         """
         if not self:
             return update(), None
-        variables, sums = [native(variable) for variable in variables], list(sums)
-        before = [variable.read_value() for variable in variables]
-        found = {}
+        variables, sums, found = [native(variable) for variable in variables], list(sums), {}
         for kind, probe in self._probes.items():
             own, sums = sums[:len(probe.sums)], sums[len(probe.sums):]
-            found[kind] = dict(probe.after_reduce(gradients, before, own))
+            found[kind] = dict(probe.after_reduce(gradients, own))
         result = update()
-        after = [variable.read_value() for variable in variables]
         for kind, probe in self._probes.items():
-            found[kind].update(probe.after_update(before, after))
+            found[kind].update(probe.after_update(result, variables))
         parts = [tf.reshape(tf.cast(found[kind][name], tf.float64), [-1])
                  for kind, probe in self._probes.items() for name in (*probe.scalars, *probe.vectors)]
         return result, tf.concat(parts, 0)

@@ -79,7 +79,8 @@ class GhostBatchNormalization(keras.layers.Layer):
                     f"{self.name} has span={self.span} but the step's layout has span={view.layout.span}: groups "
                     f"would not match; build the model with the layout's span."
                 )
-            if _cells_are_whole_groups(view.layout):
+            # Kernels of single groups are what a TPU's compiler does not fuse: 2.5 times the memory traffic of sums.
+            if not view.one_program and _cells_are_whole_groups(view.layout):
                 return tf.cast(self._fused(x, view), inputs.dtype)
             assignment, weights = _groups_of_view(view), view.real
             reduce = view.all_reduce_sum if view.layout.across_replicas else None

@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_hugebatch.layers import Dropout
+from tf_hugebatch.layers import Conv2D, Dense, Dropout
 from tf_hugebatch.models.initial_weights import layer_seeds
 
 
@@ -59,20 +59,20 @@ def lenet5(classes=10, seed=0, image_shape=(28, 28, 1), noise=None):
 
 
 def _convolution(filters, padding, name, seeds, noise):
-    yield keras.layers.Conv2D(filters, 5, padding=padding, activation="relu", name=name,
-                              kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
+    yield Conv2D(filters, 5, padding=padding, activation="relu", name=name,
+                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
     if noise:
         yield noise(name=f"{name}_noise")
 
 
 def _dense(units, name, seeds, noise):
-    yield keras.layers.Dense(units, activation="relu", name=name,
-                             kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
+    yield Dense(units, activation="relu", name=name,
+                kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
     if noise:
         yield noise(name=f"{name}_noise")
 
 
 def _logits(classes, seeds):
     # float32 whatever the precision policy: a softmax over bfloat16 logits loses the small probabilities.
-    return keras.layers.Dense(classes, name="logits", dtype="float32",
-                              kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))
+    return Dense(classes, name="logits", dtype="float32",
+                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)))

@@ -2,6 +2,7 @@
 
 import keras
 
+from tf_hugebatch.layers import Conv2D, Dense
 from tf_hugebatch.models.initial_weights import layer_seeds
 
 #: depth -> (blocks of each of the four stages, whether a block is a bottleneck); He et al. 2015, table 1.
@@ -147,7 +148,7 @@ class _Builder:
     def convolution(self, x, filters, size, stride, name):
         if size > 1:
             x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
-        return keras.layers.Conv2D(
+        return Conv2D(
             filters, size, stride, use_bias=False, name=f"{name}_conv",
             kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", seed=next(self.seeds)),
         )(x)
@@ -166,7 +167,7 @@ class _Builder:
     def logits(self, x, classes):
         # float32 whatever the precision policy: a softmax over bfloat16 logits loses the small probabilities.
         kernel = keras.initializers.RandomNormal(stddev=0.01, seed=next(self.seeds))
-        return keras.layers.Dense(classes, name="logits", dtype="float32", kernel_initializer=kernel)(x)
+        return Dense(classes, name="logits", dtype="float32", kernel_initializer=kernel)(x)
 
     def basic(self, x, channels, stride, name, join=None):
         """3x3, 3x3 around a shortcut; the stride is in the first, whatever the version."""

@@ -1,5 +1,5 @@
 """Optimizers whose update is a direction, a trust ratio per variable and a step: SGD, Adagrad, RMSprop, Adam,
-LARS, LAMB, Muon.
+LARS, LAMB, Muon, Shampoo, K-FAC.
 
 Classes take their arguments by name; the rows of `tf_hugebatch.registry.OPTIMIZERS` are these classes with
 defaults, and `get` makes one from a row's name.
@@ -10,13 +10,16 @@ from tf_hugebatch.optimizers.adagrad import Adagrad
 from tf_hugebatch.optimizers.adam import Adam
 from tf_hugebatch.optimizers.arguments import constructor_arguments
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
+from tf_hugebatch.optimizers.kfac import KFAC
 from tf_hugebatch.optimizers.lamb import LAMB
 from tf_hugebatch.optimizers.lars import LARS
 from tf_hugebatch.optimizers.muon import Muon
 from tf_hugebatch.optimizers.rmsprop import RMSprop
 from tf_hugebatch.optimizers.sgd import SGD
+from tf_hugebatch.optimizers.shampoo import Shampoo
 
-__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "LAMB", "LARS", "Muon", "RMSprop", "SGD", "get", "names"]
+__all__ = ["Adagrad", "Adam", "HugeBatchOptimizer", "KFAC", "LAMB", "LARS", "Muon", "RMSprop", "SGD", "Shampoo", "get",
+           "names"]
 
 
 def names():

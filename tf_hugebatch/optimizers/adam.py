@@ -128,13 +128,15 @@ class Adam(HugeBatchOptimizer):
                  epsilon_placement="uncorrected", nesterov=False, weight_decay=0.0, decoupled_weight_decay=False,
                  layerwise=False, trust_coefficient=1.0,
                  trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
-                 exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="adam"):
+                 exclude_from_decay=None, exclude_from_adaptation=None, fixed_trust_ratios=None,
+                 clip_global_norm=None, name="adam"):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=layerwise,
             trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
+            fixed_trust_ratios=fixed_trust_ratios, clip_global_norm=clip_global_norm, name=name,
+            decoupled_weight_decay=decoupled_weight_decay)
         self.beta_1 = check_memory("beta_1", beta_1)
         self.beta_2 = check_memory("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, 0.0)

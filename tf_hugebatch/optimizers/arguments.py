@@ -7,8 +7,11 @@ import numbers
 import numpy as np
 
 from tf_hugebatch import registry
+from tf_hugebatch.optimizers.roles import check_patterns
 from tf_hugebatch.parsers import LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
+
+LARGEST = 3.4e38  # nearly the largest float32: beyond it a number is infinite in an update
 
 
 def check_number(name, value, low, high=float("inf"), but=None):
@@ -58,6 +61,16 @@ def check_bounds(name, bounds):
         raise ValueError(f"{name}={bounds!r} are no bounds: give (low, high) with 0 <= low <= high and "
                          f"high > 0, or None for no bounds")
     return float(bounds[0]), float(bounds[1])
+
+
+def check_ratios(name, ratios):
+    """None, or ((regular expression, ratio), ...) from pairs or a dict; ValueError unless every ratio is finite and > 0."""
+    if ratios is None:
+        return None
+    pairs = tuple((pattern, check_number(f"{name}[{pattern!r}]", ratio, 0.0, LARGEST, but=0.0))
+                  for pattern, ratio in (ratios.items() if isinstance(ratios, dict) else ratios))
+    check_patterns(name, [pattern for pattern, _ in pairs])
+    return pairs
 
 
 def constructor_arguments(settings):

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
-from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_flag, check_number
+from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_flag, check_number, check_ratios
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
@@ -48,6 +48,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         trust_bounds_rate: the rate of the "adabound" schedule, per update.
         exclude_from_decay, exclude_from_adaptation: None (biases and norm scales and offsets), () (nothing)
             or regular expressions searched in `variable.path`.
+        fixed_trust_ratios: None, or {regular expression searched in `variable.path`: r} that names every adapted variable
+            once: r is that number at every update, zero norms included, in the place of one from norms; bounds still hold.
         clip_global_norm: None, or the largest global norm of the global-batch gradient, clipped before
             anything else.
         name: name of the optimizer's variables.
@@ -59,7 +61,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def __init__(self, learning_rate, *, weight_decay, layerwise, trust_coefficient, trust_bounds,
                  trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
-                 clip_global_norm, name, decoupled_weight_decay=False):
+                 fixed_trust_ratios, clip_global_norm, name, decoupled_weight_decay=False):
         if isinstance(learning_rate, numbers.Real):
             # Infinity, and what float32 rounds to it, would only show as the first update's NaN.
             learning_rate = check_number("learning_rate", learning_rate, 0.0, float(tf.float32.max))
@@ -75,17 +77,18 @@ class HugeBatchOptimizer(Rule, Optimizer):
         self.trust_bounds_rate = check_number("trust_bounds_rate", trust_bounds_rate, 0.0)
         self.exclude_from_decay = roles.check_patterns("exclude_from_decay", exclude_from_decay)
         self.exclude_from_adaptation = roles.check_patterns("exclude_from_adaptation", exclude_from_adaptation)
+        self.fixed_trust_ratios = check_ratios("fixed_trust_ratios", fixed_trust_ratios)
         self.clip_global_norm = (None if clip_global_norm is None
                                  else check_number("clip_global_norm", clip_global_norm, 0.0, but=0.0))
         self._refuse_arguments_without_effect()
 
     def _refuse_arguments_without_effect(self):
         if not self.layerwise and (self.trust_bounds is not None or self.trust_coefficient != 1.0
-                                   or self.exclude_from_adaptation is not None):
+                                   or self.exclude_from_adaptation is not None or self.fixed_trust_ratios is not None):
             raise ValueError(
                 f"trust_bounds={self.trust_bounds!r}, trust_coefficient={self.trust_coefficient!r}, "
-                f"exclude_from_adaptation={self.exclude_from_adaptation!r}: without layerwise=True there is "
-                f"no trust ratio for them to act on. Give layerwise=True or leave them out")
+                f"exclude_from_adaptation={self.exclude_from_adaptation!r}, fixed_trust_ratios={self.fixed_trust_ratios!r}: "
+                f"without layerwise=True there is no trust ratio for them to act on. Give layerwise=True or leave them out")
         if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None or self.trust_bounds_rate == 0.0):
             raise ValueError(
                 f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
@@ -94,8 +97,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
     def build(self, variables):
         """Creates the slots and decides every variable's role. Idempotent.
 
-        Raises ValueError for a variable that is not float32, for the policy mixed_float16, and for an exclusion
-        that matches nothing.
+        Raises ValueError for a variable that is not float32, for the policy mixed_float16, for an exclusion that matches
+        nothing, and for fixed ratios that don't match variables one by one.
         """
         if self.built:
             return
@@ -110,11 +113,16 @@ class HugeBatchOptimizer(Rule, Optimizer):
                 f"policy 'float32' or 'mixed_bfloat16', not a pure 16-bit or 64-bit one")
         self._role_table = roles.assign([(variable_path(v), tuple(v.shape)) for v in variables],
                                         self.exclude_from_decay, self.exclude_from_adaptation)
+        if self.fixed_trust_ratios is not None:
+            self._role_table = roles.fix_ratios(self._role_table, self.fixed_trust_ratios)
         super().build(variables)
         self._slot_variables = [
             [self.add_optimizer_variables([variable], name, initializer=keras.initializers.Constant(value))[0]
              if self.keeps_slot(name, row) else None for variable, row in zip(variables, self._role_table)]
             for name, value in self.slots]
+        self._factor_variables = [
+            [self._add_float32(f"{assignment.path.replace('/', '_')}_{name}", shape, "zeros")
+             for name, shape in self.factors_of(assignment)] for assignment in self._role_table]
         if self.layerwise:
             self._trust_ratios = self._add_float32("trust_ratios", (len(variables),), "ones")
         if self.keeps_learning_rate:
@@ -163,6 +171,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Keras' hook below `apply`, in replica context: sum over replicas, then update. No finite guard."""
+        self.require_factors(None)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
         gradients = [_dense(gradient) for gradient, _ in pairs]
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
@@ -177,7 +186,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, tf.convert_to_tensor(learning_rate))
 
-    def apply_reduced(self, gradients, variables, *, ok=None):
+    def apply_reduced(self, gradients, variables, *, ok=None, factors=None):
         """One update from gradients of the global-batch mean loss that are reduced already.
 
         In replica context, or without a strategy; never all-reduces.
@@ -185,44 +194,50 @@ class HugeBatchOptimizer(Rule, Optimizer):
         Args:
             gradients: one tensor per variable, identical on every replica.
             variables: all variables that the optimizer was built with, in the order of `gradients`.
-            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms
-                of gradients and weights are finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            ok: None or a bool scalar, identical on every replica. Unless it is true and the global norms of gradients,
+                weights and factors are finite, nothing changes: weights, slots, iterations and trust ratios stay.
+            factors: {path of a kernel: (A, G)}, reduced as the gradients are, for a rule that `needs_factors`.
 
         Returns:
-            A dict of float32 scalars, norms over all variables: "grad_norm" (before clipping), "weight_norm"
-            (before the update), "update_norm" (||w_new - w_old||, 0 if nothing changed; not a number where
-            decoupled decay takes off all of w_old), "applied" (1 or 0).
+            A dict of float32 tensors. Of each variable, in the order in which the optimizer was built: "gradient_norms"
+            (before clipping), "weight_norms" (before the update), "update_norms" (||w_new - w_old||, 0 if nothing
+            changed; not a number where decoupled decay takes off all of w_old). Over all of them, scalars: "grad_norm",
+            "weight_norm", "update_norm". And "applied", 1 or 0.
 
         Raises:
             ValueError: for missing variables or gradients, and for variables with a constraint, which acts
                 after the update, outside the guard.
         """
         gradients, variables = self._in_build_order(gradients, variables)
+        self.require_factors(factors)
         gradient_norms = [norms.norm(gradient) for gradient in gradients]
         weight_norms = [norms.norm(native(variable)) for variable in variables]
-        grad_norm, weight_norm = norms.combined(gradient_norms), norms.combined(weight_norms)
-        finite = tf.math.is_finite(grad_norm) & tf.math.is_finite(weight_norm)
+        found = {"gradient_norms": tf.stack(gradient_norms), "weight_norms": tf.stack(weight_norms)}
+        grad_norm, weight_norm = tf.norm(found["gradient_norms"]), tf.norm(found["weight_norms"])
+        measures = [grad_norm, weight_norm, *map(norms.norm, tf.nest.flatten(factors or {}))]
+        finite = tf.reduce_all(tf.math.is_finite(measures))
         ok = finite if ok is None else tf.convert_to_tensor(ok, tf.bool) & finite
 
-        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok):
+        def on_replica(_, gradients, gradient_norms, weight_norms, learning_rate, ok, factors):
             def apply():
-                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms)
+                moved = self._update_all(range(len(gradients)), gradients, learning_rate, gradient_norms, weight_norms,
+                                         factors)
                 native(self._iterations).assign_add(1)
-                return norms.combined([operand.step_norm() for operand in moved])
+                return tf.stack([operand.step_norm() for operand in moved])
 
             # A branch, not tf.where(ok, new, old): a where would pass over all weights and slots once more.
-            return tf.cond(ok, apply, lambda: tf.constant(0.0))
+            return tf.cond(ok, apply, lambda: tf.zeros([len(gradients)]))
 
         def merged(strategy, *arguments):
             return strategy.extended.update(native(variables[0]), on_replica, args=arguments, group=False)
 
-        update_norm = tf.__internal__.distribute.interim.maybe_merge_call(
+        update_norms = tf.__internal__.distribute.interim.maybe_merge_call(
             merged, self._distribution_strategy, gradients, gradient_norms, weight_norms,
-            tf.convert_to_tensor(self.learning_rate), ok)
+            tf.convert_to_tensor(self.learning_rate), ok, factors)
         # `update` answers with one result a local replica, all equal. The identity is this replica's own
         # tensor, so that strategy.run returns a value per replica here as it does for the other norms.
-        update_norm = tf.identity(tf.nest.flatten(update_norm)[0])
-        return {"grad_norm": grad_norm, "weight_norm": weight_norm, "update_norm": update_norm,
+        found["update_norms"] = tf.identity(tf.nest.flatten(update_norms)[0])
+        return {**found, "grad_norm": grad_norm, "weight_norm": weight_norm, "update_norm": tf.norm(found["update_norms"]),
                 "applied": tf.cast(ok, tf.float32)}
 
     def _in_build_order(self, gradients, variables):
@@ -240,7 +255,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         ordered = [by_index[index] for index in range(len(by_index))]
         return [_dense(gradient) for gradient, _ in ordered], [variable for _, variable in ordered]
 
-    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None):
+    def _update_all(self, indices, gradients, learning_rate, gradient_norms=None, weight_norms=None, factors=None):
         """Clips, updates this replica's variables `indices`, returns their operands. Update context."""
         if self.clip_global_norm is not None:
             # Here and not before: what all replicas compute in one place comes out equal to the last bit.
@@ -250,20 +265,23 @@ class HugeBatchOptimizer(Rule, Optimizer):
             learning_rate=tf.cast(learning_rate, tf.float32),
             update=tf.cast(native(self._iterations) + 1, tf.float32),
             previous_learning_rate=(tf.convert_to_tensor(native(self._previous_learning_rate))
-                                    if self.keeps_learning_rate else None))
+                                    if self.keeps_learning_rate else None),
+            done=tf.cast(native(self._iterations), tf.int64))
         ratios = {}
         if self.layerwise and len(indices) < len(self._role_table):
             # Variables without a gradient (only `fit` has such) keep the ratio that they had.
             ratios = dict(enumerate(tf.unstack(native(self._trust_ratios))))
-        operands = []
-        for position, index in enumerate(indices):
-            operands.append(Operand(
-                native(self._trainable_variables[index]), gradients[position],
-                [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
-                self._role_table[index], weight_norms and weight_norms[position], gradient_norms and gradient_norms[position]))
-            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operands[-1].decays:
-                operands[-1].decay(now.learning_rate * self.weight_decay)
-            ratios[index] = self.update(operands[-1], now)
+        operands = [Operand(
+            native(self._trainable_variables[index]), gradients[position],
+            [Slot(native(slot[index])) for slot in self._slot_variables if slot[index] is not None],
+            [Slot(native(factor)) for factor in self._factor_variables[index]], self._role_table[index],
+            weight_norms and weight_norms[position], gradient_norms and gradient_norms[position])
+            for position, index in enumerate(indices)]
+        self.prepare(operands, now, factors)
+        for index, operand in zip(indices, operands, strict=True):
+            if self.decoupled_weight_decay and self.weight_decay > 0.0 and operand.decays:
+                operand.decay(now.learning_rate * self.weight_decay)
+            ratios[index] = self.update(operand, now)
         if self.layerwise:
             native(self._trust_ratios).assign(tf.stack([ratios[index] for index in sorted(ratios)]))
         if self.keeps_learning_rate:
@@ -277,4 +295,4 @@ def _dense(gradient):
 
 
 def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -48,12 +48,14 @@ class LAMB(HugeBatchOptimizer):
 
     def __init__(self, learning_rate, *, beta_1=0.9, beta_2=0.999, epsilon=1e-6, weight_decay=0.0,
                  decoupled_weight_decay=False, bias_correction=True, weight_norm_bounds=None, trust_bounds=None,
-                 exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="lamb"):
+                 exclude_from_decay=None, exclude_from_adaptation=None, fixed_trust_ratios=None,
+                 clip_global_norm=None, name="lamb"):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=True, trust_coefficient=1.0,
             trust_bounds=trust_bounds, trust_bounds_schedule="fixed", trust_bounds_rate=0.0,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
+            fixed_trust_ratios=fixed_trust_ratios, clip_global_norm=clip_global_norm, name=name,
+            decoupled_weight_decay=decoupled_weight_decay)
         self.beta_1 = check_memory("beta_1", beta_1)
         self.beta_2 = check_memory("beta_2", beta_2)
         self.epsilon = check_number("epsilon", epsilon, 0.0)

@@ -66,12 +66,12 @@ class LARS(HugeBatchOptimizer):
     def __init__(self, learning_rate, *, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, epsilon=0.0,
                  nesterov=False, denominator="sum", momentum_convention="unscaled", decay_in_update=True,
                  trust_clip=None, trust_bounds=None, exclude_from_decay=None, exclude_from_adaptation=None,
-                 clip_global_norm=None, name="lars"):
+                 fixed_trust_ratios=None, clip_global_norm=None, name="lars"):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=True, trust_coefficient=trust_coefficient,
             trust_bounds=trust_bounds, trust_bounds_schedule="fixed", trust_bounds_rate=0.0,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name)
+            fixed_trust_ratios=fixed_trust_ratios, clip_global_norm=clip_global_norm, name=name)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.epsilon = check_number("epsilon", epsilon, 0.0)
         self.nesterov = check_flag("nesterov", nesterov)
@@ -98,6 +98,8 @@ class LARS(HugeBatchOptimizer):
         """r; `joint` is the tensor whose norm "joint" and "update_norm" divide by."""
         if not operand.adapts:
             return tf.constant(1.0)
+        if operand.fixed_ratio is not None:
+            return self.bounded(tf.constant(operand.fixed_ratio), now)
         if self.denominator == "sum" and self.momentum_convention != "update_norm":
             weight_decay = self.weight_decay if operand.decays else 0.0
             ratio = trust.sum_trust_ratio(operand.weight_norm, operand.gradient_norm, weight_decay,

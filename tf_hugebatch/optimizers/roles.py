@@ -38,6 +38,7 @@ class Assignment:
     decay_rule: str
     adapts: bool
     adaptation_rule: str
+    fixed_ratio: float | None = None
 
 
 def classify(path, shape):
@@ -107,6 +108,26 @@ def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=No
     return table
 
 
+def fix_ratios(table, ratios):
+    """The role table with a fixed trust ratio for each adapted variable, from `ratios`, pairs of pattern and number.
+
+    Raises ValueError for an adapted variable without exactly one pattern and for a pattern without one: a ratio that is
+    computed beside fixed ones, or that nothing takes, is a slip.
+    """
+    def fitting(path):
+        return [pair for pair in ratios if re.search(pair[0], path)]
+
+    adapted = [row for row in table if row.adapts]
+    wrong = [f"{row.path} ({len(found)})" for row in adapted if len(found := fitting(row.path)) != 1]
+    unused = [pattern for pattern, _ in ratios if not any(re.search(pattern, row.path) for row in adapted)]
+    if wrong or unused:
+        raise ValueError(
+            f"fixed_trust_ratios: every adapted variable takes exactly one; with another number of them: "
+            f"{', '.join(wrong) or 'none'}; of no adapted variable: {', '.join(unused) or 'none'}. Correct the patterns; "
+            f"the adapted variables are {', '.join(row.path for row in adapted)}")
+    return [dataclasses.replace(row, fixed_ratio=fitting(row.path)[0][1]) if row.adapts else row for row in table]
+
+
 def render(table, decay_on, adaptation_on, more=()):
     """The role table as text; `decay_on` / `adaptation_on` say whether the optimizer does that at all.
 
@@ -119,7 +140,8 @@ def render(table, decay_on, adaptation_on, more=()):
 
     rows = [header] + [(row.path, "x".join(map(str, row.shape)) or "scalar", row.role, row.rule,
                         cell(decay_on, row.decays, row.decay_rule),
-                        cell(adaptation_on, row.adapts, row.adaptation_rule), *(text(row) for _, text in more))
+                        (cell(adaptation_on, row.adapts, row.adaptation_rule) if row.fixed_ratio is None
+                         else f"fixed at {row.fixed_ratio:.4g}"), *(text(row) for _, text in more))
                        for row in table]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()

@@ -10,11 +10,19 @@ from tf_hugebatch.optimizers import norms, trust
 
 @dataclasses.dataclass(frozen=True)
 class Now:
-    """The float32 scalars of one update. `update` counts from 1, as the t of the equations does."""
+    """The float32 scalars of one update. `update` counts from 1, as the t of the equations does.
+
+    done: the updates before, as an int64: float32 can't tell updates apart beyond 16.8 million.
+    """
 
     learning_rate: tf.Tensor
     update: tf.Tensor
     previous_learning_rate: tf.Tensor | None
+    done: tf.Tensor
+
+    def is_due(self, interval):
+        """Whether this update is one of every `interval`, of which the first update is the first; bool scalar."""
+        return tf.equal(self.done % interval, 0)
 
 
 def descend(variable, rate, direction):
@@ -59,13 +67,17 @@ class Slot:
 class Operand:
     """One variable as a rule sees it: tensors, and norms, computed at most once and only if asked for; and its step."""
 
-    def __init__(self, variable, gradient, slots, assignment, weight_norm=None, gradient_norm=None):
+    def __init__(self, variable, gradient, slots, factors, assignment, weight_norm=None, gradient_norm=None):
         self.variable = variable
         self.gradient = gradient
+        # What to go along, before decay; a rule that turns gradients in `prepare` puts something else here.
+        self.direction = gradient
         self.slots = slots
+        self.factors = factors
         self.assignment = assignment
         self.decays = assignment.decays
         self.adapts = assignment.adapts
+        self.fixed_ratio = assignment.fixed_ratio
         self._given = (weight_norm, gradient_norm)
         self._step = None
         self._decay = None
@@ -125,6 +137,28 @@ class Rule:
     slots = ()
     # Whether the rule reads the learning rate of the update before.
     keeps_learning_rate = False
+    # Whether the rule needs K-FAC's factors of every update.
+    needs_factors = False
+
+    def factors_of(self, assignment):
+        """(name, shape) of each state tensor of a variable whose shape is not the variable's own; they start at 0.
+
+        assignment: the variable's row of the role table.
+        """
+        return ()
+
+    def require_factors(self, factors):
+        """Raises ValueError where the rule needs factors and there are none."""
+        if self.needs_factors and not factors:
+            raise ValueError(f"{self.name} needs the inputs and output gradients of layers, which `fit` does not tell an "
+                             f"optimizer: train with hb.train or the command line, on a model of hb.layers.Dense and Conv2D, "
+                             f"or choose another optimizer for `fit`")
+
+    def prepare(self, operands, now, factors):
+        """Called once before the updates of an update's variables: what a rule needs of all of them together.
+
+        factors: {path of a kernel: (A, G)}; None unless the rule `needs_factors`.
+        """
 
     def keeps_slot(self, name, assignment):
         """Whether the variable of this row of the role table has the slot of this name."""
@@ -173,5 +207,8 @@ class Rule:
         rate = now.learning_rate * scale
         if not self.scales(operand):
             return rate, tf.constant(1.0)
-        ratio = self.trust_ratio(operand, scale * norms.norm(direction), now)
+        if operand.fixed_ratio is None:
+            ratio = self.trust_ratio(operand, scale * norms.norm(direction), now)
+        else:
+            ratio = self.bounded(tf.constant(operand.fixed_ratio), now)
         return rate * ratio, ratio

@@ -57,13 +57,14 @@ class SGD(HugeBatchOptimizer):
     def __init__(self, learning_rate, *, momentum=0.0, nesterov=False, weight_decay=0.0,
                  decoupled_weight_decay=False, layerwise=False, trust_coefficient=1.0, trust_bounds=None,
                  trust_bounds_schedule="fixed", trust_bounds_rate=1e-3, exclude_from_decay=None,
-                 exclude_from_adaptation=None, clip_global_norm=None, name="sgd"):
+                 exclude_from_adaptation=None, fixed_trust_ratios=None, clip_global_norm=None, name="sgd"):
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=layerwise,
             trust_coefficient=trust_coefficient, trust_bounds=trust_bounds,
             trust_bounds_schedule=trust_bounds_schedule, trust_bounds_rate=trust_bounds_rate,
             exclude_from_decay=exclude_from_decay, exclude_from_adaptation=exclude_from_adaptation,
-            clip_global_norm=clip_global_norm, name=name, decoupled_weight_decay=decoupled_weight_decay)
+            fixed_trust_ratios=fixed_trust_ratios, clip_global_norm=clip_global_norm, name=name,
+            decoupled_weight_decay=decoupled_weight_decay)
         self.momentum = check_number("momentum", momentum, 0.0, 1.0, but=1.0)
         self.nesterov = check_flag("nesterov", nesterov)
         self.slots = (("momentum", 0.0),) if self.momentum else ()

@@ -40,7 +40,7 @@ def folder_of(settings: Settings, name: str, given: str | None) -> str:
 def answer(settings: Settings, planner: Planner, target: Slice, command_line) -> dict:
     """The whole plan as one object; figures of a device are bytes and FLOPs, times seconds."""
     attempts = planner.attempts
-    fitting = attempts[-1] if attempts and attempts[-1].fits else None
+    fitting = next((one for one in attempts if one.fits), None)
     generation = target.generation
     return {
         "command_line": list(command_line), "slice": target.name, "experiment": settings.experiment_hash(),
@@ -63,7 +63,7 @@ def _attempt(attempt):
         "micro_batches": layout.rounds, "micro_batch_size": layout.micro_batch_size, "padding": layout.padding,
         "batch_norm_groups_across_replicas": bool(layout.span) and layout.across_replicas,
         "fits": attempt.fits, "reason": attempt.reason or None,
-        "accumulate": _part(attempt.accumulate), "apply": attempt.apply and _part(attempt.apply)}
+        "accumulate": attempt.accumulate and _part(attempt.accumulate), "apply": attempt.apply and _part(attempt.apply)}
 
 
 def _part(part):
@@ -146,12 +146,12 @@ def text(plan: dict):
     if not plan["fits"]:
         yield "Does not fit." if plan["attempts"] else "Nothing was tried."
         return
-    last = plan["attempts"][-1]
-    yield (f"Fits, with {last['micro_batches']} micro-batch(es) of {last['micro_batch_size']} a {device}. Memory, MiB a "
+    found = next(one for one in plan["attempts"] if one["fits"])
+    yield (f"Fits, with {found['micro_batches']} micro-batch(es) of {found['micro_batch_size']} a {device}. Memory, MiB a "
            f"{device}:")
     yield f"  {'':<20} {'micro-batch':>12} {'end of update':>14}"
-    for kind in last["accumulate"]["hbm"]:
-        values = [last[part]["hbm"][kind] / 2**20 for part in ("accumulate", "apply")]
+    for kind in found["accumulate"]["hbm"]:
+        values = [found[part]["hbm"][kind] / 2**20 for part in ("accumulate", "apply")]
         yield f"  {kind.replace('_', ' '):<20} {values[0]:>12,.1f} {values[1]:>14,.1f}"
     yield from _cost_in_words(plan, device)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import math
 import pathlib
 import time
 
@@ -21,6 +22,7 @@ from tf_hugebatch.settings import Settings
 from tf_hugebatch.tuning.screen import duration
 
 _GIB = 2**30
+_FLOAT32 = 4  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """A layout that was tried. reason: why it does not fit, or "". apply: None where accumulate did not fit."""
+    """A layout that was tried. reason: why it does not fit, or "". accumulate, apply: None where there was no need to ask."""
 
     layout: Layout
-    accumulate: Part
+    accumulate: Part | None
     apply: Part | None
     reason: str
 
@@ -62,7 +64,7 @@ class Planner:
         exporter: makes an `export.Exporter` of (settings, replicas) when one is needed: TensorFlow takes seconds to import.
 
     Attributes:
-        attempts: every layout tried, in order.
+        attempts: every layout tried, by the number of micro-batches.
     """
 
     def __init__(self, settings: Settings, target: Slice, cache: Cache, compiler: Compiler, screen: Screen, exporter=None):
@@ -79,26 +81,39 @@ class Planner:
         return layouts(self._settings, self._target)
 
     def find(self) -> Attempt | None:
-        """The first layout that fits, or None.
+        """The layout with the fewest micro-batches that fits, or None.
 
         Raises:
             CompileFailed: the compiler gave no answer.
         """
-        for layout in self.layouts():
-            self.attempts.append(self._attempt(layout))
-            if self.attempts[-1].fits:
-                return self.attempts[-1]
-        return None
+        tried, attempts = list(self.layouts()), {}
+
+        def fits(number):
+            attempts[number] = self._attempt(tried[number])
+            self.attempts = [attempts[one] for one in sorted(attempts)]
+            return attempts[number].fits
+
+        found = walk.first(len(tried), fits)
+        return None if found is None else attempts[found]
 
     def _attempt(self, layout):
         name, started = in_words(layout, self._target), time.monotonic()
-        accumulate = self._part("accumulate", layout, name)
-        apply, reason = None, self._reason(accumulate)
+        accumulate, apply, reason = None, None, self._too_many_images(layout)
+        if not reason:
+            accumulate = self._part("accumulate", layout, name)
+            reason = self._reason(accumulate)
         if not reason:
             apply = self._part("apply", layout, f"the end of an update, {name}")
             reason = self._reason(apply)
         self._screen.say(f"{name}: {'does not fit' if reason else 'fits'} ({duration(time.monotonic() - started)})")
         return Attempt(layout, accumulate, apply, reason)
+
+    def _too_many_images(self, layout):
+        """What needs no compiler: a micro-batch's images are an argument, so they lie in memory all the time."""
+        images = layout.micro_batch_size * math.prod(self._settings.image_shape) * _FLOAT32
+        if images > self._target.usable:
+            return f"the images of a micro-batch alone are {images / _GIB:.2f} GiB of {self._target.usable / _GIB:.2f}"
+        return ""
 
     def _part(self, kind, layout, name):
         question = ("export", kind, self._settings.experiment_hash(), dataclasses.asdict(layout), _code())

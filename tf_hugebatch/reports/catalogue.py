@@ -5,8 +5,8 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import (commands, curves, distance, frontier, heat_maps, ladder_bars, layer_ratios, longer, noise_scales,
-               schedules_drawn, steps_to_target, surveys_drawn)
+from . import (commands, curves, distance, frontier, heat_maps, ladder_bars, layer_ratios, longer, noise_scales, noises,
+               predicted, schedules_drawn, steps_to_target, surveys_drawn)
 from .commands import SEEDS, TRIALS
 from .drawing import Drawing, batch_in_words
 from .sheets import ON_TEST
@@ -14,8 +14,9 @@ from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
 #: Figures that the paper doesn't have, by name.
-STEPS_TO_TARGET, *MEASURED, _ = NAMES = (
-    "steps_to_target", "layer_ratios", "noise_scale", "signal_and_noise", "sharpness", frontier.NAME)
+STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *MEASURED, _ = NAMES = (
+    "steps_to_target", "regime_adaptation", "predicted_large_batch", "noise_and_ratios", "layer_ratios", "noise_scale",
+    "signal_and_noise", "sharpness", frontier.NAME)
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -38,7 +39,7 @@ _MEASURED = {"baseline": (MNIST.batch, "sgd"), "large": (_LARGE["mnist"], "lars"
 
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
-         STEPS_TO_TARGET: steps_to_target.draw, frontier.NAME: frontier.draw,
+         STEPS_TO_TARGET: steps_to_target.draw, PREDICTED: predicted.draw, NOISES: noises.draw, frontier.NAME: frontier.draw,
          **dict(zip(MEASURED, (layer_ratios.draw, noise_scales.draw, surveys_drawn.draw_snr, surveys_drawn.draw_sharpness)))}
 
 
@@ -187,32 +188,35 @@ _TOP1, _TOP5 = "test_accuracy", "test_top5"
 _WARM = {"optimizer": "lars", "schedule": "polynomial", "warmup": True}
 _CYCLICAL = {"optimizer": "lars", "schedule": "cyclical"}
 _AS = "The paper shows such a run twice; ours is drawn from the runs of figure {}."
-_RUNGS = "flags/ladder/{}_rung{}.flags"
-_IMAGENET_FULL_MAPS = (("fig07_sgd", _RUNGS.format("bfull", 3)), ("fig07_lars", _RUNGS.format("bfull", 4)))
+_RUNGS = "flags/ladder/imagenet_{}_rung{}.flags"
+_IMAGENET_FULL_MAPS = (("fig07_sgd", _RUNGS.format(IMAGENET.full, 3)), ("fig07_lars", _RUNGS.format(IMAGENET.full, 4)))
 
 _ROWS = (
-    _ladder(1, "the recipe ladder, ImageNet, top-1", (IMAGENET, published.LADDER_BATCH, "flags/ladder/b819200.flags", _TOP1),
-            paper=_RUNGS_STATED),
+    _ladder(1, "the recipe ladder, ImageNet, top-1",
+            (IMAGENET, published.LADDER_BATCH, "flags/ladder/imagenet_819200.flags", _TOP1), paper=_RUNGS_STATED),
     _heat_map(2, IMAGENET, published.LADDER_BATCH, 30,
-              (("fig02_sgd", _RUNGS.format("b819200", 3)), ("fig02_lars", _RUNGS.format("b819200", 4)))),
+              (("fig02_sgd", _RUNGS.format(published.LADDER_BATCH, 3)),
+               ("fig02_lars", _RUNGS.format(published.LADDER_BATCH, 4)))),
     _curves(3, "LARS at 8K, warm-up and polynomial decay, MNIST", _LARGE["mnist"], paper=(_LARS_8K,), **_WARM),
     _curves(4, "LARS at 32K, warm-up and polynomial decay, MNIST", _HUGE["mnist"], paper=_stated(4), **_WARM,
             note="In the paper the training loss rises mid-run while both error rates fall."),
     _curves(5, "LAMB at 32K, very long warm-up and polynomial decay, MNIST", _HUGE["mnist"], paper=_stated(5),
             **{**_WARM, "optimizer": "lamb"}),
-    _ladder(6, "the recipe ladder at full batch, ImageNet, top-1", (IMAGENET, FULL, "flags/ladder/bfull.flags", _TOP1)),
+    _ladder(6, "the recipe ladder at full batch, ImageNet, top-1",
+            (IMAGENET, FULL, "flags/ladder/imagenet_1281167.flags", _TOP1)),
     _heat_map(7, IMAGENET, FULL, 30, _IMAGENET_FULL_MAPS),
-    _longer(8, IMAGENET, _RUNGS.format("b819200", 4),
-            other={_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format("bfull", 4)}),
-    _longer(9, IMAGENET, _RUNGS.format("b262144", 4)),
-    _equal_updates(10, IMAGENET, {_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format("bfull", 4)}),
+    _longer(8, IMAGENET, _RUNGS.format(published.LADDER_BATCH, 4),
+            other={_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format(IMAGENET.full, 4)}),
+    _longer(9, IMAGENET, _RUNGS.format(published.LARGEST_USEFUL_BATCH, 4)),
+    _equal_updates(10, IMAGENET, {_LARGE["imagenet2012"]: "flags/mlperf/b32768.flags", FULL: _RUNGS.format(IMAGENET.full, 4)}),
     _distance(11, MNIST, (256, 1024, _LARGE["mnist"], _HUGE["mnist"], FULL)),
     _distance(12, CIFAR, (128, 2048)),
     _ladder(13, "the recipe ladder, top-5 on ImageNet, top-1 on CIFAR-10",
-            (IMAGENET, published.LADDER_BATCH, "flags/ladder/b819200.flags", _TOP5),
+            (IMAGENET, published.LADDER_BATCH, "flags/ladder/imagenet_819200.flags", _TOP5),
             (CIFAR, _LARGE["cifar10"], "flags/figures/ladder_cifar10.flags", _TOP1)),
     _ladder(14, "the recipe ladder at full batch, top-5 on ImageNet, top-1 on CIFAR-10",
-            (IMAGENET, FULL, "flags/ladder/bfull.flags", _TOP5), (CIFAR, FULL, "flags/figures/ladder_cifar10.flags", _TOP1)),
+            (IMAGENET, FULL, "flags/ladder/imagenet_1281167.flags", _TOP5),
+            (CIFAR, FULL, "flags/figures/ladder_cifar10.flags", _TOP1)),
     _heat_map(15, CIFAR, FULL, 30, _own_maps(15)),
     _heat_map(16, MNIST, FULL, 30, _own_maps(16),
               "The paper's text says huge batch for these full-batch maps: a slip."),
@@ -248,6 +252,9 @@ _ROWS = (
     _measured("noise_scale", "gradient noise scale", MNIST, "--diagnostics=noise_scale --micro_batch_size=128"),
     _measured("signal_and_noise", "of summed gradients, against batch size", MNIST, "--diagnostics=snr --eval_every_epochs=10"),
     _measured("sharpness", "largest eigenvalue of the Hessian", MNIST, "--diagnostics=sharpness"),
+    longer.regime_adaptation(ADAPTED, MNIST, (_LARGE["mnist"], _HUGE["mnist"], FULL)),
+    noises.figure(NOISES, MNIST, (_HUGE["mnist"], FULL)),
+    predicted.figure(PREDICTED, (MNIST, "lenet5"), (MNIST, "lenet"), (CIFAR, "resnet20")),
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),
     frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, _LARGE["mnist"], _HUGE["mnist"], FULL)),
 )

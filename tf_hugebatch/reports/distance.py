@@ -3,6 +3,10 @@
 Ultra-slow diffusion (Hoffer et al. 2017, arXiv 1705.08741, section 4) says E||w_t - w_0||^2 ~ (log t)^(4/alpha) and
 speculates alpha = 2; standard diffusion, on a flat potential, says ||w_t - w_0|| ~ sqrt(t). Only runs whose train rows hold
 `distance_from_start` are drawn (`--diagnostics=diffusion`).
+
+Both laws are of a walk, not of the first descent, in which ||w_t - w_0|| grows as t and faster. Where the descent ends is
+told by the loss, which knows nothing of the laws: after the last update at which the mean training loss over seeds was above
+half of its first. The CSV has the fits for other shares too, so that whoever doubts the half can see what it does.
 """
 
 import math
@@ -15,7 +19,10 @@ from .markup import number
 from .sources import ended, final_percent, groups_of, noted
 
 KEY = "distance_from_start"
-#: Where laws begin to be fitted: before, log log t moves by more in an update than in all that follows.
+#: The share of its first value below which the loss stays in the window that laws are fitted in; others for comparison, None
+#: for all from FIRST_UPDATE on.
+WINDOW_SHARE, OTHER_SHARES = 0.5, (None, 0.25, 0.1)
+#: Where laws begin to be fitted at the earliest: before, log log t moves by more in an update than in all that follows.
 FIRST_UPDATE = 10
 #: Points of a fit, evenly spaced in log t, so that late updates, which are most of them, don't decide alone.
 POINTS = 60
@@ -31,7 +38,7 @@ def draw(figure, runs, sweeps):
         for group in groups_of(ended(runs, source.wanted)):
             paths = [path for path in map(_path, (outcome.run for outcome in group.outcomes)) if path]
             if paths:
-                drawn.setdefault(source, (group, _together(paths)))
+                drawn.setdefault(source, (group, *_together(paths)))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing
@@ -39,20 +46,26 @@ def draw(figure, runs, sweeps):
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 2, (10.0, 4.4), width_ratios=(3, 2))
         far, ends = axes[0]
-        for place, (line, (source, (group, (steps, distances)))) in enumerate(zip(LINES, drawn.items())):
-            law = fit(steps, distances)
+        for place, (line, (source, (group, steps, distances, losses))) in enumerate(zip(LINES, drawn.items())):
+            windows = {share: window_start(steps, losses, share) for share in (WINDOW_SHARE, *OTHER_SHARES)}
+            laws = {share: first and fit(steps, distances, first) for share, first in windows.items()}
+            law = laws[WINDOW_SHARE]
             mean = _root_mean_square(distances)
             at, shown, _, _ = thinned(steps, mean)
             far.plot(at, shown, label=f"{source.label}, n = {len(distances)}",
                      **{**line, "marker": line["marker"] if len(at) <= 45 else None})
             if law:
-                late = at[at >= FIRST_UPDATE]
+                late = at[at >= law.first]
                 far.plot(late, law.scale * np.log(late) ** (2 / law.alpha), color=line["color"], linewidth=0.9,
                          linestyle=(0, (1, 2)), label=f"(log t)^(2/α), α {law.alpha:.2f}{_interval_in_words(law, ' ')}")
             end = _end(group, steps, mean)
             rows += [{"batch": source.label, "update": step, KEY: value} for step, value in zip(at.tolist(), shown.tolist())]
-            rows.append({"batch": source.label, "n": len(distances), **end, **(law.columns() if law else {})})
-            remarks += [_in_words(source, group, end, law), *noted([outcome.run for outcome in group.outcomes])]
+            ended_at = {"batch": source.label, "n": len(distances), **end}
+            rows += [{**ended_at, "loss_stays_below_share": share or "", **of_share.columns()}
+                     for share, of_share in laws.items() if of_share]
+            rows += [] if law else [ended_at]
+            remarks += [_in_words(source, group, end, law), *_others_in_words(source, laws),
+                        *noted([outcome.run for outcome in group.outcomes])]
             if end["train_loss"]:
                 ends.plot(end["distance"], end["train_loss"], **{**line, "linestyle": "none", "markersize": 7})
                 accuracy = end["test_accuracy_percent"]
@@ -73,13 +86,15 @@ class Law:
     """distance = scale (log t)^(2/alpha), and how it compares with sqrt(t).
 
     Attributes:
+        first: the update from which on it was fitted.
         alpha, scale: least squares of log distance on log log t.
         interval: (low, high) of alpha, 95%, over resampled seeds; None with fewer than FEWEST_SEEDS.
         off_log, off_sqrt: root mean square of what each law leaves of log distance; sqrt(t) has its scale free too.
     """
 
-    def __init__(self, alpha, scale, interval, off_log, off_sqrt):
-        self.alpha, self.scale, self.interval, self.off_log, self.off_sqrt = alpha, scale, interval, off_log, off_sqrt
+    def __init__(self, first, alpha, scale, interval, off_log, off_sqrt):
+        self.first, self.alpha, self.scale, self.interval = first, alpha, scale, interval
+        self.off_log, self.off_sqrt = off_log, off_sqrt
 
     @property
     def better(self):
@@ -88,16 +103,28 @@ class Law:
 
     def columns(self):
         low, high = self.interval or (None, None)
-        return {"alpha": self.alpha, "alpha_low": low, "alpha_high": high, "off_log": self.off_log, "off_sqrt": self.off_sqrt,
-                "fits_better": self.better}
+        return {"fitted_from": self.first, "alpha": self.alpha, "alpha_low": low, "alpha_high": high, "off_log": self.off_log,
+                "off_sqrt": self.off_sqrt, "fits_better": self.better}
 
 
-def fit(steps, distances):
-    """Law of paths [seeds, updates] at `steps`; None where fewer than 3 updates can be fitted.
+def window_start(steps, losses, share):
+    """The first of `steps` from FIRST_UPDATE on after which the loss [updates] never is above `share` times its first value
+    again; without a share FIRST_UPDATE. None where the loss ends above it.
+    """
+    if share is None:
+        return FIRST_UPDATE
+    above = np.flatnonzero(~(losses <= share * losses[0]))
+    if not len(above):
+        return FIRST_UPDATE
+    return max(FIRST_UPDATE, int(steps[above[-1] + 1])) if above[-1] + 1 < len(steps) else None
+
+
+def fit(steps, distances, first=FIRST_UPDATE):
+    """Law of paths [seeds, updates] at `steps`, from the update `first` on; None where fewer than 3 can be fitted.
 
     The bootstrap's generator has a fixed seed, so the same runs give the same interval.
     """
-    at = _spread(steps)
+    at = _spread(steps, first)
     if len(at) < 3:
         return None
     times, paths = np.log(steps[at]), np.log(distances[:, at])
@@ -113,7 +140,7 @@ def fit(steps, distances):
             chosen = generator.integers(0, len(paths), len(paths))
             alphas.append(_ultra_slow(times, np.log(np.exp(squares[chosen]).mean(0)) / 2)[0])
         interval = tuple(np.percentile(alphas, (2.5, 97.5)).tolist())
-    return Law(alpha, scale, interval, off_log, off_sqrt)
+    return Law(first, alpha, scale, interval, off_log, off_sqrt)
 
 
 def _ultra_slow(times, mean):
@@ -123,9 +150,9 @@ def _ultra_slow(times, mean):
     return (2 / slope if slope else math.inf), math.exp(start), float(np.sqrt(np.mean(rest ** 2)))
 
 
-def _spread(steps):
-    """Indices of at most POINTS steps from FIRST_UPDATE on, evenly spaced in log t, none twice."""
-    late = np.flatnonzero(steps >= FIRST_UPDATE)
+def _spread(steps, first):
+    """Indices of at most POINTS steps from `first` on, evenly spaced in log t, none twice."""
+    late = np.flatnonzero(steps >= first)
     if not len(late):
         return late
     wanted = np.geomspace(steps[late[0]], steps[late[-1]], POINTS)
@@ -133,19 +160,20 @@ def _spread(steps):
 
 
 def _path(run):
-    """(updates, distances) of the rows that hold a distance; None where there are none."""
+    """(updates, distances, losses) of the rows that hold a distance; None where there are none."""
     rows = run.train_rows
-    steps, distance = column(rows, "step"), column(rows, KEY)
+    steps, distance, loss = (column(rows, name) for name in ("step", KEY, "loss"))
     held = np.isfinite(distance) & (steps > 0) & (distance > 0)
-    return (steps[held], distance[held]) if held.any() else None
+    return (steps[held], distance[held], loss[held]) if held.any() else None
 
 
 def _together(paths):
-    """(updates, distances [seeds, updates]) at the updates that all paths have."""
+    """(updates, distances [seeds, updates], mean losses) at the updates that all paths have."""
     steps = paths[0][0]
-    for other, _ in paths[1:]:
+    for other, _, _ in paths[1:]:
         steps = np.intersect1d(steps, other)
-    return steps, np.array([distance[np.isin(own, steps)] for own, distance in paths])
+    distances, losses = (np.array([path[which][np.isin(path[0], steps)] for path in paths]) for which in (1, 2))
+    return steps, distances, losses.mean(0)
 
 
 def _root_mean_square(distances):
@@ -178,8 +206,15 @@ def _in_words(source, group, end, law):
     if end["test_accuracy_percent"] is not None:
         words.append(f"test accuracy {end['test_accuracy_percent']:.2f}%")
     if law is None:
-        words.append("too few rows to fit a law")
+        words.append("too few rows with a loss that fell to fit a law")
     else:
-        words.append(f"alpha {law.alpha:.3g}{_interval_in_words(law, ' ')}; off by {law.off_log:.2g} in log distance, sqrt(t) "
-                     f"by {law.off_sqrt:.2g}")
+        words.append(f"from update {law.first} on alpha {law.alpha:.3g}{_interval_in_words(law, ' ')}; off by "
+                     f"{law.off_log:.2g} in log distance, sqrt(t) by {law.off_sqrt:.2g}")
     return ", ".join(words) + "."
+
+
+def _others_in_words(source, laws):
+    """What other windows would say, in a sentence; empty where none has a law."""
+    told = [f"from {law.first} alpha {law.alpha:.3g}, off by {law.off_log:.2g} and {law.off_sqrt:.2g}"
+            for share, law in laws.items() if law and share != WINDOW_SHARE]
+    return [f"{source.label} in other windows: {'; '.join(told)}."] if told else []

@@ -25,6 +25,7 @@ OPTIMIZERS = {
 #: Searched here and in no other search of these optimizers.
 _SEARCHED = {"poly_power", "weight_decay"}
 _RULES = ("linear", "sqrt")
+_LOWEST_SHOWN = 90.0
 
 
 def row(baseline, model, batches):
@@ -72,7 +73,7 @@ def draw(figure, runs, sweeps):
     tuned = [row for row in rows if row["by"] == "tuned" and row["mean_percent"] is not None]
     missing = [source for source in figure.sources if not any(
         by == "tuned" and fits(group.values, source.wanted) for (_, by, _), group in best.items())]
-    remarks = [*_largest(rows, figure.dataset), *other_networks(fed, used)]
+    remarks = [*_largest(rows, figure.dataset), *_below(tuned), *other_networks(fed, used)]
     if not tuned:
         return None, rows, remarks, missing
     with style() as matplotlib:
@@ -118,6 +119,13 @@ def _largest(rows, dataset):
             yield f"{name}, {by}: of {count} none is at the target of {target}%."
 
 
+def _below(rows):
+    """A sentence about the points that the picture cuts off."""
+    low = [f"{row['optimizer']} at {row['batch']:,} ({row['mean_percent']:.2f}%)" for row in rows
+           if row["mean_percent"] < _LOWEST_SHOWN]
+    return [f"Below the picture's {_LOWEST_SHOWN:g}%: {', '.join(low)}."] if low else []
+
+
 def _draw_panel(panel, figure, rows):
     baseline = published.BASELINES[figure.dataset]
     for height, label, dashes in ((baseline.top1, "the baseline's", (1, 1)), (baseline.target, "target", (4, 3))):
@@ -140,5 +148,5 @@ def _draw_panel(panel, figure, rows):
     panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.tick_params(axis="x", rotation=45)
     panel.set(xlabel="batch size", ylabel="test accuracy (%)")
-    panel.set_ylim(bottom=max(90.0, panel.get_ylim()[0]))
+    panel.set_ylim(bottom=max(_LOWEST_SHOWN, panel.get_ylim()[0]))
     panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

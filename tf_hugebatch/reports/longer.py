@@ -12,7 +12,8 @@ from .drawing import GREY, LINES, PAPER, apart, batch_in_words, headline, panels
 from .figures import column, thinned
 from .outcomes import train_size, updates
 from .sheets import ON_TEST
-from .sources import ended, fits, groups_of, in_words, noted, numbers, one_network, other_networks
+from .sources import (FULL, Figure, Source, ended, fits, groups_of, in_words, noted, numbers, one_network,
+                      other_networks)
 
 _LABEL_POINTS = 6  # accuracies nearer than so many points have labels that touch, where their epochs are near too
 _BEST_ON_TEST, _OWN, _ANOTHER = f"best on test{ON_TEST}", "the command's", "not the command's"
@@ -182,6 +183,24 @@ def _unequal(runs):
     """Sorts choices of a run a batch: lengths alike first, since a schedule ends with its run; then the longest."""
     lengths = [run.train_rows[-1]["step"] for run in runs]
     return max(lengths) / max(1, min(lengths)), -min(lengths)
+
+
+def regime_adaptation(name, row, batches):
+    """The catalogue's row of a figure 10 on the data set of Table 2's `row`: the baseline, and batches with its updates."""
+    updates = -(-row.epochs * row.full // row.batch)
+    start = f"python -m tf_hugebatch.{commands.program_of(row.dataset)}"
+
+    def source(batch, words, **wanted):
+        images = updates * (row.full if batch == FULL else batch)
+        return Source(batch_in_words(batch, {row.full}), {"dataset": row.dataset, "batch_size": batch, **wanted},
+                      f"{start} {words} --data_dir=DIR --run_dir={commands.FOLDER}/figures/{name}/b{batch}", "lenet5", images)
+
+    sources = (source(row.batch, "--regime=baseline --model=lenet5", optimizer="sgd", epochs=row.epochs),
+               *(source(batch, f"--flagfile=flags/figures/{name}.flags --batch_size={batch}", regime_adaptation=True)
+                 for batch in batches))
+    return Figure(name, f"loss and accuracy with the baseline's {updates:,} updates at every batch, {row.dataset}",
+                  "equal updates", row.dataset, (row.batch, *batches), (), sources, (),
+                  "Not in the paper, whose figure 10 is of ImageNet.")
 
 
 def draw_equal_updates(figure, runs, sweeps):

@@ -17,6 +17,8 @@ from .stats import Group, group_runs
 FULL = "full"
 ENDED = ("done", "diverged")
 _TOP1 = "test_accuracy"
+#: Settings of experiments on how training works (appendix 6.3): such a run is no attempt at what other figures show.
+APART = ("inject_noise", "fixed_trust_ratios")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +77,10 @@ def full_batch(settings):
 
 
 def fits(settings, wanted):
-    """Whether settings are what a source wants; those of a run on a part of a data set never are."""
+    """Whether settings are what a source wants; those of a run on a part of a data set never are, nor those of a run that is
+    about one of APART unless that is wanted."""
+    if any(settings.get(name) is not None and name not in wanted for name in APART):
+        return False
     size, whole = settings.get("dataset_size"), published.BASELINES.get(settings.get("dataset"))
     if size and whole and list(size)[:1] != [whole.train_examples]:
         return False

@@ -3,13 +3,29 @@
 import tensorflow as tf
 
 from .. import replica
-from ..keras_versions import all_layers, native
-from ..layers import GhostBatchNormalization
+from ..keras_versions import all_layers, native, variable_path
+from ..layers import FactoredLayer, GhostBatchNormalization
 
 
 def batch_norm_layers(model):
     """The model's GhostBatchNormalization layers, however deep they are nested, in a fixed order."""
     return [layer for layer in all_layers(model) if isinstance(layer, GhostBatchNormalization)]
+
+
+def factored_layers(model, optimizer):
+    """{path of a kernel: its layer}, for the layers whose factors the optimizer needs; empty where it needs none.
+
+    Raises:
+        ValueError: it needs factors and no layer has any.
+    """
+    if not optimizer.needs_factors:
+        return {}
+    found = {variable_path(layer.kernel): layer for layer in all_layers(model)
+             if isinstance(layer, FactoredLayer) and layer.trainable}
+    if not found:
+        raise ValueError(f"{optimizer.name} needs layers that leave their inputs and outputs, and {model.name} has none: "
+                         f"build it of hb.layers.Dense and hb.layers.Conv2D, or choose another optimizer.")
+    return found
 
 
 def smoothed_cross_entropy(labels, logits, smoothing=0.0, noise=None):
@@ -46,7 +62,7 @@ class Accumulators:
     Args:
         model: a built Keras model.
         rounds: micro-batches per update, K.
-        others: shapes of further tensors to be summed, those of the probes.
+        others: shapes of further tensors to be summed: K-FAC's factors, and those of the probes.
     """
 
     def __init__(self, model, rounds, others=()):
@@ -95,7 +111,7 @@ class Accumulators:
         return gradients, statistics, next(values), list(values)
 
 
-def micro_batch_sums(model, view, images, labels, smoothing, noise=None):
+def micro_batch_sums(model, view, images, labels, smoothing, noise=None, factored=()):
     """Forward and backward over one micro-batch on one replica.
 
     What comes back is this micro-batch's share of the global batch: sums over its examples, divided by B. Adding up
@@ -108,22 +124,37 @@ def micro_batch_sums(model, view, images, labels, smoothing, noise=None):
         labels: int32 [m].
         smoothing: label smoothing, in [0, 1).
         noise: None or a `diagnostics.NoiseInjection`.
+        factored: layers whose factors are wanted.
 
     Returns:
         (gradients, one per trainable variable; batch statistics, [2, channels] per batch-norm layer; float32 [2]:
-        loss and accuracy).
+        loss and accuracy; factors, A and G per factored layer, one after the other).
     """
+    if factored:
+        view.calls = {}
     share = view.weights / view.layout.batch_size
     with replica.scope(view), tf.GradientTape() as tape:
         logits = model(images, training=True)
         targets = noise.targets(view, logits.shape[-1]) if noise else None
         loss = tf.reduce_sum(share * smoothed_cross_entropy(labels, logits, smoothing, targets))
     variables = [native(variable) for variable in model.trainable_variables]
-    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    seen = [(layer, *call) for layer in factored for call in view.calls[layer]]
+    gradients = tape.gradient(loss, [*variables, *(outputs for _, _, outputs in seen)],
+                              unconnected_gradients=tf.UnconnectedGradients.ZERO)
     correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
     # A layer that is called twice has the mean over its calls.
     statistics = [
         tf.add_n(view.statistics[layer]) / (len(view.statistics[layer]) * view.layout.batch_size)
         for layer in batch_norm_layers(model)
     ]
-    return gradients, statistics, tf.stack([loss, tf.reduce_sum(share * correct)])
+    factors = _factors(factored, seen, gradients[len(variables):], view)
+    return gradients[:len(variables)], statistics, tf.stack([loss, tf.reduce_sum(share * correct)]), factors
+
+
+def _factors(factored, seen, gradients, view):
+    """A and G of each layer. Several calls of a layer count as as many locations: A is the sum over them, G the mean."""
+    found = {layer: [] for layer in factored}
+    for (layer, inputs, _), gradient in zip(seen, gradients, strict=True):
+        found[layer].append(layer.factor_sums(inputs, gradient, view.weights, view.layout.batch_size))
+    return [factor for calls in found.values() for factor in (
+        tf.add_n([left for left, _ in calls]), tf.add_n([right for _, right in calls]) / len(calls))]

@@ -13,7 +13,7 @@ from ..diagnostics import NoiseInjection
 from ..layers import ActivationNoise, GhostBatchNormalization
 from ..layout import Layout, LayoutError
 from ..settings import Refusal
-from .accumulate import batch_norm_layers
+from .accumulate import batch_norm_layers, factored_layers
 from .micro_batch import choose_micro_batch_size, next_smaller
 from .step import Step
 from .strategy import make_strategy
@@ -95,7 +95,8 @@ class Assembly:
             size, reason = earlier["micro_batch_size"], "as it was"
         if measured := size == "auto":
             size, reason = choose_micro_batch_size(
-                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span, sharing
+                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span, sharing,
+                factored_layers(self.model, self.optimizer).values(),
             )
         size = self.workers.micro_batch_size(size, fixed=not measured)
         try:

@@ -23,7 +23,7 @@ _TRIALS = (16, 64)
 _LARGE_IMAGE = 100 * 100 * 3
 
 
-def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, sharing):
+def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, sharing, factored=()):
     """The micro-batch size of a run, and why.
 
     On a CPU from a measured forward and backward pass: bytes per example against the free memory. On a GPU or a TPU by
@@ -34,13 +34,14 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, shar
         image_shape: (height, width, channels).
         batch_size, span: as `layout.Layout` takes them.
         sharing: how many of the replicas share this machine's memory.
+        factored: layers whose factors are taken.
 
     Returns:
         (size, reason): int and a sentence.
     """
     replicas = strategy.num_replicas_in_sync
     candidates = micro_batch_sizes(batch_size, replicas, span, LARGEST)
-    trial = _Trial(strategy, model, image_shape, span)
+    trial = _Trial(strategy, model, image_shape, span, factored)
     device = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), None)
     if device:
         for size in reversed(candidates):
@@ -71,8 +72,9 @@ def next_smaller(layout):
 class _Trial:
     """A forward and backward pass on black images; changes nothing, since inside a view layers keep no state."""
 
-    def __init__(self, strategy, model, image_shape, span):
+    def __init__(self, strategy, model, image_shape, span, factored=()):
         self._strategy, self._model, self._shape, self._span = strategy, model, tuple(image_shape), span
+        self._factored = factored
         # A small pass shows nothing of small images, and a large one of large images may not fit.
         self._sizes = _TRIALS if np.prod(self._shape) < _LARGE_IMAGE else tuple(size // 4 for size in _TRIALS)
         self._run = tf.function(self._pass_on_device)
@@ -96,9 +98,10 @@ class _Trial:
             update=tf.constant(0, tf.int64),
             seed=0,
             all_reduce_sum=lambda tensor: tensor,
+            one_program=replica.is_one_program(self._strategy),
         )
-        gradients, _, _ = micro_batch_sums(self._model, view, images, labels, 0.0)
-        return tf.linalg.global_norm(gradients)
+        gradients, _, _, factors = micro_batch_sums(self._model, view, images, labels, 0.0, factored=self._factored)
+        return tf.linalg.global_norm([*gradients, *factors])
 
     def bytes_per_example(self):
         """The slope of peak memory between two sizes; the first one pays for what TensorFlow sets up once."""

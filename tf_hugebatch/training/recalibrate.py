@@ -63,7 +63,7 @@ class Recalibration:
         view = replica.View(
             layout=self._layout, positions=micro_batch["position"], weights=micro_batch["weight"],
             update=tf.constant(0, tf.int64), seed=self._seed,
-            all_reduce_sum=replica.collective_of(self._strategy),
+            all_reduce_sum=replica.collective_of(self._strategy), one_program=replica.is_one_program(self._strategy),
         )
         with replica.scope(view):
             self._model(micro_batch["image"], training=True)

@@ -11,7 +11,7 @@ the design).
 import tensorflow as tf
 
 from .. import diagnostics, replica
-from .accumulate import Accumulators, batch_norm_layers, micro_batch_sums
+from .accumulate import Accumulators, batch_norm_layers, factored_layers, micro_batch_sums
 
 #: First columns of the tensor that `Step.__call__` returns, one row per update; those of the diagnostics follow.
 METRICS = (
@@ -50,8 +50,8 @@ class Step:
         input_seconds: of the last call, how long it had nothing to do but wait for micro-batches.
 
     Raises:
-        ValueError: the layout's replicas are not the strategy's, the model carries losses of its own, or a diagnostic
-            can't be had with this layout.
+        ValueError: the layout's replicas are not the strategy's, the model carries losses of its own, a diagnostic
+            can't be had with this layout, or the optimizer needs factors that no layer has.
     """
 
     def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True, measured=(),
@@ -68,12 +68,14 @@ class Step:
             )
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
         self.layout, self.seed, self.label_smoothing, self.noise = layout, seed, label_smoothing, noise
-        self._all_reduce_sum = replica.collective_of(strategy)
+        self._all_reduce_sum, self._one_program = replica.collective_of(strategy), replica.is_one_program(strategy)
         self._batch_norm_layers = batch_norm_layers(model)
+        self._factored = factored_layers(model, optimizer)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.probes = diagnostics.make(measured, model=model, optimizer=optimizer, layout=layout)
-            self._sums = Accumulators(model, layout.rounds, self.probes.sums)
+            factors = [(size, size) for layer in self._factored.values() for size in layer.factor_sizes]
+            self._sums = Accumulators(model, layout.rounds, [*factors, *self.probes.sums])
             self.first_bad_update = tf.Variable(
                 -1, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
@@ -121,17 +123,20 @@ class Step:
             update=self._updates_done(),
             seed=self.seed,
             all_reduce_sum=self._all_reduce_sum,
+            one_program=self._one_program,
         )
-        gradients, *others = micro_batch_sums(
-            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise
+        gradients, *others, factors = micro_batch_sums(
+            self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise,
+            self._factored.values(),
         )
         seen = self.probes.after_micro_batch(gradients, tf.reduce_sum(view.weights)) if self.probes else []
-        self._sums.add(first, gradients, *others, seen)
+        self._sums.add(first, gradients, *others, [*factors, *seen])
 
     def apply(self):
         """The end of an update on one replica; returns the metrics row, float64 [columns], equal on all."""
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
-        gradients, statistics, scalars, seen = self._sums.summed(self._all_reduce_sum)
+        gradients, statistics, scalars, others = self._sums.summed(self._all_reduce_sum)
+        factors = {path: (others.pop(0), others.pop(0)) for path in self._factored}
         if self.noise:
             gradients = self.noise.gradients(gradients, self._updates_done())
         loss, accuracy = tf.unstack(scalars)
@@ -142,7 +147,8 @@ class Step:
         ok = tf.logical_and(first_bad < 0, tf.math.is_finite(loss))
         variables = self.model.trainable_variables
         result, measured = self.probes.around(
-            gradients, variables, seen, lambda: self.optimizer.apply_reduced(gradients, variables, ok=ok))
+            gradients, variables, others,
+            lambda: self.optimizer.apply_reduced(gradients, variables, ok=ok, factors=factors))
         applied = result["applied"] > 0
         if self.noise:
             self.noise.shake(variables, update, applied)

@@ -1,0 +1,56 @@
+"""The prediction of B_L from the noise scale: its rule on known numbers, and where its numbers come from."""
+
+import pytest
+from reference import made_figures as made
+from reference.drawn import loaded
+
+from tf_hugebatch.reports import catalogue, predicted
+from tf_hugebatch.reports.predicted import Measured
+
+
+def test_the_factor_and_the_prediction_are_as_wide_as_what_they_are_made_of():
+    fixes = Measured(100.0, (80.0, 125.0), (250, 2000))
+    low, high = predicted.factor(fixes)
+    assert (low, high) == (2.0, 25.0)
+    assert predicted.predicted(Measured(20.0, (10.0, 40.0), (None, None)), (low, high)) == (20.0, 1000.0)
+
+
+@pytest.mark.parametrize("limits, said", [
+    ((64, 128), "agrees"), ((999, 5000), "agrees"), ((1000, 5000), "differs"), ((4, 20), "agrees"), ((4, 19), "differs"),
+    ((None, 128), "not measured"), ((64, None), "not measured")])
+def test_a_prediction_agrees_where_the_intervals_meet(limits, said):
+    assert predicted.verdict(Measured(20.0, (10.0, 40.0), limits), (20.0, 1000.0)) == said
+
+
+def noise(scale):
+    return lambda step: ({"gradient_power": 1.0, "gradient_variance": scale, "noise_scale": scale}, [])
+
+
+def network(folder, model, scale, accuracies, seeds=5):
+    """A baseline with a noise scale, and linear scaling at larger batches: {batch: accuracy}."""
+    for seed in range(seeds):
+        made.write_run(folder / f"{model}_256_{seed}", regime="baseline", model=model, seed=seed, accuracy=0.99,
+                       more_rows=noise(scale))
+        for batch, accuracy in accuracies.items():
+            made.write_run(folder / f"{model}_{batch}_{seed}", regime="baseline", model=model, seed=seed, batch_size=batch,
+                           accuracy=accuracy)
+
+
+def test_one_network_fixes_the_factor_and_another_is_predicted(tmp_path):
+    network(tmp_path, "lenet5", 50.0, {1024: 0.99, 2048: 0.90})
+    network(tmp_path, "lenet", 100.0, {1024: 0.99, 2048: 0.99, 4096: 0.90})
+    found = catalogue.draw("predicted_large_batch", *loaded(tmp_path))
+    first, second = found.rows
+    assert (first["noise_scale"], first["holds_at"], first["fails_at"], first["verdict"]) == (50.0, 1024, 2048, "fixes c")
+    assert first["predicted_low"] is None
+    assert (second["predicted_low"], second["predicted_high"]) == pytest.approx((2048.0, 4096.0))
+    assert (second["holds_at"], second["fails_at"], second["verdict"]) == (2048, 4096, "agrees")
+    assert [blank.what for blank in found.blanks] == ["Predicted large batch: cifar10, resnet20"]
+    assert "B_L = c S with c from 20.5 to 41" in found.caption
+
+
+def test_without_the_first_network_nothing_is_predicted_and_the_caption_says_why(tmp_path):
+    network(tmp_path, "lenet", 100.0, {1024: 0.99, 2048: 0.90})
+    found = catalogue.draw("predicted_large_batch", *loaded(tmp_path))
+    assert [row["verdict"] for row in found.rows] == ["no prediction"]
+    assert "mnist, lenet5 does not say c yet" in found.caption

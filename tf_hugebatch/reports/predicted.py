@@ -1,0 +1,146 @@
+"""A prediction of B_L from the gradient noise scale, with the rule fixed on one network and tested on others.
+
+McCandlish et al. 2018 (arXiv 1812.06162): batches far below the noise scale lose nothing, far above it they gain nothing. The
+rule, written down before any second network was measured:
+
+    B_L = c S        S: the median over the stretches of a baseline run of mean tr(Sigma) / mean |G|^2
+
+with c, one number for all networks, from the first network, where both are known. S comes from runs of momentum SGD at B0 with
+`--diagnostics=noise_scale`, B_L from definition 2.1 (regimes.py), as an interval: the smallest batch that is large lies above
+the last that held and at most at the first that failed. Prediction and c are intervals too, by interval arithmetic: widest
+quotients and products of these ends and of the ends of S over seeds.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from . import commands, regimes
+from .drawing import GREY, LINES, headline, panels, style
+from .noise_scales import quotients
+from .sources import Figure, Source, ended, groups_of, noted
+from .stats import group_runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is known of one network. scale: median of S over seeds; scales: its lowest and highest; limits: (holds at, fails
+    at), either None where no batch was found that does."""
+
+    scale: float
+    scales: tuple[float, float]
+    limits: tuple[int | None, int | None]
+
+    @property
+    def known(self):
+        return None not in self.limits
+
+
+def factor(measured):
+    """(low, high) of c on a network whose B_L is known; None on another."""
+    if not measured.known:
+        return None
+    return measured.limits[0] / measured.scales[1], measured.limits[1] / measured.scales[0]
+
+
+def predicted(measured, factors):
+    """(low, high) of B_L on a network, from (low, high) of c."""
+    return factors[0] * measured.scales[0], factors[1] * measured.scales[1]
+
+
+def verdict(measured, found):
+    """Whether B_L lies where it was predicted: 'agrees', 'differs', or 'not measured'.
+
+    B_L is above limits[0] and at most limits[1]; where these ends overlap the prediction, nothing speaks against it.
+    """
+    if not measured.known:
+        return "not measured"
+    return "agrees" if measured.limits[0] < found[1] and found[0] <= measured.limits[1] else "differs"
+
+
+def draw(figure, runs, sweeps):
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); the first source is the network that fixes c."""
+    boundaries = _boundaries(figure, runs, sweeps)
+    networks, remarks = {}, []
+    for source in figure.sources:
+        for group in groups_of(ended(runs, source.wanted)):
+            held = [outcome.run for outcome in group.outcomes if quotients(outcome.run)]
+            if held and source not in networks:
+                networks[source] = _measured([quotients(run)[1] for run in held],
+                                             boundaries.get((source.wanted["dataset"], source.wanted["model"]), (None, None)))
+                remarks += [f"{source.label}: noise scale from {', '.join(run.path for run in held)}.", *noted(held)]
+    missing = [source for source in figure.sources if source not in networks]
+    if not networks:
+        return None, [], [], missing
+    first = networks.get(figure.sources[0])
+    factors = first and factor(first)
+    rows = [_row(source, measured, factors, source is figure.sources[0]) for source, measured in networks.items()]
+    remarks += [_factor_in_words(figure.sources[0].label, factors), *map(_in_words, rows)]
+    with style() as matplotlib:
+        picture, axes = panels(matplotlib, 1, 1, (6.4, 4.4))
+        panel = axes[0, 0]
+        for line, (source, measured) in zip(LINES, networks.items()):
+            if measured.known:
+                panel.plot([measured.scale] * 2, measured.limits, label=f"{source.label}: B_L between", **line)
+            else:
+                panel.axvline(measured.scale, color=line["color"], linewidth=0.9, label=f"{source.label}: B_L not measured")
+        if factors:
+            at = np.array(sorted(measured.scale for measured in networks.values()))
+            at = np.geomspace(at[0] / 2, at[-1] * 2, 20)
+            panel.fill_between(at, factors[0] * at, factors[1] * at, color=GREY, alpha=0.25, linewidth=0,
+                               label=f"c S, c {factors[0]:.3g} to {factors[1]:.3g}")
+        panel.set(xscale="log", yscale="log", xlabel="noise scale S  (examples)", ylabel="B_L  (examples)")
+        panel.legend(loc="best", fontsize=7)
+        headline(picture, f"{figure.name}: {figure.shows}")
+    return picture, rows, remarks, missing
+
+
+def figure(name, *networks):
+    """The catalogue's row. networks: (row of Table 2, network); the first one fixes the rule's factor."""
+    sources = tuple(
+        Source(f"{row.dataset}, {model}",
+               {"dataset": row.dataset, "model": model, "batch_size": row.batch, "epochs": row.epochs, "optimizer": "sgd"},
+               f"python -m tf_hugebatch.{commands.program_of(row.dataset)} --regime=baseline --model={model} "
+               f"--diagnostics=noise_scale --micro_batch_size={row.batch // 2} "
+               f"--run_dir={commands.FOLDER}/figures/noise_scale/{row.dataset}_{model} --data_dir=DIR", model,
+               row.epochs * row.full)
+        for row, model in networks)
+    return Figure(name, "B_L from the gradient noise scale", name, None, (), (), sources, (),
+                  "Not in the paper. The rule was fixed before a second network was measured.")
+
+
+def _boundaries(figure, runs, sweeps):
+    """{(data set, network): (holds at, fails at)} by definition 2.1, of networks whose baseline is not in doubt."""
+    any_batch = [{name: source.wanted[name] for name in ("dataset", "model")} for source in figure.sources]
+    return {(found.family.dataset, found.family.model): (found.large.holds_at, found.large.fails_at)
+            for found in regimes.find(group_runs(ended(runs, *any_batch))[0], sweeps)
+            if found.baseline is not None and not found.doubt and not found.family.validation_examples}
+
+
+def _measured(scales, limits):
+    """scales: of each seed the quotients of its stretches."""
+    medians = [float(np.median(of_run)) for of_run in scales]
+    return Measured(float(np.median(medians)), (min(medians), max(medians)), limits)
+
+
+def _row(source, measured, factors, fixes):
+    found = predicted(measured, factors) if factors and not fixes else (None, None)
+    return {"network": source.label, "noise_scale": measured.scale, "noise_scale_low": measured.scales[0],
+            "noise_scale_high": measured.scales[1], "holds_at": measured.limits[0], "fails_at": measured.limits[1],
+            "predicted_low": found[0], "predicted_high": found[1],
+            "verdict": "fixes c" if fixes and factors else "no prediction" if None in found else verdict(measured, found)}
+
+
+def _factor_in_words(label, factors):
+    if factors is None:
+        return f"{label} does not say c yet: that needs its noise scale, and batches at which linear scaling holds and fails."
+    return f"The rule is B_L = c S with c from {factors[0]:.3g} to {factors[1]:.3g}, as {label} has it."
+
+
+def _in_words(row):
+    words = f"{row['network']}: S {row['noise_scale']:,.4g}"
+    if row["predicted_low"] is not None:
+        words += f", predicted B_L {row['predicted_low']:,.4g} to {row['predicted_high']:,.4g}"
+    if row["holds_at"] is not None and row["fails_at"] is not None:
+        words += f", found above {row['holds_at']:,} and at most {row['fails_at']:,}"
+    return f"{words}: {row['verdict']}."
