@@ -141,7 +141,7 @@ def write_frontier(folder, name, batch, accuracies, *, rule=None, **values):
                    **common)
     rate = {"learning_rate": 0.01, "lr_scaling": rule, "selected_on": "validation"} if rule else {"peak_learning_rate": 0.02}
     for seed, accuracy in enumerate(accuracies, start=1):
-        write_run(folder / (f"seed{seed}" if rule else f"final/seed{seed}"), "mnist", accuracy=accuracy, seed=seed, rows=5,
+        write_run(folder / (f"seed{seed}" if rule else f"final/seed{seed}"), "mnist", accuracy=accuracy, seed=seed, rows=20,
                   status="diverged" if accuracy is None else "done", schedule_file=False, **rate, **common)
     return folder
 

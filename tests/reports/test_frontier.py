@@ -37,7 +37,7 @@ def test_a_line_is_the_mean_of_fresh_seeds_and_a_table_row_says_the_rest(tmp_pat
     rows = {(row["optimizer"], row["batch"]): row for row in found.rows}
     assert set(rows) == {("muon", 8192), ("muon", 60000), ("lamb", 60000)}
     row = rows["muon", 60000]
-    assert (row["by"], row["updates"], row["n"], row["seeds_at_target"], row["updates_to_target"]) == ("tuned", 30, 2, 2, 30)
+    assert (row["by"], row["updates"], row["n"], row["seeds_at_target"], row["updates_to_target"]) == ("tuned", 30, 2, 2, 22)
     assert rows["muon", 8192]["seeds_at_target"] == 1 and rows["lamb", 60000]["diverged"] == 1
     assert "muon, tuned: of 2 batches the largest at the target of 98.704% is 60,000." in found.caption
     assert "lamb, tuned: of 1 batch none is at the target of 98.704%." in found.caption
@@ -55,6 +55,7 @@ def test_what_the_picture_cuts_off_is_said(tmp_path):
 
 def test_both_momentums_are_lines_of_their_own(tmp_path):
     made.write_frontier(tmp_path, "sgd", 256, [0.99])
+    assert "Frontier: nesterov, batch 256" in [blank.what for blank in draw(tmp_path).blanks]
     made.write_frontier(tmp_path, "nesterov", 256, [0.98])
     assert points(draw(tmp_path)) == {"sgd": [[256, pytest.approx(99.0)]], "nesterov": [[256, pytest.approx(98.0)]]}
 

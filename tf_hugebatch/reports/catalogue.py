@@ -59,8 +59,6 @@ def _stated(number):
 
 _LARS_8K = next(row for row in published.TABLE_3 if row.solver == "lars").original
 _LARS_8K = published.Result("mnist", published.TABLE_3_BATCH, published.TABLE_3_EPOCHS, _LARS_8K.top1, "LARS", "Table 3")
-
-
 _RUNGS_STATED = tuple(published.Result("imagenet2012", published.LADDER_BATCH, published.LADDER_EPOCHS, rung.top1, rung.adds,
                                        "figure 1") for rung in published.LADDER)
 
