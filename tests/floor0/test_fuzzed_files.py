@@ -40,7 +40,7 @@ pytestmark = pytest.mark.fault("other words, values or bytes in a command line, 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch, request, record_property):
     """For disks, and for git."""
-    record_property("tried", request.node.callspec.params["count"])
+    record_property("tried", request.node.callspec.params.get("count", 1))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(versions, "installed", dict)
 
@@ -190,3 +190,15 @@ def test_any_plan_of_a_sweep(tmp_path, count):
             plan.going_on()
 
     check()
+
+
+@pytest.mark.parametrize("name, value", [("confirm", [None]), ("confirm", 1.5), ("settings", ["batch_size"]), ("settings", "x")])
+def test_a_plan_with_another_kind_of_value_is_named(tmp_path, name, value):
+    """The first of them only thousands of drawn files showed."""
+    space = space_file.make(SPACE, ["--dataset=mnist5k", "--epochs=2"], where="space")
+    base = Base(words=("--dataset=mnist5k", "--epochs=2"), dataset="mnist", validation_examples=100, final_seeds=1,
+                method="random")
+    plan = base.plan(str(tmp_path), space=space, trials=3)
+    (tmp_path / "sweep.json").write_text(json.dumps({**plan.as_json(), name: value}))
+    [problem] = plan.problems()
+    assert f"its sweep.json is damaged ({name} is {json.dumps(value)})" in problem

@@ -221,6 +221,9 @@ class Plan:
         if stored.get("schema_version") != SCHEMA_VERSION:
             return [f"{stated}: its sweep.json has schema version {stored.get('schema_version')} and this release writes "
                     f"{SCHEMA_VERSION}; use the release that wrote it, or another folder"]
+        for name, kind in (("confirm", int), ("settings", dict)):
+            if not isinstance(stored.get(name) or kind(), kind):
+                return [f"{stated}: its sweep.json is damaged ({name} is {json.dumps(stored[name])}); name another folder"]
         differences = [*_differences(stored, self.as_json())]
         return [f"{stated}: it holds another sweep ({'; '.join(differences)}); give the same, or another --sweep_dir"] \
             if differences else []
