@@ -76,6 +76,14 @@ def test_sharpness_is_drawn_over_epochs(tmp_path):
     assert found.caption.count("of the loss of 1,000 examples") == 1
 
 
+def test_sgd_and_lars_alone_are_no_picture_of_noise(tmp_path):
+    made.write_noise(tmp_path / "sgd", 32768, None)
+    found = catalogue.draw("noise_and_ratios", *loaded(tmp_path))
+    assert found.figure is None and found.rows == [] and len(found.blanks) == 11
+    made.write_noise(tmp_path / "labels", 32768, "labels")
+    assert len(catalogue.draw("noise_and_ratios", *loaded(tmp_path)).rows) == 2
+
+
 def test_noise_and_fixed_ratios_stand_beside_each_other_with_their_sharpness(tmp_path):
     for seed in (1, 2, 3):
         made.write_noise(tmp_path / "sgd" / f"seed{seed}", 32768, None, seed, accuracy=0.90 + 0.01 * seed)

@@ -198,7 +198,7 @@ def regime_adaptation(name, row, batches):
     sources = (source(row.batch, "--regime=baseline --model=lenet5", optimizer="sgd", epochs=row.epochs),
                *(source(batch, f"--flagfile=flags/figures/{name}.flags --batch_size={batch}", regime_adaptation=True)
                  for batch in batches))
-    return Figure(name, f"loss and accuracy with the baseline's {updates:,} updates at every batch, {row.dataset}",
+    return Figure(name, f"{updates:,} updates, the baseline's, at every batch, {row.dataset}",
                   "equal updates", row.dataset, (row.batch, *batches), (), sources, (),
                   "Not in the paper, whose figure 10 is of ImageNet.")
 

@@ -43,7 +43,9 @@ def draw(figure, runs, sweeps):
     found = {source: groups[0] for source in figure.sources
              if (groups := groups_of(one for one in used if fits(one.values, source.wanted)))}
     missing = [source for source in figure.sources if source not in found]
-    if not found:
+    # Other figures' runs of SGD and LARS fit too; without noise or fixed ratios they compare nothing.
+    if not any("inject_noise" in source.wanted for source in found) and not any(
+            list(_controls(used, _any_ratios(figure, batch))) for batch in figure.batch):
         return None, [], [], missing
     rows, remarks = [], other_networks(fed, used)
     for batch in figure.batch:
@@ -64,6 +66,8 @@ def draw(figure, runs, sweeps):
             accuracy.set(xlabel="test accuracy at the end (%)")
             accuracy.set_title(batch, loc="left")
             sharpness.set(xlabel="largest eigenvalue of the Hessian at the end", xscale="symlog")
+            if all(row["sharpness"] is None for row in of_batch):
+                sharpness.set(xlabel="largest eigenvalue of the Hessian: no run has it", xticks=[])
         headline(picture, f"{figure.name}: {figure.shows}")
     return picture, rows, [*dict.fromkeys(remarks), "Bars are 95% intervals over seeds; one seed has none."], missing
 
