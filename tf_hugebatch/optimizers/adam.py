@@ -32,8 +32,9 @@ def adam_moments(operand, beta_1, beta_2):
     """The moving averages of g and g^2 after this gradient."""
     first, second = operand.slots
     if compiled_by_xla() or not has_memory(beta_1, beta_2):
-        return (first.approach(operand.gradient, 1.0 - np.float32(beta_1)),
-                second.approach(tf.square(operand.gradient), 1.0 - np.float32(beta_2)))
+        # Of two float32: beside a Python number, NumPy 1 makes a float64 of it.
+        fractions = [np.float32(1.0) - np.float32(beta) for beta in (beta_1, beta_2)]
+        return first.approach(operand.gradient, fractions[0]), second.approach(tf.square(operand.gradient), fractions[1])
     # At a rate of 0 the whole step leaves the weights as they are, and costs less than five passes for the two averages.
     adam_step(operand, beta_1, beta_2, rate=0.0, epsilon=1.0)
     return first.value, second.value
