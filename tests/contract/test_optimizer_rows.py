@@ -86,7 +86,7 @@ def state_of(optimizer, variables):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_optimises_without_retracing(row):
+def test_optimises_without_retracing(row, caplog):
     model, (x, y) = small_model(), batch()
     variables, optimizer = model.trainable_variables, optimizers.get(row, learning_rate=rate_for(row))
     optimizer.build(variables)
@@ -104,6 +104,7 @@ def test_optimises_without_retracing(row):
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.6 * losses[0]
     assert len(traces) == 1
+    assert not [record for record in caplog.records if "AutoGraph" in record.getMessage()]
     assert optimizer.iterations.numpy() == 60
     assert np.isfinite(list(optimizer.trust_ratios().values())).all()
 
