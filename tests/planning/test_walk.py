@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from tf_hugebatch.layout import Layout, LayoutError
-from tf_hugebatch.planning.walk import first, layouts
+from tf_hugebatch.planning.walk import layouts
 
 
 def possible(batch_size, replicas, span):
@@ -46,21 +46,3 @@ def test_layouts_that_were_found_by_hand(span, micro_batches, size, padding):
     found = next(one for one in layouts(1_281_167, 2048, span) if one.rounds == micro_batches)
     assert found.micro_batch_size == size
     assert found.padding / (found.padding + found.batch_size) == pytest.approx(padding, abs=0.001)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2000).flatmap(lambda count: st.tuples(st.just(count), st.integers(0, count))))
-def test_the_first_that_fits_is_found_and_few_are_asked(count_and_first):
-    count, fitting = count_and_first
-    asked = []
-
-    def fits(number):
-        asked.append(number)
-        return number >= fitting
-
-    assert first(count, fits) == (fitting if fitting < count else None)
-    assert len(asked) == len(set(asked)) and set(asked) <= set(range(count))
-    assert asked[:8] == list(range(min(8, fitting + 1, count)))
-    if 0 < fitting < count:
-        assert {fitting - 1, fitting} <= set(asked)  # compiled, not reckoned
-    assert len(asked) <= 8 + 2 * max(1, fitting).bit_length()

@@ -1,7 +1,8 @@
 """Finds the smallest number of micro-batches with which a run fits on a slice: compiled, never extrapolated.
 
 A compiler that is short of memory computes things twice instead (rematerialisation), so what 512 examples need says little
-of 640: every layout is compiled until one fits. Fewest micro-batches first, since a refusal comes soon and a fit late.
+of 640: every layout is compiled until one fits, so that not even "smaller needs less" is assumed. Fewest micro-batches first,
+since a refusal comes soon and a fit late.
 """
 
 from __future__ import annotations
@@ -86,15 +87,14 @@ class Planner:
         Raises:
             CompileFailed: the compiler gave no answer.
         """
-        tried, attempts = list(self.layouts()), {}
-
-        def fits(number):
-            attempts[number] = self._attempt(tried[number])
-            self.attempts = [attempts[one] for one in sorted(attempts)]
-            return attempts[number].fits
-
-        found = walk.first(len(tried), fits)
-        return None if found is None else attempts[found]
+        tried = list(self.layouts())
+        if len(tried) > 1:
+            self._screen.say(f"{len(tried)} layouts hold the batch-norm groups; fewest micro-batches first")
+        for layout in tried:
+            self.attempts.append(self._attempt(layout))
+            if self.attempts[-1].fits:
+                return self.attempts[-1]
+        return None
 
     def _attempt(self, layout):
         name, started = in_words(layout, self._target), time.monotonic()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tf_hugebatch.layout import Layout, ceil_div, group_count
 
 _SLACK = 1.1
-_ONE_BY_ONE = 8
 
 
 def layouts(batch_size: int, replicas: int, span: int | None) -> Iterator[Layout]:
@@ -38,28 +37,3 @@ def layouts(batch_size: int, replicas: int, span: int | None) -> Iterator[Layout
         if rounds(size) == count and size != found:
             found = size
             yield Layout(batch_size, size, replicas, span)
-
-
-def first(count: int, fits: Callable[[int], bool]) -> int | None:
-    """The first of the numbers 0 .. count - 1 that fits, or None.
-
-    The first 8 are asked one by one. After them strides double, since a full batch on a small slice takes hundreds of
-    micro-batches; then what lies between the last that was refused and the first that fits is halved. So the answer was asked,
-    and the number before it was asked and refused; that none of those that were passed over fits is taken from their having
-    larger micro-batches than one that was refused.
-
-    Args:
-        count: how many there are.
-        fits: asked of a number, never of one twice.
-    """
-    refused, number, stride = -1, 0, 1
-    while number < count and not fits(number):
-        if number == count - 1:
-            return None
-        refused = number
-        stride *= 2 if number + 1 >= _ONE_BY_ONE else 1
-        number = min(number + stride, count - 1)
-    while number - refused > 1:
-        middle = (refused + number) // 2
-        refused, number = (refused, middle) if fits(middle) else (middle, number)
-    return number if count else None
