@@ -133,6 +133,9 @@ _ALL = [
     _experiment("batch", "epochs", "number", _positive, None,
                 "duration, may be fractional: ceil(epochs x N / B) updates"),
     _experiment("batch", "train_steps", "updates", _count, None, "duration in updates"),
+    _experiment("batch", "batch_growth", "epoch:factor,... or none", parsers.at_epochs(parsers.integer(low=2)), None,
+                "the batch grows by whole factors as epochs begin, instead of a rate that falls; batch_size is the first",
+                optional=True),
     _experiment("batch", "regime_adaptation", "true|false", parsers.boolean, False,
                 "duration: as many updates as the data set's baseline makes"),
 
@@ -207,6 +210,8 @@ _ALL = [
     _rate("end_learning_rate", "number", _not_negative, None, "rate at the end, or a cycle's base",
           row="schedule"),
     _rate("cycles", "whole number", _count, None, "cycles in the run", row="schedule"),
+    _rate("rate_drops", "epoch:factor,... or none", parsers.at_epochs(parsers.number(low=1, above=True)), None,
+          "what the rate is divided by as epochs begin", row="schedule", optional=True),
     _rate("warmup_epochs", "number", _not_negative, 0.0, "warm-up, round(epochs x N / B) updates"),
     _rate("warmup_steps", "updates", parsers.integer(low=0), None, "warm-up in updates"),
     _rate("warmup_shape", ("linear", "cosine"), None, "linear", "shape of the warm-up"),

@@ -169,6 +169,28 @@ def ratios(value: object) -> tuple[tuple[str, float], ...]:
     return tuple(zip(patterns, (number(low=0, above=True)(ratio) for _, ratio in parts)))
 
 
+def at_epochs(factor: Parser) -> Callable[[object], tuple[tuple[float, object], ...]]:
+    """'epoch:factor,...' or pairs, epochs ascending: what happens when an epoch begins."""
+
+    def parse(value: object) -> tuple[tuple[float, object], ...]:
+        parts = [part.split(":") for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(parts, (tuple, list)) or not parts or any(
+                not isinstance(part, (tuple, list)) or len(part) != 2 for part in parts):
+            raise ValueError("give epochs and factors, such as 10:5,20:5")
+        found = tuple((number(low=0, above=True)(epoch), factor(by)) for epoch, by in parts)
+        if any(later <= earlier for (earlier, _), (later, _) in zip(found, found[1:])):
+            raise ValueError("the epochs don't ascend; put them in order, each once")
+        return found
+
+    return parse
+
+
+def pair(value: tuple) -> str:
+    """A pair of `ratios` or `at_epochs` as it is written."""
+    first, second = value
+    return f"{first}={second:g}" if isinstance(first, str) else f"{first:.10g}:{second:.10g}"
+
+
 def sizes(value: object) -> tuple[int, int]:
     """'train,test' or a pair: numbers of examples, at least one of each."""
     parts = value.split(",") if isinstance(value, str) else value

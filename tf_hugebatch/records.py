@@ -235,12 +235,12 @@ class RunFolder:
         _replace(path, lambda file: file.writelines(_as_line(row) + "\n" for row in kept))
         return kept
 
-    def write_schedule(self, rows: Iterable[tuple[int, float, float]]) -> None:
-        """schedule.csv: update (0 is the first), epoch (before that update), learning_rate."""
+    def write_schedule(self, rows: Iterable[tuple], columns: Sequence[str] = ("update", "epoch", "learning_rate")) -> None:
+        """schedule.csv: update (0 is the first), epoch (before that update), learning_rate; batch_size where it grows."""
 
         def write(file: TextIO) -> None:
-            file.write("update,epoch,learning_rate\n")
-            file.writelines(f"{update},{float(epoch)!r},{float(rate)!r}\n" for update, epoch, rate in rows)
+            file.write(",".join(columns) + "\n")
+            file.writelines(",".join(map(repr, row)) + "\n" for row in rows)
 
         _replace(self._file("schedule.csv"), write)
 

@@ -133,6 +133,8 @@ SCHEDULES = _table(
     _schedule("constant", "decay:Constant", {}, "no decay"),
     _schedule("polynomial", "decay:Polynomial", {"poly_power": 2.0, "end_learning_rate": 0.0},
               "figures 24, 30, 31; power 2 is MLPerf's"),
+    _schedule("steps", "decay:Steps", {"rate_drops": ((30, 10), (60, 10), (80, 10))},
+              "He et al. 2016 and Goyal et al. 2017: a tenth after 30, 60 and 80 epochs of ImageNet"),
     _schedule("cosine", "decay:Cosine", {"end_learning_rate": 0.0}, "figures 28, 29: one half period"),
     _schedule("cosine_regular", "cyclical:CosineRestarts", {"end_learning_rate": 0.0, "cycles": 4},
               "figures 23, 26"),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from tf_hugebatch import registry
 from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.levels import ROW_NAMES, Merged
+from tf_hugebatch.parsers import pair
 
 Found = tuple[str, tuple[str, ...], str]
 # 90 epochs of ImageNet at batch 1 are 115 million; at full batch an update is an epoch, and epochs are int32.
@@ -23,7 +24,9 @@ _DURATION = ("dataset", "batch_size", "validation_examples", "epochs", "train_st
 
 
 def _shown(value) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(pair(part) if isinstance(part, tuple) else str(part) for part in value)
+    return str(value)
 
 
 def _takers(table, name: str) -> str:
@@ -163,6 +166,32 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
                 f"--bn_span={merged.given['bn_span'][0]} with --norm=local: each replica's micro-batch is its group "
                 "then; drop one of the two")
         values["bn_span"], merged.sources["bn_span"] = None, "excluded by norm=local"
+
+
+def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[Found]:
+    """A batch that grows: at most to the training set, before the run ends, and where one number is not asked for."""
+    values = merged.values
+    if not values["batch_growth"]:
+        return
+    shown = _shown(values["batch_growth"])
+    builds_on = ("batch_growth", *_DURATION)
+    largest = max(stage.batch_size for stage in stages)
+    if largest > train_examples:
+        yield "batch_growth", builds_on, (
+            f"--batch_growth={shown}: the batch would grow from {values['batch_size']:,} to {largest:,}, and there are "
+            f"{train_examples:,} training examples after the split; grow less, or begin with a smaller --batch_size")
+    late = next((stage for stage in stages if stage.update >= total), None)
+    if late is not None:
+        yield "batch_growth", builds_on, (
+            f"--batch_growth={shown}: the batch of {late.batch_size:,} would begin after {late.update:,} updates, and the run "
+            f"has {total:,}; grow earlier, or train longer")
+    if values["norm"] == "local":
+        yield "batch_growth", ("norm",), (
+            f"--batch_growth={shown} with --norm=local: batch-norm groups would be cut otherwise in every stage; give "
+            "--norm=span")
+    if values["mllog"]:
+        yield "batch_growth", ("mllog",), (
+            f"--batch_growth={shown} with --mllog=true: MLPerf's log knows one global batch; drop one of the two")
 
 
 def layout(merged: Merged) -> Iterator[Found]:

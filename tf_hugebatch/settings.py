@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tf_hugebatch import dataset_sizes, durations, levels, regimes, registry, rules
 from tf_hugebatch.fields import FIELDS, GROUPS, kind_of
-from tf_hugebatch.parsers import exclusions
+from tf_hugebatch.parsers import exclusions, pair
 
 # Flags are named for users; where an optimizer's constructor has its own word, this is it.
 CONSTRUCTOR_NAMES = {"lars_denominator": "denominator"}
@@ -100,25 +100,30 @@ class Settings:
         return self._facts["baseline_batch"]
 
     @property
+    def stages(self) -> durations.Stages:
+        """Which updates have which batch; one stage unless there is batch_growth."""
+        return durations.Stages(self.batch_size, self.train_examples, self.batch_growth or ())
+
+    @property
     def total_updates(self) -> int:
-        """Updates in the run: train_steps, ceil(epochs N / B), or the baseline's (`regime_adaptation`)."""
+        """Updates in the run: train_steps, those that `epochs` take, or the baseline's (`regime_adaptation`)."""
         if self.train_steps is not None:
             return self.train_steps
         if self.regime_adaptation:
             return durations.updates_for_epochs(self._facts["baseline_epochs"], self.train_examples,
                                                 self.baseline_batch)
-        return durations.updates_for_epochs(self.epochs, self.train_examples, self.batch_size)
+        return self.stages.whole_updates(self.epochs)
 
     @property
     def warmup_updates(self) -> int:
-        """Updates of warm-up: warmup_steps, or round(warmup_epochs N / B)."""
+        """Updates of warm-up: warmup_steps, or those that warmup_epochs take, rounded."""
         if self.warmup_steps is not None:
             return self.warmup_steps
-        return durations.warmup_updates(self.warmup_epochs, self.train_examples, self.batch_size)
+        return self.stages.nearest_update(self.warmup_epochs)
 
     @property
     def updates_per_epoch(self) -> float:
-        """N / B."""
+        """N / B, of the first stage."""
         return self.train_examples / self.batch_size
 
     @property
@@ -176,6 +181,8 @@ class Settings:
             f"  {'training examples':<24} {self.train_examples:,}",
             f"  {'updates':<24} {self.total_updates:,}, {self.updates_per_epoch:g} an epoch, the first "
             f"{self.warmup_updates:,} warming up",
+            *(f"  {'batch grows':<24} to {stage.batch_size:,} after {stage.update:,} updates, epoch "
+              f"{float(self.stages.epoch(stage.update)):.4g}" for stage in self.stages[1:]),
             f"  {'peak learning rate':<24} {self.peak_rate:g}",
         ]
         return "\n".join(lines)
@@ -193,7 +200,7 @@ def _in_words(value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(_in_words(part) for part in value) or "none"
+        return ",".join(pair(part) if isinstance(part, tuple) else _in_words(part) for part in value) or "none"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
@@ -251,6 +258,7 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     settings = Settings._of(merged, parsed)
     findings.add_unless_failed(
         rules.duration(merged, settings.total_updates, settings.warmup_updates, settings.peak_rate))
+    findings.add_unless_failed(rules.growth(merged, settings.stages, train_examples, settings.total_updates))
     if values["run_dir"] is None:
         values["run_dir"] = os.path.join("runs", f"{values['dataset']}-{settings.experiment_hash()[:8]}")
     return Settings._of(merged, parsed, findings.failed), findings.problems

@@ -154,6 +154,14 @@ def test_warmup_and_peak():
     assert Settings(batch_size=8_192, peak_learning_rate=1.5).peak_rate == 1.5
 
 
+def test_a_batch_that_grows_is_counted_in_epochs():
+    settings = Settings(batch_size=256, epochs=30, batch_growth="10:5,20:5", warmup_epochs=11)
+    assert settings.total_updates == 2_907 and settings.updates_per_epoch == 234.375
+    assert settings.warmup_updates == 2_344 + 47  # 11 epochs end 46.825 updates of 1,280 later
+    text = settings.text()
+    assert "10:5,20:5" in text and "to 1,280 after 2,344 updates, epoch 10" in text and "to 6,400" in text
+
+
 def test_values_that_the_choice_does_not_take_are_blank():
     settings = Settings(optimizer="adam", schedule="constant")
     assert settings.momentum is None and settings.lars_denominator is None
@@ -190,6 +198,7 @@ def test_exclusions(text, value):
     {"batch_size": "full", "train_steps": 5, "warmup_steps": 2, "peak_learning_rate": 0.5},
     {"profile_steps": "1,2", "data_dir": "."}, {"optimizer": "lars", "fixed_trust_ratios": "conv=0.1,dense=2e-3"},
     {"regime_adaptation": True, "strategy": "mirrored", "num_replicas": 2},
+    {"batch_growth": "10:5,20.5:2"}, {"schedule": "steps", "rate_drops": "10:5,20:2.5"}, {"schedule": "steps", "rate_drops": "none"},
 ])
 def test_settings_json_gives_the_same_settings_back(given):
     settings = Settings(**given)

@@ -173,6 +173,8 @@ def test_published_speeds_stand_beside_the_run_that_they_are_of(tmp_path):
     assert not answer.answer(settings(), made, V3, [])["published"]
     of_imagenet = answer.answer(settings(dataset="imagenet2012", dataset_size=None), made, V3, [])
     assert of_imagenet["published"] and "1,050,000 images/s on v3-2048" in "\n".join(answer.text(of_imagenet))
+    larger = settings(dataset="imagenet2012", dataset_size=None, image_size=1080)
+    assert not answer.answer(larger, made, V3, [])["published"]
 
 
 def test_screen_says_what_takes_long():

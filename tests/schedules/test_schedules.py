@@ -1,3 +1,4 @@
+import json
 import types
 
 import keras
@@ -6,7 +7,7 @@ import pytest
 import tensorflow as tf
 from reference import schedules as twin
 
-from tf_hugebatch import registry, schedules
+from tf_hugebatch import durations, registry, schedules
 
 STEPS = 141
 BEYOND = np.arange(STEPS + 20)
@@ -111,7 +112,7 @@ def test_restarts_come_when_they_are_due_at_any_size():
 def settings(**changes):
     values = dict(schedule="polynomial", total_updates=100, warmup_updates=20, peak_rate=0.4,
                   warmup_shape="linear", warmup_from="first", decay_from="warmup_end", poly_power=2.0,
-                  end_learning_rate=0.0, cycles=4)
+                  end_learning_rate=0.0, cycles=4, rate_drops=((2, 10), (4, 10)), stages=durations.Stages(10, 200))
     return types.SimpleNamespace(**{**values, **changes})
 
 
@@ -125,6 +126,36 @@ def test_build_from_start_decays_over_the_whole_run():
     table = schedules.build(settings(decay_from="start", poly_power=0.5))(np.arange(20, 101)).numpy()
     expected = [0.4 * (1 - t / 100) ** 0.5 for t in range(20, 101)]
     np.testing.assert_allclose(table, expected, rtol=2e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("decay_from", ["warmup_end", "start"])
+def test_build_drops_rates_where_epochs_begin_whatever_the_warmup(decay_from):
+    # 40 examples and batches of 7, then 14: epoch 2 begins in update 11, epoch 4 in update 18, which reads 154 to 167.
+    stages = durations.Stages(7, 40, [(2, 2)])
+    given = settings(schedule="steps", warmup_updates=3, rate_drops=((2, 10), (4, 4)), stages=stages, decay_from=decay_from)
+    table = schedules.build(given)(np.arange(22)).numpy()
+    expected = [0.4 * (t + 1) / 3 if t < 3 else 0.4 / (1 if t < 12 else 10 if t < 18 else 40) for t in range(22)]
+    np.testing.assert_allclose(table, expected, rtol=2e-6)
+
+
+def test_a_drop_that_falls_into_the_warmup_is_made_when_that_is_over():
+    given = settings(schedule="steps", warmup_updates=20, rate_drops=((1, 10), (2, 2), (5, 4)), stages=durations.Stages(10, 100))
+    table = schedules.build(given)(np.array([19, 20, 49, 50])).numpy()
+    np.testing.assert_allclose(table, [0.4, 0.02, 0.02, 0.005], rtol=2e-6)
+
+
+def test_a_drop_is_a_division_before_its_update():
+    schedule = schedules.Steps(0.8, rate_drops=((0, 2), (3, 10)))
+    np.testing.assert_allclose(schedule(np.arange(5)).numpy(), [0.4, 0.4, 0.4, 0.04, 0.04], rtol=2e-6)
+    again = schedules.Steps.from_config(json.loads(json.dumps(schedule.get_config())))
+    assert float(again(7)) == float(schedule(7)) and again.get_config() == schedule.get_config()
+    assert float(schedules.Steps(0.8)(10)) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("drops", [((3, 2), (1, 2)), ((1, 2), (1, 2)), ((-1, 2),), ((1, 0),), ((1, float("nan")),)])
+def test_drops_that_can_not_be_made_are_refused(drops):
+    with pytest.raises(ValueError, match="rate_drops=.*(Order them|Give a factor)"):
+        schedules.Steps(0.8, rate_drops=drops)
 
 
 def test_build_without_warmup_is_the_decay_alone():

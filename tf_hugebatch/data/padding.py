@@ -16,11 +16,12 @@ ONE_HOST = (0, 1)
 
 
 def training_micro_batches(split, stream, layout: Layout, first_update, total_updates, host=ONE_HOST,
-                           reading=None):
+                           reading=None, before=()):
     """The micro-batches of updates `first_update` .. `total_updates` - 1, in the order replicas take them.
 
-    Batch t is positions tB .. tB + B - 1 of the stream; a batch may straddle two epochs. Padding repeats a real
-    example, so that activations stay ordinary, with weight 0 and position B.
+    Batch t is positions tB .. tB + B - 1 of the stream (after batches of other sizes, the B positions that follow them); a
+    batch may straddle two epochs. Padding repeats a real example, so that activations stay ordinary, with weight 0 and
+    position B.
 
     Args:
         split: the training split (data/splits.py).
@@ -30,14 +31,17 @@ def training_micro_batches(split, stream, layout: Layout, first_update, total_up
         total_updates: where the stream ends.
         host: (number of this host, hosts); each feeds replicas / hosts replicas.
         reading: called with (update, round, rounds), from 0, as the input of each round is begun.
+        before: (layout, updates) of the stages before this layout's, where the batch has grown.
 
     Returns:
         tf.data.Dataset of dicts: image float32 [m, ...], label int32 [m], position int64 [m] in the global batch,
         weight float32 [m].
     """
+    since = first_update - sum(updates for _, updates in before)
     if stream.shuffle == "shards":
-        split = split.of_host(host, first_update * examples_of_host(layout, host))
-    cells = _TrainingCells(stream, layout, first_update, total_updates, replicas_of(host, layout.replicas), reading)
+        split = split.of_host(host, sum(updates * examples_of_host(one, host) for one, updates in [*before, (layout, since)]))
+    position = sum(updates * one.batch_size for one, updates in [*before, (layout, since)])
+    cells = _TrainingCells(stream, layout, first_update, total_updates, replicas_of(host, layout.replicas), reading, position)
     return _micro_batches(split, cells, training=True)
 
 
@@ -59,23 +63,22 @@ def evaluation_batches(split, size, replicas, host=ONE_HOST):
 class _TrainingCells:
     """The cells of one host in the order of rounds; see `training_micro_batches`."""
 
-    def __init__(self, stream, layout, first_update, total_updates, replicas, reading):
+    def __init__(self, stream, layout, first_update, total_updates, replicas, reading, position):
         self._stream, self._layout, self._first_update, self._replicas = stream, layout, first_update, replicas
-        self._reading, self.size = reading, layout.micro_batch_size
+        self._reading, self._position, self.size = reading, position, layout.micro_batch_size
         self.count = (total_updates - first_update) * layout.rounds * len(replicas)
 
     def at(self, index):
         """(ids, epochs, positions, weights) of cell number `index`, [size] each."""
         layout, slots = self._layout, np.arange(self.size)
         round_, turn = divmod(int(index), len(self._replicas))
-        update, round_ = divmod(round_, layout.rounds)
-        update += self._first_update
+        made, round_ = divmod(round_, layout.rounds)
         if self._reading and not turn:
-            self._reading(update, round_, layout.rounds)
+            self._reading(self._first_update + made, round_, layout.rounds)
         cell = layout.cell(round_, self._replicas[turn])
         # A cell of padding only still needs something real to repeat.
         first, count = (cell.first, cell.count) if cell.count else (0, 1)
-        ids, epochs = self._stream.examples(update * layout.batch_size + first, count)
+        ids, epochs = self._stream.examples(self._position + made * layout.batch_size + first, count)
         real = slots < cell.count
         return (np.resize(ids, self.size), np.resize(epochs, self.size),
                 np.where(real, cell.first + slots, layout.batch_size), real.astype(np.float32))

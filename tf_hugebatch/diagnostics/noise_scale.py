@@ -48,11 +48,11 @@ class NoiseScale(Probe):
     scalars = ("gradient_power", "gradient_variance", "noise_scale")
     sums = ((3,),)
 
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        if self.layout.cell(0, 0).count == self.layout.batch_size:
+    def cut_by(self, layout):
+        super().cut_by(layout)
+        if layout.cell(0, 0).count == layout.batch_size:
             raise ValueError(
-                f"noise_scale: the batch of {self.layout.batch_size:,} is one micro-batch, and noise shows in how several "
+                f"noise_scale: the batch of {layout.batch_size:,} is one micro-batch, and noise shows in how several "
                 f"differ; give a --micro_batch_size of at most half the batch, or more replicas")
 
     def after_micro_batch(self, gradients, count):

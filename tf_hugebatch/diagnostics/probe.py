@@ -34,7 +34,12 @@ class Probe:
     sums = ()
 
     def __init__(self, *, model, optimizer, layout):
-        self.model, self.optimizer, self.layout = model, optimizer, layout
+        self.model, self.optimizer = model, optimizer
+        self.cut_by(layout)
+
+    def cut_by(self, layout):
+        """From now on batches are cut by `layout`. Raises ValueError as above."""
+        self.layout = layout
 
     def after_micro_batch(self, gradients, count):
         """float32 tensors, to be summed over the micro-batches and replicas of the update.
@@ -88,6 +93,11 @@ class Probes:
 
     def __bool__(self):
         return bool(self._probes)
+
+    def cut_by(self, layout):
+        """From now on batches are cut by `layout`. Raises ValueError as a probe does."""
+        for probe in self._probes.values():
+            probe.cut_by(layout)
 
     def after_micro_batch(self, gradients, count):
         return [value for probe in self._probes.values() for value in probe.after_micro_batch(gradients, count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tf_hugebatch import published
+from tf_hugebatch import published, registry
 from tf_hugebatch.planning.compile import versions
 from tf_hugebatch.planning.planner import Planner, traced_by
 from tf_hugebatch.planning.roofline import Roofline
@@ -117,7 +117,8 @@ def text_here(plan: dict):
 
 
 def _records(settings):
-    if (settings.dataset, settings.model) == ("imagenet2012", "resnet50"):
+    usual = registry.DATASETS["imagenet2012"].settings["image_size"]
+    if (settings.dataset, settings.model, settings.image_size) == ("imagenet2012", "resnet50", usual):
         return RECORDS
     return ()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tf_hugebatch import published, registry
 from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.parsers import pair
 from tf_hugebatch.reports.blanks import cost_in_words
 from tf_hugebatch.settings import resolve
 
@@ -87,5 +88,5 @@ def _text(value) -> str:
     if value is None:
         return "none"
     if isinstance(value, (tuple, list)):
-        return ",".join(map(str, value)) or "none"
+        return ",".join(pair(part) if isinstance(part, (tuple, list)) else str(part) for part in value) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

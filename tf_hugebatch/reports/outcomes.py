@@ -145,7 +145,7 @@ def updates(values: dict) -> int | None:
         return durations.updates_for_epochs(facts["baseline_epochs"], examples, facts["baseline_batch"])
     if values["epochs"] is None:
         return None
-    return durations.updates_for_epochs(values["epochs"], examples, values["batch_size"])
+    return durations.Stages(values["batch_size"], examples, values["batch_growth"] or ()).whole_updates(values["epochs"])
 
 
 def setting_of(values: dict, *without: str) -> str:

@@ -92,9 +92,12 @@ class Regimes:
 
 
 def find(groups: Iterable[Group], sweeps: Iterable[Sweep] = ()) -> list[Regimes]:
-    """The regimes of every family that has runs, and of each data set of the paper that has none."""
+    """The regimes of every family that has runs, and of each data set of the paper that has none; runs whose batch grows say
+    nothing of a batch."""
     families: dict[Family, list[Group]] = {}
     for group in groups:
+        if group.values["batch_growth"]:
+            continue
         families.setdefault(Family.of(group), []).append(group)
     for name in published.BASELINES:
         if not any(family.dataset == name for family in families):

@@ -21,13 +21,14 @@ IMAGENET = "imagenet2012"
 
 
 def make(number: int, runs: Iterable[Run], sweeps: Iterable[Sweep]) -> Table:
-    """A table of the paper, ours beside it; what no run folder holds is blank, with the command that fills it.
+    """A table of the paper, ours beside it; what no run folder holds is blank, with the command that fills it. Runs whose
+    batch grows are in no cell, since a cell is of one batch.
 
     Args:
         number: 1 to 4.
     """
     groups, _ = group_runs(read_outcomes(runs)[0])
-    return _MAKERS[number](groups, list(sweeps))
+    return _MAKERS[number]([group for group in groups if not group.values["batch_growth"]], list(sweeps))
 
 
 # ------------------------------------------------------------------------------------------------------- Table 1

@@ -6,12 +6,12 @@ describe.
 
 from tf_hugebatch import registry
 from tf_hugebatch.schedules.cyclical import CosineRestarts, Cyclical
-from tf_hugebatch.schedules.decay import Constant, Cosine, Polynomial
+from tf_hugebatch.schedules.decay import Constant, Cosine, Polynomial, Steps
 from tf_hugebatch.schedules.scaled import Scaled
 from tf_hugebatch.schedules.warmup import Warmup
 
 __all__ = [
-    "Constant", "Cosine", "CosineRestarts", "Cyclical", "Polynomial", "Scaled", "Warmup",
+    "Constant", "Cosine", "CosineRestarts", "Cyclical", "Polynomial", "Scaled", "Steps", "Warmup",
     "build", "get", "names",
 ]
 
@@ -31,7 +31,8 @@ def get(name, peak_learning_rate, steps, **overrides):
         name: a row of the registry, for example "cosine_fine".
         peak_learning_rate: the highest rate.
         steps: updates from first to last.
-        **overrides: settings that the row takes (`poly_power`, `end_learning_rate`, `cycles`).
+        **overrides: settings that the row takes (`poly_power`, `end_learning_rate`, `cycles`, and `rate_drops`, here by
+            updates).
 
     Raises:
         UnknownName: no such row.
@@ -57,7 +58,7 @@ def build(settings):
     Args:
         settings: any object with the attributes schedule, total_updates, warmup_updates, peak_rate,
             warmup_shape, warmup_from, decay_from, and those of poly_power, end_learning_rate, cycles that the
-            row takes.
+            row takes; with `rate_drops` also `stages`, a `durations.Stages`, that turns their epochs into updates.
 
     Raises:
         ValueError: the warm-up is longer than the run, or a value that the schedule refuses.
@@ -70,9 +71,21 @@ def build(settings):
         )
     left = total if settings.decay_from == "start" else total - warmup
     overrides = {flag: getattr(settings, flag) for flag in registry.find("schedule", settings.schedule).flags}
+    if overrides.get("rate_drops"):
+        begin = warmup if settings.decay_from == "warmup_end" else 0
+        overrides["rate_drops"] = _by_updates(overrides["rate_drops"], settings.stages, begin)
     # A warm-up that fills the whole run leaves a decay of no updates: it is never read, and 1 keeps it valid.
     after = get(settings.schedule, settings.peak_rate, max(left, 1), **overrides)
     if warmup == 0:
         return after
     return Warmup(warmup, after, shape=settings.warmup_shape, start=settings.warmup_from,
                   decay_from=settings.decay_from)
+
+
+def _by_updates(drops, stages, begin):
+    """Drops by epochs as drops by updates after `begin`; those that fall on one update, or before, become one."""
+    by_updates = {}
+    for epoch, factor in drops:
+        update = max(0, stages.whole_updates(epoch) - begin)
+        by_updates[update] = by_updates.get(update, 1) * factor
+    return tuple(by_updates.items())

@@ -107,6 +107,43 @@ class Polynomial(Schedule):
 
 
 @register_serializable
+class Steps(Schedule):
+    """Falls at once, by a factor each time ("step decay"; Goyal et al. 2017, arXiv 1706.02677, section 5.1).
+
+        rate(t) = peak / product of the factors g_i with t_i <= t
+
+    Args:
+        peak_learning_rate: rate at update 0, >= 0.
+        steps: planned number of updates; it changes no value and may be left out.
+        rate_drops: (t_i, g_i) pairs: the update before which the rate is divided, and by what.
+
+    Raises:
+        ValueError: as Schedule; updates that are negative or don't ascend, or a factor that is not above 0.
+    """
+
+    def __init__(self, peak_learning_rate, steps=None, *, rate_drops=()):
+        super().__init__(peak_learning_rate, 1 if steps is None else steps)
+        self.steps, self.rate_drops = steps, tuple((operator.index(at), float(by)) for at, by in rate_drops or ())
+        updates = [at for at, _ in self.rate_drops]
+        if updates != sorted(set(updates)) or min(updates, default=0) < 0:
+            raise ValueError(f"rate_drops={self.rate_drops}: the updates must be at least 0 and ascend, each once. Order them.")
+        for _, by in self.rate_drops:
+            if not (math.isfinite(by) and by > 0):
+                raise ValueError(f"rate_drops={self.rate_drops}: {by} divides no rate. Give a factor above 0, such as 10.")
+
+    def scale(self, step):
+        t = whole_updates(step)
+        share = tf.ones_like(t, dtype=tf.float32)
+        for at, by in self.rate_drops:
+            share = tf.where(t < at, share, share / by)
+        return share
+
+    def get_config(self):
+        return {"peak_learning_rate": self.peak_learning_rate, "steps": self.steps,
+                "rate_drops": [list(drop) for drop in self.rate_drops]}
+
+
+@register_serializable
 class Cosine(Schedule):
     """One half wave of a cosine, from the peak to the end ("cosine learning rate decay", figures 28 and 29).
 

@@ -63,6 +63,9 @@ class Accumulators:
         model: a built Keras model.
         rounds: micro-batches per update, K.
         others: shapes of further tensors to be summed: K-FAC's factors, and those of the probes.
+
+    Attributes:
+        rounds: K, which may change between updates.
     """
 
     def __init__(self, model, rounds, others=()):
@@ -74,7 +77,7 @@ class Accumulators:
                 aggregation=tf.VariableAggregation.SUM,
             )
 
-        self._rounds = rounds
+        self.rounds = rounds
         self._gradients = [zeros(variable.shape) for variable in model.trainable_variables]
         self._statistics = [zeros([2, layer.gamma.shape[0]]) for layer in batch_norm_layers(model)]
         self._scalars = zeros([2])
@@ -99,7 +102,7 @@ class Accumulators:
 
         # Overwriting hands the gradient's buffer over: an update of one micro-batch costs no pass over memory here,
         # and none sets anything back to zero.
-        if self._rounds == 1:
+        if self.rounds == 1:
             overwrite()
         else:
             tf.cond(first, overwrite, accumulate)

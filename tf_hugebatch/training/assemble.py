@@ -11,7 +11,7 @@ from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
 from ..diagnostics import NoiseInjection
 from ..layers import ActivationNoise, GhostBatchNormalization
-from ..layout import Layout, LayoutError
+from ..layout import Layout, LayoutError, micro_batch_sizes
 from ..settings import Refusal
 from .accumulate import batch_norm_layers, factored_layers
 from .micro_batch import choose_micro_batch_size, next_smaller
@@ -37,7 +37,8 @@ class Assembly:
         micro_batch: (size, why) to take in the place of any other choice, or None.
 
     Attributes:
-        strategy, workers, replicas, model, schedule, optimizer, layout, eval_batch_size, step: what their names say.
+        strategy, workers, replicas, model, schedule, optimizer, eval_batch_size, step: what their names say.
+        layouts: of each of the settings' stages. layout: the last one, whose batch is the largest.
 
     Raises:
         Refusal: devices, layout or optimizer do not fit the settings or each other (an exclusion matches nothing).
@@ -66,10 +67,11 @@ class Assembly:
             problems += refusal.problems
         if problems:
             raise Refusal(problems)
-        self.layout, self.layout_reason = self._choose_layout(earlier, micro_batch)
+        self.layouts, self.layout_reason = self._choose_layouts(earlier, micro_batch)
+        self.layout = self.layouts[-1]
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
-        self.step = make_step(settings, self.strategy, self.model, self.optimizer, self.layout)
+        self.step = make_step(settings, self.strategy, self.model, self.optimizer, *self.layouts)
 
     def smaller_micro_batch(self):
         """The size to go on with when memory did not hold the layout's: at most half of it; None where nothing else may be."""
@@ -82,7 +84,7 @@ class Assembly:
         return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,
                        self.settings)
 
-    def _choose_layout(self, earlier, micro_batch):
+    def _choose_layouts(self, earlier, micro_batch):
         settings, reason = self.settings, "given"
         size = settings.micro_batch_size
         span = span_of(settings)
@@ -95,14 +97,24 @@ class Assembly:
             size, reason = earlier["micro_batch_size"], "as it was"
         if measured := size == "auto":
             size, reason = choose_micro_batch_size(
-                self.strategy, self.model, self.model.input_shape[1:], settings.batch_size, span, sharing,
+                self.strategy, self.model, self.model.input_shape[1:], settings.stages[-1].batch_size, span, sharing,
                 factored_layers(self.model, self.optimizer).values(),
             )
         size = self.workers.micro_batch_size(size, fixed=not measured)
+        *smaller, largest = (stage.batch_size for stage in settings.stages)
+        # What the largest batch takes at once is the most that the smaller ones may.
+        sizes = [micro_batch_sizes(batch, self.replicas, span, size)[-1] for batch in smaller]
         try:
-            return Layout(settings.batch_size, size, self.replicas, span), reason
+            return [Layout(batch, at_once, self.replicas, span)
+                    for batch, at_once in zip((*smaller, largest), (*sizes, size), strict=True)], reason
         except LayoutError as error:
             raise Refusal([str(error)]) from error
+
+    def layout_after(self, update):
+        """(layout of the batch that follows `update` updates, [(layout, updates) of each stage before its own])."""
+        stages = self.settings.stages
+        now = stages.at(update)
+        return self.layouts[now], [(self.layouts[i], stages[i + 1].update - stages[i].update) for i in range(now)]
 
     def describe(self):
         """Parameters and roles, updates, memory and the learning rate where it turns; a text of some lines."""
@@ -124,7 +136,7 @@ class Assembly:
             *self._warnings(norms),
             f"Parameters: {parameters:,}; with gradients, accumulators and optimizer state {mebibytes:.1f} MiB a replica",
             f"Batch norm: {f'{norms} layers' if norms else f'n/a ({settings.model} has none)'}",
-            f"Layout: {self.layout} ({self.layout_reason})",
+            *(f"Layout: {layout} ({self.layout_reason})" for layout in self.layouts),
             f"Updates: {settings.total_updates:,}, of them warm-up {settings.warmup_updates:,}; "
             f"{settings.train_examples:,} training examples",
             f"Learning rate: {rates}",
@@ -143,13 +155,21 @@ class Assembly:
             yield (f"Note: {len(hosts)} hosts, and with --shuffle=examples this process reads every image and sends it to "
                    f"them; with --shuffle=shards each host reads its own shards.")
 
+    @property
+    def schedule_columns(self):
+        """Of schedule.csv."""
+        grown = ["batch_size"] if len(self.layouts) > 1 else []
+        return ["update", "epoch", "learning_rate", *grown]
+
     def schedule_rows(self):
-        """(update, epoch, learning rate): what schedule.csv holds; every update, or of a long run evenly many."""
+        """What schedule.csv holds, by `schedule_columns`; every update, or of a long run evenly many."""
         total = self.settings.total_updates
         updates = np.arange(0, total, -(-total // SCHEDULE_ROWS))
         rates = np.asarray(self.schedule(tf.constant(updates)))
+        stages = self.settings.stages
         for update, rate in zip(updates.tolist(), rates.tolist()):
-            yield update, update / self.settings.updates_per_epoch, rate
+            grown = [stages[stages.at(update)].batch_size] if len(self.layouts) > 1 else []
+            yield update, float(stages.epoch(update)), rate, *grown
 
 
 def model_and_optimizer(settings, strategy):
@@ -171,18 +191,21 @@ def model_and_optimizer(settings, strategy):
     return model, schedule, optimizer
 
 
-def make_step(settings, strategy, model, optimizer, layout):
-    """The step of a run.
+def make_step(settings, strategy, model, optimizer, layout, *later):
+    """The step of a run, its batches cut by `layout`; `later`: layouts that it is to take up in its course.
 
     Raises:
-        Refusal: a diagnostic can't be had with this layout.
+        Refusal: a diagnostic can't be had with one of the layouts.
     """
     try:
-        return Step(
+        step = Step(
             strategy=strategy, model=model, optimizer=optimizer, layout=layout, seed=settings.seed,
             label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
             measured=_diagnostics(settings, "updates"), noise=_noise(settings),
         )
+        for one in (*later, layout):
+            step.cut_by(one)
+        return step
     except ValueError as error:
         raise Refusal([f"--diagnostics={','.join(settings.diagnostics)}: {error}"]) from error
 

@@ -38,7 +38,7 @@ class Journal:
     Args:
         folder: `records.RunFolder`.
         settings: `Settings` of the run. Every `log_every_steps` updates there is a train row, and at the run's end; rows
-            carry epoch = update x B / N.
+            carry epoch = examples read / N, and train rows the batch_size where it grows.
         note: {"data_note": words} where every number of the run carries words, else {}.
         columns: of the diagnostics (`diagnostics.Probes.columns`): what follows METRICS in a row of the step.
     """
@@ -46,7 +46,7 @@ class Journal:
     def __init__(self, folder, settings, note, columns=()):
         self._measured = _Measured(columns)
         self._folder, self._settings, self._note, self._writer = folder, settings, note, None
-        self._epochs_per_update = 1 / settings.updates_per_epoch
+        self._stages = settings.stages
         self._every = settings.log_every_steps
 
     def go_on_after(self, step):
@@ -73,19 +73,18 @@ class Journal:
             step = int(named["update"]) + (0 if named["applied"] else 1)
             if step % self._every == 0 or (last and i == len(metrics) - 1):
                 scalars = {name: named[name] for name in _SCALARS}
-                place = {"step": step, "epoch": step * self._epochs_per_update}
-                rows.append({"kind": "train", **place, **scalars, **self._measured.scalars(measured)})
+                place = self._place(step)
+                rows.append({"kind": "train", **place, **self._batch(step), **scalars, **self._measured.scalars(measured)})
                 rows += self._measured.rows(measured, place)
         self._write(rows)
 
     def evaluation(self, split, step, result):
         """A row of one split's accuracy, top5 and loss after `step` updates."""
-        epoch = step * self._epochs_per_update
-        self._write([{"kind": "eval", "split": split, "step": step, "epoch": epoch, **result, **self._note}])
+        self._write([{"kind": "eval", "split": split, **self._place(step), **result, **self._note}])
 
     def survey(self, name, step, numbers):
         """A row of a survey (training/surveys.py) after `step` updates."""
-        self._write([{"kind": name, "step": step, "epoch": step * self._epochs_per_update, **numbers}])
+        self._write([{"kind": name, **self._place(step), **numbers}])
 
     def close(self, status, step, final):
         """Notes how the run ended after `step` updates (for TensorBoard's HParams) and closes the TensorBoard file."""
@@ -98,6 +97,13 @@ class Journal:
         if self._writer:
             with contextlib.suppress(Exception):  # what could not be written was said when it was tried
                 self._writer.close()
+
+    def _place(self, step):
+        return {"step": step, "epoch": float(self._stages.epoch(step))}
+
+    def _batch(self, step):
+        """Of the update that made it `step` updates."""
+        return {"batch_size": self._stages[self._stages.at(step - 1)].batch_size} if len(self._stages) > 1 else {}
 
     def _write(self, rows):
         self._folder.append_metrics(rows)

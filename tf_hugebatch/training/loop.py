@@ -102,7 +102,7 @@ def _begin(folder, assembly, command_line):
     settings, there = assembly.settings, set(folder.path.glob("*"))
     try:
         folder.create(settings)
-        folder.write_schedule(assembly.schedule_rows())
+        folder.write_schedule(assembly.schedule_rows(), assembly.schedule_columns)
         folder.write_versions(
             command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
         )

@@ -10,9 +10,8 @@ SECONDS_PER_LOOP = 0.5
 class Speed:
     """Images per second of the updates alone, and how many of them make a loop of the wanted length."""
 
-    def __init__(self, batch_size):
-        self._batch_size = batch_size
-        self._loops, self._updates, self._seconds, self._waited = 0, 0, 0.0, 0.0
+    def __init__(self):
+        self._loops, self._images, self._seconds, self._waited = 0, 0, 0.0, 0.0
         self._per_loop = 1
 
     @contextlib.contextmanager
@@ -23,9 +22,9 @@ class Speed:
         seconds = time.monotonic() - started
         if self._loops == 1:
             # The first call traced the graph; it counts only while it is all there is.
-            self._updates, self._seconds, self._waited = 0, 0.0, 0.0
+            self._images, self._seconds, self._waited = 0, 0.0, 0.0
         self._loops += 1
-        self._updates += updates
+        self._images += updates * step.layout.batch_size
         self._seconds += seconds
         self._waited += step.input_seconds
         if self._loops > 1:
@@ -36,7 +35,7 @@ class Speed:
 
     @property
     def images_per_second(self):
-        return self._updates * self._batch_size / self._seconds if self._seconds else 0.0
+        return self._images / self._seconds if self._seconds else 0.0
 
     @property
     def input_wait_share(self):

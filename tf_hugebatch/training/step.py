@@ -84,6 +84,18 @@ class Step:
         self._next = _timed_next if timed else _untimed_next
         self._run = tf.function(self._updates, reduce_retracing=True)
 
+    def cut_by(self, layout):
+        """From the next update on a batch, maybe of another size, is cut by `layout`; all that the step holds stays.
+
+        Raises:
+            ValueError: a diagnostic can't be had with this layout.
+        """
+        if layout == self.layout:
+            return
+        self.layout, self._sums.rounds = layout, layout.rounds
+        self.probes.cut_by(layout)
+        self._run = tf.function(self._updates, reduce_retracing=True)
+
     def __call__(self, iterator, updates):
         """Runs `updates` updates.
 

@@ -1,7 +1,8 @@
-"""When, between updates, the host has something to do: an evaluation, a checkpoint."""
+"""When, between updates, the host has something to do: an evaluation, a checkpoint, a batch that grows."""
 
 import math
 import time
+from fractions import Fraction
 
 #: What `--checkpoint_every_steps=auto` means: whatever an update takes, a kill loses about this much at most.
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -11,19 +12,20 @@ class Timetable:
     """The stops of one run.
 
     Args:
-        settings: eval_every_epochs, updates_per_epoch and checkpoint_every_steps count.
+        settings: eval_every_epochs, stages and checkpoint_every_steps count.
         total: updates of the run.
     """
 
     def __init__(self, settings, total):
         self._total, self._every = total, settings.checkpoint_every_steps
-        self._period = settings.eval_every_epochs * settings.updates_per_epoch
+        self._period, self._stages = Fraction(str(settings.eval_every_epochs)), settings.stages
         self._saved = time.monotonic()
 
     def next_stop(self, done):
         """The update at which a loop that starts after `done` updates has to end."""
         next_checkpoint = self._total if self._every == "auto" else (done // self._every + 1) * self._every
-        return min(self._total, next_checkpoint, self._next_evaluation(done))
+        grows = [stage.update for stage in self._stages if stage.update > done]
+        return min(self._total, next_checkpoint, self._next_evaluation(done), *grows)
 
     def evaluation_is_due(self, done):
         """After `done` updates."""
@@ -45,5 +47,6 @@ class Timetable:
 
     def _next_evaluation(self, done):
         """The first update after `done` with which another `eval_every_epochs` epochs are complete."""
-        # Rounded, so that a period such as 7.000000000001 does not slip to the next update.
-        return max(done + 1, math.ceil(round((math.floor(round(done / self._period, 9)) + 1) * self._period, 6)))
+        # Rounded, so that a period whose last digit was cut off, such as 0.0324051 for two updates, does not slip to the next.
+        periods = math.floor(round(self._stages.epoch(done) / self._period, 9)) + 1
+        return max(done + 1, math.ceil(round(self._stages.updates(periods * self._period), 6)))

@@ -62,9 +62,9 @@ class Trainer:
             assembly.strategy, assembly.model, splits if settings.evaluate_test else dataclasses.replace(splits, test=None),
             assembly.eval_batch_size, self._recalibrated if settings.recalibrate_bn_batches else None,
         )
-        self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layout, settings.seed)
+        self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layouts[0], settings.seed)
         self.surveys = assembly.surveys(splits.train)
-        self.speed = Speed(settings.batch_size)
+        self.speed = Speed()
         self.watchdog = Watchdog(str(folder.path / self.workers.file_of_its_own("stacks.txt")),
                                  lambda reason: self._write_status("failed", reason=reason))
         notes = self._restore()
@@ -112,6 +112,8 @@ class Trainer:
                 self.progress.say(f"This run had made {self.done_before:,} updates and left no checkpoint: it starts "
                                   f"again.")
             while self.done < self.total:
+                if self.done == self.stage_ends:
+                    self._enter_stage()
                 count = min(self.speed.updates_per_loop(settings.steps_per_loop),
                             self.timetable.next_stop(self.done) - self.done, profile.limit(self.done))
                 count, stopped_by = self.workers.next_call(count, self.stop.received)
@@ -121,7 +123,8 @@ class Trainer:
                     try:
                         metrics = self.assembly.step(self.iterator, count)
                     except tf.errors.ResourceExhaustedError:
-                        raise OutOfMemory(layout.micro_batch_size, settings.micro_batch_size) from None
+                        size = self.assembly.step.layout.micro_batch_size
+                        raise OutOfMemory(size, settings.micro_batch_size) from None
                 self._share_undecodable()
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
@@ -154,19 +157,26 @@ class Trainer:
 
     def _go_on(self):
         """Begins, or goes on, after `done` updates: input and journal."""
+        self._enter_stage()
+        self.journal.go_on_after(self.done)
+
+    def _enter_stage(self):
+        """The batch of the updates that follow `done`: how it is cut, and its input."""
+        self.assembly.step.cut_by(self.assembly.layout_after(self.done)[0])
+        self.stage_ends = min([self.total, *(stage.update for stage in self.settings.stages if stage.update > self.done)])
         # TensorFlow keeps the functions of an input pipeline to the end of the process: they must not hold the model.
         reading = weakref.WeakMethod(self._reading)
-        self.iterator = self._micro_batches(self.done, self.total, lambda *where: (say := reading()) and say(*where))
-        self.journal.go_on_after(self.done)
+        self.iterator = self._micro_batches(self.done, self.stage_ends, lambda *where: (say := reading()) and say(*where))
 
     def _reading(self, *of_a_micro_batch):
         self.watchdog.alive()
         self.progress.reading(*of_a_micro_batch)
 
     def _micro_batches(self, first_update, last_update, reading=None):
-        """Iterator over the micro-batches of those updates, each host making those of its own replicas."""
+        """Iterator over the micro-batches of those updates of one stage, each host making those of its own replicas."""
+        layout, before = self.assembly.layout_after(first_update)
         return iter(self.assembly.strategy.distribute_datasets_from_function(lambda context: training_micro_batches(
-            self.splits.train, self.stream, self.assembly.layout, first_update, last_update, host_of(context), reading
+            self.splits.train, self.stream, layout, first_update, last_update, host_of(context), reading, before
         )))
 
     def _recalibrated(self):
@@ -240,7 +250,7 @@ class Trainer:
                                          f"input wait {self.speed.input_wait_share:.0%}")
 
     def _epoch(self):
-        return self.done / self.settings.updates_per_epoch
+        return float(self.settings.stages.epoch(self.done))
 
     # How a run ends.
 
