@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Why huge batches fail, on MNIST: the diagnostics' figures, figure 11, appendix 6.3 (four noises, LARS and its controls).
+# Why huge batches fail, on MNIST: the diagnostics' figures, figure 11, appendix 6.3 (four noises, LARS and its controls), and
+# batch growth instead of decay (Smith et al. 2018).
 # usage: scripts/reproduce_diagnostics.sh DATA_DIR [MODEL=lenet5] [JOBS=2] [RUNS=runs/mnist] [PART...]
-# parts, all of them where none is named: measured distance noise_32768 noise_full
+# parts, all of them where none is named: measured distance growth noise_32768 noise_full
 # Stopped at any point, the same command goes on; what has ended is not made again. With DRY_RUN=1 it prints its commands.
-# cost: of lenet5 on two idle cores (15,000 images/s): measured half an hour, distance an hour and a half, each noise part 230 runs
-# of 2 minutes, 8 hours; of the paper's lenet six times that
+# cost: of lenet5 on two idle cores (15,000 images/s): measured half an hour, distance an hour and a half, growth 20 minutes, each noise
+# part 230 runs of 2 minutes, 8 hours; of the paper's lenet six times that
 set -euo pipefail
 data=${1:?"give the folder of mnist.npz, or of the IDX files: scripts/reproduce_diagnostics.sh DATA_DIR [MODEL] [JOBS] [RUNS] [PART...]"}
 model=${2:-lenet5} jobs=${3:-2} runs=${4:-runs/mnist}
 parts=("${@:5}")
-[[ ${#parts[@]} -gt 0 ]] || parts=(measured distance noise_32768 noise_full)
+[[ ${#parts[@]} -gt 0 ]] || parts=(measured distance growth noise_32768 noise_full)
 figures=$runs/figures/$model
 
 # A run that diverges (exit code 3) is a result; anything else that is not 0 ends the script.
@@ -45,6 +46,14 @@ distance() {
         train --flagfile=flags/figures/fig11.flags --batch_size=$batch --seed=1 --run_dir="$figures/fig11/b$batch/seed1"
     done
 }
+growth() {
+    local kind seed
+    for kind in decay growth; do
+        for seed in 1 2 3 4 5; do
+            train --flagfile=flags/growth/$kind.flags --seed=$seed --run_dir="$runs/growth/$model/$kind/seed$seed"
+        done
+    done
+}
 noise() {  # BATCH: the four noises beside SGD without, LARS, and LARS with ratios that don't change
     local batch=$1 folder=$runs/noise/$model/b$1 kind control
     search "$folder/sgd" "$batch" noise_sgd --flagfile=flags/noise/sgd.flags
@@ -60,9 +69,9 @@ noise() {  # BATCH: the four noises beside SGD without, LARS, and LARS with rati
 
 for part in "${parts[@]}"; do
     case $part in
-        measured | distance) $part ;;
+        measured | distance | growth) $part ;;
         noise_32768 | noise_full) noise "${part#noise_}" ;;
-        *) echo "$part: no such part; there are measured, distance, noise_32768, noise_full" >&2; exit 2 ;;
+        *) echo "$part: no such part; there are measured, distance, growth, noise_32768, noise_full" >&2; exit 2 ;;
     esac
 done
 run -m tf_hugebatch.report_main --runs="$runs" --all --output="$runs/report"

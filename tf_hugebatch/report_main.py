@@ -22,7 +22,9 @@ NAMED_FIGURES = {
     "noise_and_ratios": "accuracy and sharpness with noise, and with trust ratios that stay fixed",
     "layer_ratios": "||w|| / ||g|| of every layer", "noise_scale": "the gradient noise scale over a run",
     "signal_and_noise": "of summed gradients against batch size",
-    "sharpness": "the largest eigenvalue of the Hessian over a run", "frontier": "accuracy against batch size by optimizer"}
+    "sharpness": "the largest eigenvalue of the Hessian over a run",
+    "batch_growth": "accuracy with a batch that grows beside a rate that falls",
+    "frontier": "accuracy against batch size by optimizer"}
 _BETWEEN_LINES = 50  # runs: a few seconds
 _WITH_BOUNDARIES = ("regimes", "table2")  # items
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all

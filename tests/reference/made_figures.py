@@ -182,6 +182,8 @@ _SCHEDULES = (("cosine_regular", 0, "linear"), ("polynomial", 5, "linear"), ("co
               ("cosine_regular", 5, "linear"), ("cosine_coarse", 5, "linear"), ("cosine", 5, "linear"), ("cosine", 5, "cosine"))
 
 
+#: Of flags/growth.
+GROWTH = "9:5,18:5,24:5"
 NOISES = (None, "activations", "weights", "gradients", "labels")
 
 
@@ -244,6 +246,10 @@ def write_everything(folder):
         write_run(folder / "noise" / f"b{batch}" / "lars", batch_size=batch, epochs=30, **_LARS)
     for batch in (large, huge, "full"):
         write_run(folder / "adapted" / f"{batch}", batch_size=batch, regime="huge", regime_adaptation="true", rows=300)
+    for seed in (1, 2):
+        for name, values in (("decay", {"schedule": "steps", "rate_drops": GROWTH}),
+                             ("growth", {"schedule": "constant", "batch_growth": GROWTH})):
+            write_run(folder / "growth" / name / f"seed{seed}", batch_size=256, epochs=30, optimizer="sgd", seed=seed, **values)
     for batch, kind in itertools.product((huge, "full"), NOISES):
         for seed in (1, 2):
             write_noise(folder / "noise" / f"b{batch}" / (kind or "sgd") / f"seed{seed}", batch, kind, seed)

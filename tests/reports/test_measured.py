@@ -1,11 +1,15 @@
 """The figures of diagnostics that the paper doesn't have: ratios of layers, and the noise scale."""
 
+import json
+
 import numpy as np
 import pytest
 
 from reference import made_figures as made
 from reference.drawn import lines, loaded
-from tf_hugebatch.reports import catalogue, noise_scales
+from tf_hugebatch.reports import catalogue, noise_scales, regimes, tables
+from tf_hugebatch.reports.outcomes import read_outcomes
+from tf_hugebatch.reports.stats import group_runs
 from tf_hugebatch.runs import Run
 
 
@@ -100,3 +104,31 @@ def test_noise_and_fixed_ratios_stand_beside_each_other_with_their_sharpness(tmp
     assert rows["momentum SGD"]["sharpness_low"] < 10 < 30 < rows["momentum SGD"]["sharpness_high"]
     assert rows["fixed ratios: lars_shuffled"]["sharpness"] is None
     assert len(found.figure.axes) == 2 and len(found.blanks) == 10
+
+
+def test_a_growing_batch_stands_beside_the_falling_rate_and_feeds_nothing_else(tmp_path):
+    for seed in (1, 2):
+        for name, updates, values in (("decay", 7032, {"schedule": "steps", "rate_drops": made.GROWTH}),
+                                      ("growth", 2601, {"schedule": "constant", "batch_growth": made.GROWTH})):
+            made.write_run(tmp_path / name / f"seed{seed}", batch_size=256, epochs=30, optimizer="sgd", seed=seed,
+                           accuracy=0.98 + 0.002 * seed, **values)
+            assert json.loads((tmp_path / name / f"seed{seed}" / "status.json").read_text())["total_steps"] == updates
+    found = catalogue.draw("batch_growth", *loaded(tmp_path))
+    ends = {row["setting"]: row for row in found.rows if row.get("final")}
+    assert {name: (row["update"], row["n"], round(row["mean_percent"], 6)) for name, row in ends.items()} == {
+        "the rate falls": (7032, 2, 98.3), "the batch grows": (2601, 2, 98.3)}
+    by_epochs, by_updates = (lines(panel) for panel in found.figure.axes)
+    assert by_updates["the batch grows, n = 2"][-1].tolist() == pytest.approx([2601, 98.3])
+    assert "98.30% (n = 2" in found.caption and "in 2,601 updates" in found.caption and found.blanks == []
+    # Its batch is 256 for a third of the run only: no cell, no boundary, no curve of that batch counts it.
+    runs, sweeps = loaded(tmp_path / "growth")
+    groups, _ = group_runs(read_outcomes(runs)[0])
+    assert groups and all(one.baseline is None for one in regimes.find(groups))
+    assert "98.3" not in tables.make(2, runs, sweeps).markdown
+    assert "2,601" in tables.results_table(runs) and "batch_growth" in tables.results_table(runs)
+
+
+def test_without_either_there_is_no_picture_of_growth(tmp_path):
+    made.write_run(tmp_path / "a", batch_size=256, epochs=30, optimizer="sgd", schedule="constant")
+    found = catalogue.draw("batch_growth", *loaded(tmp_path))
+    assert found.figure is None and len(found.blanks) == 2 and "flags/growth/growth.flags" in found.blanks[1].command

@@ -62,6 +62,19 @@ def test_at_both_batches_every_noise_and_control_has_lars_own_budget(commands):
         assert "trust" in next(one for one in searches if one.settings.optimizer == "lars").settings.diagnostics
 
 
+def test_growth_differs_from_decay_in_what_grows_and_what_falls_alone(commands):
+    pairs = {}
+    for _, command in commands:
+        if "/growth/lenet5/" in command.settings.run_dir:
+            pairs.setdefault(command.settings.seed, []).append(command.settings)
+    assert len(pairs) == 5
+    for decay, growth in pairs.values():
+        assert {name for name, value in growth.as_dict().items() if value != decay.as_dict()[name]} == {
+            "schedule", "rate_drops", "batch_growth", "run_dir"}
+        assert dict(decay.rate_drops) == dict(growth.batch_growth)
+        assert (decay.total_updates, growth.total_updates) == (7_032, 2_601)
+
+
 def test_a_start_lies_inside_its_space_and_widths_are_alike(commands):
     widths = set()
     for program, command in commands:

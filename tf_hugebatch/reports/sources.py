@@ -92,9 +92,14 @@ def fits(settings, wanted):
             found, value = settings.get(name), (FULL, full_batch(settings))
         else:
             found = settings.get(name)
-        if value is not None and found not in (value if isinstance(value, tuple) else (value,)):
+        if value is not None and _tuples(found) not in (value if isinstance(value, tuple) else (value,)):
             return False
     return True
+
+
+def _tuples(value):
+    """The pairs of a setting, which settings.json has as lists, as they are once checked."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def ended(runs, *wanted):
