@@ -188,7 +188,7 @@ def results_table(runs: Iterable[Run]) -> str:
         values, epochs = group.values, baselines.epochs_of(group.values)
         alike = [one.values for one in groups if _row_of(one) == _row_of(group)]
         differs = _differences(values, alike)
-        lines.append(f"| `{values['optimizer']}`{differs and f' ({plain(differs)})'} | {values['batch_size']:,} | "
+        lines.append(f"| `{values['optimizer']}`{differs and f' ({plain(differs)})'} | {values['batch_size']:,}{', growing' if values['batch_growth'] else ''} | "
                      f"{values['model']} | {'' if epochs is None else f'{epochs:g}'} | {_updates(group)} | {group.n} | "
                      f"{plain(_accuracy(group))} | {_published(values)} |")
     return "\n".join(lines + _notes(groups)) + "\n"
@@ -227,7 +227,7 @@ def _notes(groups):
 def _published(values):
     """The cell of Table 3, which is of MNIST; empty where the paper has none."""
     optimizer, batch_size = values["optimizer"], values["batch_size"]
-    if values["dataset"] != table3.DATASET or values["epochs"] != published.TABLE_3_EPOCHS:
+    if values["dataset"] != table3.DATASET or values["epochs"] != published.TABLE_3_EPOCHS or values["batch_growth"]:
         return ""
     for row in published.TABLE_3:
         if row.solver == optimizer and batch_size == published.BASELINES["mnist"].batch:
