@@ -188,7 +188,8 @@ def results_table(runs: Iterable[Run]) -> str:
         values, epochs = group.values, baselines.epochs_of(group.values)
         alike = [one.values for one in groups if _row_of(one) == _row_of(group)]
         differs = _differences(values, alike)
-        lines.append(f"| `{values['optimizer']}`{differs and f' ({plain(differs)})'} | {values['batch_size']:,}{', growing' if values['batch_growth'] else ''} | "
+        growing = ", growing" if values["batch_growth"] else ""
+        lines.append(f"| `{values['optimizer']}`{differs and f' ({plain(differs)})'} | {values['batch_size']:,}{growing} | "
                      f"{values['model']} | {'' if epochs is None else f'{epochs:g}'} | {_updates(group)} | {group.n} | "
                      f"{plain(_accuracy(group))} | {_published(values)} |")
     return "\n".join(lines + _notes(groups)) + "\n"
