@@ -39,8 +39,8 @@ def test_a_line_is_the_mean_of_fresh_seeds_and_a_table_row_says_the_rest(tmp_pat
     row = rows["muon", 60000]
     assert (row["by"], row["updates"], row["n"], row["seeds_at_target"], row["updates_to_target"]) == ("tuned", 30, 2, 2, 22)
     assert rows["muon", 8192]["seeds_at_target"] == 1 and rows["lamb", 60000]["diverged"] == 1
-    assert "muon, tuned: of 2 batches the largest at the target of 98.704% is 60,000." in found.caption
-    assert "lamb, tuned: of 1 batch none is at the target of 98.704%." in found.caption
+    assert (row["verdict"], row["reason"]) == (None, None)
+    assert "B_L and B_H are open: sgd is not tuned at 256 yet, which A and xi are of." in found.caption
     assert all(text in texts(found.figure) for text in ("1,000 epochs", "target 98.704%", "the baseline's 99.2%"))
     assert "98.3% at 60,000" in found.caption
 
@@ -67,7 +67,56 @@ def test_a_rule_is_in_the_table_and_the_caption_and_in_no_line(tmp_path):
     found = draw(tmp_path)
     assert points(found) == {"sgd": [[8192, pytest.approx(99.0)]]}
     assert [(row["by"], row["batch"]) for row in found.rows] == [("linear", 8192), ("sqrt", 32768), ("tuned", 8192)]
-    assert "sgd, linear: of 1 batch none is at the target" in found.caption
+
+
+def write_line(folder, name, by_batch, rule=None, **values):
+    """{batch: mean of five seeds that hardly differ, or None: all diverge}."""
+    for batch, mean in by_batch.items():
+        made.write_frontier(folder, name, batch, [None if mean is None else mean + 1e-4 * (seed - 2) for seed in range(5)],
+                            rule=rule, **values)
+
+
+def test_large_and_huge_begin_where_the_definitions_say_with_one_baseline_for_all(tmp_path):
+    # 0.995 A is 98.505%; with a test set of 10,000 a mean is clear of it at about 98.8 and 98.2%.
+    write_line(tmp_path, "sgd", {256: 0.99, 8192: 0.98, "full": 0.9})
+    write_line(tmp_path, "sgd", {8192: None, "full": None}, rule="linear")
+    write_line(tmp_path, "muon", {256: 0.992, 8192: 0.991, 32768: 0.985, "full": 0.991})
+    write_line(tmp_path, "muon", {8192: 0.991, 32768: 0.97, "full": 0.5}, rule="sqrt")
+    write_line(tmp_path, "lamb", {256: 0.97, 8192: 0.98})
+    write_line(tmp_path, "lars", {256: 0.99, 8192: 0.99})
+    found = draw(tmp_path)
+    for said in (
+            "sgd, tuned: B_H is at least 256 and below 8,192 (256 holds, 8,192 fails, 60,000 fails).",
+            "sgd, linear: B_L is above 256 and at most 8,192 (256 holds, 8,192 fails, 60,000 fails).",
+            "lars, tuned: B_H is above every batch tried (256 holds, 8,192 holds).",
+            "lamb, tuned: no batch tried is below B_H (256 fails, 8,192 fails).",
+            "muon, tuned: B_H is open (256 holds, 8,192 holds, 32,768 undecided, 60,000 holds).",
+            "muon, sqrt: B_L is above 8,192 and at most 32,768 (256 holds, 8,192 holds, 32,768 fails, 60,000 fails)."):
+        assert said in found.caption
+    rows = {(row["optimizer"], row["by"], row["batch"]): row for row in found.rows}
+    assert rows["sgd", "linear", 8192]["reason"] == "diverges with all 5 seeds"
+    assert rows["muon", "tuned", 60000]["verdict"] == "holds" and "missed" in rows["sgd", "tuned", 8192]["reason"]
+
+
+def test_a_loss_too_high_is_large_though_the_accuracy_holds(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    folder = made.write_frontier(tmp_path, "sgd", 8192, [0.991] * 5, rule="linear")
+    for path in folder.glob("seed*/status.json"):
+        status = json.loads(path.read_text())
+        path.write_text(json.dumps({**status, "final": {**status["final"], "test_loss": 0.2}}))
+    [row] = [row for row in draw(tmp_path).rows if row["by"] == "linear"]
+    assert (row["verdict"], row["reason"]) == ("fails", "loss above 1.2 xi")
+
+
+def test_a_miss_takes_a_whole_search_and_a_baseline_five_seeds(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    folder = made.write_frontier(tmp_path, "muon", 8192, [0.97, 0.9701, 0.9702])
+    plan = json.loads((folder / "sweep.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**json.loads((folder / "result.json").read_text()),
+                                                    "trials": {"done": 7, "diverged": 0, "failed": 0}}))
+    assert plan["trials"] == 20 and "muon, tuned: B_H is open (8,192 undecided)." in draw(tmp_path).caption
+    made.write_frontier(tmp_path / "few", "sgd", 256, [0.99, 0.99])
+    assert "B_L and B_H are open: the baseline has 2 seeds, fewer than 5." in draw(tmp_path / "few").caption
 
 
 def test_runs_and_searches_that_are_not_of_the_frontier_are_no_points(tmp_path):

@@ -3,13 +3,13 @@
 A point is the final runs of a search of flags/sweeps/frontier_*.json: chosen on validation, fresh seeds, test read once.
 Target: 99.5% of the paper's baseline, as its definition of a huge batch has it. What an optimizer comes to where its setting
 at the baseline's batch is kept and only the rate is scaled, linearly or by the square root, stands in the table and in the
-caption (scripts/reproduce_frontier.sh makes these runs).
+caption (scripts/reproduce_frontier.sh makes these runs), and so does where each optimizer's large and huge batches begin.
 """
 
 import statistics
 
 from .. import published
-from . import commands
+from . import commands, limits
 from .drawing import LINES, PAPER, apart, batch_in_words, headline, panels, style
 from .markup import number
 from .outcomes import updates
@@ -67,13 +67,16 @@ def draw(figure, runs, sweeps):
         if (group.trials or 0, group.n) > (place.trials or 0, place.n):
             best[name, by, group.values["batch_size"]] = group
     order = list(OPTIMIZERS)
+    best = dict(sorted(best.items(), key=lambda one: (order.index(one[0][0]), one[0][1:])))
+    found = limits.find(best, published.BASELINES[figure.dataset].batch)
+    verdicts = _verdicts(found)
     rows = [{"optimizer": name, "by": by, "model": group.values["model"], "batch": batch, "updates": updates(group.values),
-             **_to_target(group, figure.dataset), **numbers(group)}
-            for (name, by, batch), group in sorted(best.items(), key=lambda one: (order.index(one[0][0]), one[0][1:]))]
+             **_to_target(group, figure.dataset), **verdicts.get((name, by, batch), {"verdict": None, "reason": None}),
+             **numbers(group)} for (name, by, batch), group in best.items()]
     tuned = [row for row in rows if row["by"] == "tuned" and row["mean_percent"] is not None]
     missing = [source for source in figure.sources if not any(
         by == "tuned" and fits(group.values, source.wanted) for (_, by, _), group in best.items())]
-    remarks = [*_largest(rows, figure.dataset), *_below(tuned), *other_networks(fed, used)]
+    remarks = [*_limits_in_words(found), *_below(tuned), *other_networks(fed, used)]
     if not tuned:
         return None, rows, remarks, missing
     with style() as matplotlib:
@@ -104,19 +107,16 @@ def _to_target(group, dataset):
             "seconds": statistics.median(seconds) if seconds else None}
 
 
-def _largest(rows, dataset):
-    """A sentence an optimizer and rule: the largest batch whose mean is at the target."""
-    target = published.BASELINES[dataset].target
-    for name, by in dict.fromkeys((row["optimizer"], row["by"]) for row in rows):
-        line = [row for row in rows if (row["optimizer"], row["by"]) == (name, by) and row["mean_percent"] is not None]
-        able = [row["batch"] for row in line if row["mean_percent"] >= target]
-        count = f"{len(line)} batch{'es' * (len(line) != 1)}"
-        if not line:
-            yield f"{name}, {by}: all diverged."
-        elif able:
-            yield f"{name}, {by}: of {count} the largest at the target of {target}% is {max(able):,}."
-        else:
-            yield f"{name}, {by}: of {count} none is at the target of {target}%."
+def _limits_in_words(found):
+    if found.doubt:
+        return [f"B_L and B_H are open: {found.doubt}."]
+    return [limits.in_words(name, by, boundary) for (name, by), boundary in found.boundaries.items()]
+
+
+def _verdicts(found):
+    """{(optimizer, by, batch): columns}."""
+    return {(name, by, verdict.batch): {"verdict": verdict.word, "reason": verdict.reason}
+            for (name, by), boundary in found.boundaries.items() for verdict in boundary.verdicts}
 
 
 def _below(rows):

@@ -197,8 +197,9 @@ def _settings(groups):
     return "1 setting" if len(groups) == 1 else f"{len(groups)} settings"
 
 
-def boundary(name: str, baseline_batch: int, verdicts: Iterable[Verdict]) -> Boundary:
-    """Where verdicts, smallest batch first, go from holding to failing. At the baseline's batch it holds by definition."""
+def boundary(name: str, baseline_batch: int | None, verdicts: Iterable[Verdict]) -> Boundary:
+    """Where verdicts, smallest batch first, go from holding to failing. At the baseline's batch it holds by definition, unless
+    that is None: then it has a verdict like the others."""
     verdicts = tuple(verdicts)
     fails_at = next((verdict.batch for verdict in verdicts if verdict.holds is False), None)
     holds_at, decided = baseline_batch, fails_at is not None

@@ -1,0 +1,77 @@
+"""Where large and huge batches begin for each optimizer of the frontier: definitions 2.1 and 2.2 with one baseline for all.
+
+A and xi are tuned momentum SGD's at B0, so that every optimizer is asked for the same accuracy and loss. Of an optimizer
+
+    B_L    below it the setting that was tuned at B0, with the rate scaled by a rule, reaches 0.995 A at a loss of at most 1.2 xi
+           (the definition's words are of linear scaling; the square root is read likewise)
+    B_H    what its search at the batch chose reaches 0.995 A up to B_H: "no technique" is "nothing in this optimizer's space"
+
+Verdicts, intervals and what counts as undecided are regimes.py's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from .. import published
+from . import baselines, regimes
+from .commands import TRIALS
+from .stats import Group
+
+TUNED = "tuned"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """boundaries: of each (optimizer, 'tuned' or the rule); empty where there is no baseline. doubt: why there is none, or ''."""
+
+    boundaries: Mapping[tuple[str, str], regimes.Boundary]
+    doubt: str = ""
+
+
+def find(groups: Mapping[tuple[str, str, int], Group], baseline_batch: int, baseline: str = "sgd") -> Limits:
+    """The limits of every optimizer.
+
+    Args:
+        groups: of (optimizer, 'tuned' or a rule, batch).
+        baseline_batch: B0.
+        baseline: the optimizer whose tuned setting at B0 gives A and xi.
+    """
+    of_baseline = groups.get((baseline, TUNED, baseline_batch))
+    if of_baseline is None:
+        return Limits({}, f"{baseline} is not tuned at {baseline_batch:,} yet, which A and xi are of")
+    if doubt := baselines.doubt(of_baseline):
+        return Limits({}, doubt)
+    target = published.TARGET_SHARE * of_baseline.accuracy.mean
+    loss_limit = published.LOSS_FACTOR * of_baseline.loss.mean if of_baseline.loss else None
+    found = {}
+    for name, by in dict.fromkeys((name, by) for name, by, _ in groups):
+        # At B0 a rule changes nothing: what was tuned there is its first batch.
+        line = {batch: group for (one, how, batch), group in groups.items()
+                if one == name and (how == by or (how == TUNED and batch == baseline_batch))}
+        verdicts = [_verdict(by, batch, line[batch], target, loss_limit) for batch in sorted(line)]
+        found[name, by] = regimes.boundary("B_H" if by == TUNED else "B_L", None, verdicts)
+    return Limits(found)
+
+
+def _verdict(by, batch, group, target, loss_limit):
+    if by == TUNED:
+        return regimes.best_verdict(batch, [group], target, (group.trials or 0) >= TRIALS)
+    return regimes.linear_verdict(group, target, loss_limit)
+
+
+def in_words(name: str, by: str, boundary: regimes.Boundary) -> str:
+    """A sentence about one boundary."""
+    batches = ", ".join(f"{verdict.batch:,} {verdict.word}" for verdict in boundary.verdicts)
+    if boundary.decided and boundary.holds_at is not None:
+        between = f"above {boundary.holds_at:,} and at most {boundary.fails_at:,}" if boundary.name == "B_L" else (
+            f"at least {boundary.holds_at:,} and below {boundary.fails_at:,}")
+        said = f"{boundary.name} is {between}"
+    elif boundary.decided:
+        said = f"no batch tried is below {boundary.name}"
+    elif boundary.fails_at is None and not boundary.open_batches:
+        said = f"{boundary.name} is above every batch tried"
+    else:
+        said = f"{boundary.name} is open"
+    return f"{name}, {by}: {said} ({batches})."
