@@ -2,7 +2,7 @@
 
 A and xi are tuned momentum SGD's at B0, so that every optimizer is asked for the same accuracy and loss. Of an optimizer
 
-    B_L    below it the setting that was tuned at B0, with the rate scaled by a rule, reaches 0.995 A at a loss of at most 1.2 xi
+    B_L    below it the setting that was tuned at B0, its rate scaled by a rule, reaches 0.995 A at a loss of at most 1.2 xi
            (the definition's words are of linear scaling; the square root is read likewise)
     B_H    what its search at the batch chose reaches 0.995 A up to B_H: "no technique" is "nothing in this optimizer's space"
 
@@ -24,7 +24,7 @@ TUNED = "tuned"
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """boundaries: of each (optimizer, 'tuned' or the rule); empty where there is no baseline. doubt: why there is none, or ''."""
+    """boundaries: of each (optimizer, 'tuned' or the rule). doubt: why there are none, or ''."""
 
     boundaries: Mapping[tuple[str, str], regimes.Boundary]
     doubt: str = ""
