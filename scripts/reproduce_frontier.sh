@@ -48,6 +48,18 @@ for name in $optimizers; do
     done
 done
 
+# Whether the gradient noise scale, measured early, says where large batches begin, and moves with the optimizer.
+if [[ " $batches " == *" 256 "* ]]; then
+    for name in $optimizers; do
+        words=$(chosen "$runs/$model/${name}_256" peak_learning_rate)
+        for seed in ${words:+1 2 3}; do
+            run mnist_main --flagfile=flags/frontier/$name.flags $words --batch_size=256 --model="$model" --data_dir="$data" \
+                --diagnostics=noise_scale --micro_batch_size=128 --log_every_steps=10 --seed="$seed" --selected_on=validation \
+                --run_dir="$runs/noise/$model/$name/seed$seed"
+        done
+    done
+fi
+
 # The full batch on the paper's network: each optimizer's choice on the small one, and Muon's recipe as it was before any search.
 if [[ " $batches " == *" full "* ]]; then
     for name in $optimizers; do
@@ -63,4 +75,4 @@ if [[ " $batches " == *" full "* ]]; then
     done
 fi
 
-run report_main --runs="$runs" --figure=frontier --output="$runs/report"
+run report_main --runs="$runs" --figure=frontier,noise_by_optimizer --output="$runs/report"

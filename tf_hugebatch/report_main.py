@@ -24,7 +24,8 @@ NAMED_FIGURES = {
     "signal_and_noise": "of summed gradients against batch size",
     "sharpness": "the largest eigenvalue of the Hessian over a run",
     "batch_growth": "accuracy with a batch that grows beside a rate that falls",
-    "frontier": "accuracy against batch size by optimizer"}
+    "frontier": "accuracy against batch size by optimizer",
+    "noise_by_optimizer": "the gradient noise scale by optimizer, beside where its large batches begin"}
 _BETWEEN_LINES = 50  # runs: a few seconds
 _WITH_BOUNDARIES = ("regimes", "table2")  # items
 _SHOWN = 10  # blanks and folders left aside that the terminal gets; report.md has all

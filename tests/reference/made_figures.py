@@ -271,6 +271,11 @@ def write_everything(folder):
                        top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
     for name, batch in itertools.product(("sgd", "nesterov", "lars", "lamb", "muon"), (256, large, huge, "full")):
         write_frontier(folder / "frontier", name, batch, [0.99, 0.991])
+    for name, own in (("sgd", {"optimizer": "sgd", "nesterov": "false"}), ("nesterov", {"optimizer": "sgd", "nesterov": "true"}),
+                      *((one, {"optimizer": one}) for one in ("lars", "lamb", "muon"))):
+        write_run(folder / "frontier_noise" / name, batch_size=256, epochs=30, schedule="polynomial", selected_on="validation",
+                  rows=60, peak_learning_rate=0.02, **own, more_rows=lambda step: (
+                      {"gradient_power": 1 / step, "gradient_variance": 200.0, "noise_scale": 1.0}, []))
     rungs = {"0": [0.001, 0.0011], "1": [0.027, 0.029, 0.03], "2": [0.046, 0.05], "3": [0.042, 0.048], "4": [0.18, 0.19],
              "0 tuned": [0.02, 0.03], "4 without warm-up": [0.12], "4 without label smoothing": [0.17, 0.18],
              "4 without clipping": "diverged", "4 without ghost batch norm": "the model has none", "baseline rate": [0.7]}

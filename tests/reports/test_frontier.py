@@ -176,3 +176,55 @@ def test_the_papers_numbers_are_the_best_at_a_batch_and_a_length():
     paper = catalogue.FIGURES["frontier"].paper
     assert {(one.batch, one.epochs, one.top1) for one in paper} >= {(32768, 30, 98.7), (60000, 1000, 98.3)}
     assert set(paper) <= set(published.RESULTS)
+
+
+# The noise scale by optimizer.
+
+
+def write_noise_scale(folder, name, power, seed=1):
+    """A run at 256 whose |G|^2 is power / epoch in its first half and a thousandth of that later; tr(Sigma) 100."""
+    own = {"sgd": {"optimizer": "sgd", "nesterov": "false"}}.get(name, {"optimizer": name})
+    made.write_run(folder / f"noise_{name}" / f"seed{seed}", batch_size=256, epochs=30, schedule="polynomial", rows=60, seed=seed,
+                   selected_on="validation", peak_learning_rate=0.02, **own, more_rows=lambda step: (
+                       {"gradient_power": power if step < 3600 else power / 1000, "gradient_variance": 100.0, "noise_scale": 1.0},
+                       []))
+
+
+def test_early_noise_scales_stand_beside_where_large_batches_begin(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "sgd", {8192: 0.9, "full": None}, rule="linear")
+    write_line(tmp_path, "muon", {256: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.99, 32768: 0.99, "full": 0.9}, rule="linear")
+    for seed, factor in ((1, 1), (2, 2), (3, 4)):
+        write_noise_scale(tmp_path, "sgd", 1.0 * factor, seed)
+        write_noise_scale(tmp_path, "muon", 0.1, seed)
+    write_noise_scale(tmp_path, "lamb", 10.0)
+    found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
+    rows = {row["optimizer"]: row for row in found.rows}
+    # Two runs of the first 3 epochs each: their median, of tr(Sigma) / |G|^2.
+    assert (rows["sgd"]["early"], rows["sgd"]["early_low"], rows["sgd"]["early_high"]) == pytest.approx((50, 25, 100))
+    assert rows["muon"]["early"] == pytest.approx(1000) and rows["muon"]["whole_run"] > 1000
+    assert {name: (row["holds_at"], row["fails_at"], row["seeds"]) for name, row in rows.items()} == {
+        "sgd": (256, 8192, 3), "muon": (32768, 60000, 3), "lamb": (None, None, 1)}
+    assert "Early S differs by a factor of 1e+02 between optimizers: lamb has the lowest, muon the highest." in found.caption
+    assert "Of 1 pair of optimizers whose B_L differ, early S orders 1 alike." in found.caption
+    assert "muon: early S 1e+03" in found.caption and "B_L above 32,768 and at most 60,000" in found.caption
+    over, beside = found.figure.axes
+    assert [line.get_label() for line in beside.lines] == ["sgd", "muon"] and len(over.lines) == 3
+    assert [blank.what for blank in found.blanks] == ["Noise by optimizer: nesterov", "Noise by optimizer: lars"]
+
+
+def test_the_opposite_order_is_said_too(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "sgd", {8192: 0.9}, rule="linear")
+    write_line(tmp_path, "muon", {256: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.99, "full": 0.9}, rule="linear")
+    write_noise_scale(tmp_path, "sgd", 0.1)
+    write_noise_scale(tmp_path, "muon", 1.0)
+    assert "early S orders 0 alike" in catalogue.draw("noise_by_optimizer", *loaded(tmp_path)).caption
+
+
+def test_runs_without_the_noise_scale_are_no_picture_of_it(tmp_path):
+    made.write_run(tmp_path / "a", batch_size=256, epochs=30, schedule="polynomial", optimizer="muon", selected_on="validation")
+    found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
+    assert found.figure is None and len(found.blanks) == 5

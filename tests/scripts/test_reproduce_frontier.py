@@ -32,7 +32,7 @@ def parsed(line):
 @pytest.fixture(scope="module")
 def commands():
     lines = called(str(ROOT), "256 8192 32768 full", "1", "RUNS", DRY_RUN="1").stdout.splitlines()
-    assert lines[-1] == "python -m tf_hugebatch.report_main --runs=RUNS --figure=frontier --output=RUNS/report"
+    assert lines[-1] == "python -m tf_hugebatch.report_main --runs=RUNS --figure=frontier,noise_by_optimizer --output=RUNS/report"
     return [parsed(line) for line in lines[:-1]]
 
 
@@ -57,6 +57,13 @@ def test_the_rules_scale_what_256_chose_and_say_on_what_it_was_chosen(commands):
         (batch, rule) for batch in (8192, 32768, 60000) for rule in ("linear", "sqrt")}
     assert {one.learning_rate for one in ruled} == {0.1}
     assert ruled[0].replace(batch_size=8192, lr_scaling="linear").peak_rate == pytest.approx(0.1 * 32)
+
+
+def test_the_noise_scale_is_measured_at_what_256_chose_of_every_optimizer(commands):
+    measured = [command.settings for _, command in commands if command.settings.diagnostics]
+    assert {(name_of(one), one.seed) for one in measured} == {(name, seed) for name in frontier.OPTIMIZERS for seed in (1, 2, 3)}
+    assert {(one.batch_size, one.micro_batch_size, one.diagnostics, one.peak_rate, one.selected_on) for one in measured} == {
+        (256, 128, ("noise_scale",), 0.1, "validation")}
 
 
 def test_the_full_batch_is_confirmed_on_the_papers_network(commands):

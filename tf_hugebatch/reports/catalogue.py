@@ -5,8 +5,8 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import (commands, curves, distance, frontier, growth, heat_maps, ladder_bars, layer_ratios, longer, noise_scales, noises,
-               predicted, schedules_drawn, steps_to_target, surveys_drawn)
+from . import (commands, curves, distance, frontier, growth, heat_maps, ladder_bars, layer_ratios, longer, noise_by_optimizer,
+               noise_scales, noises, predicted, schedules_drawn, steps_to_target, surveys_drawn)
 from .commands import SEEDS, TRIALS
 from .drawing import Drawing, batch_in_words
 from .sheets import ON_TEST
@@ -14,9 +14,9 @@ from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
 #: Figures that the paper doesn't have, by name.
-STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *MEASURED, _, _ = NAMES = (
+STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *MEASURED, _, _, _ = NAMES = (
     "steps_to_target", "regime_adaptation", "predicted_large_batch", "noise_and_ratios", "layer_ratios", "noise_scale",
-    "signal_and_noise", "sharpness", growth.NAME, frontier.NAME)
+    "signal_and_noise", "sharpness", growth.NAME, frontier.NAME, noise_by_optimizer.NAME)
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -39,7 +39,7 @@ _MEASURED = {"baseline": (MNIST.batch, "sgd"), "large": (_LARGE["mnist"], "lars"
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
          STEPS_TO_TARGET: steps_to_target.draw, PREDICTED: predicted.draw, NOISES: noises.draw, frontier.NAME: frontier.draw,
-         growth.NAME: growth.draw,
+         growth.NAME: growth.draw, noise_by_optimizer.NAME: noise_by_optimizer.draw,
          **dict(zip(MEASURED, (layer_ratios.draw, noise_scales.draw, surveys_drawn.draw_snr, surveys_drawn.draw_sharpness)))}
 
 
@@ -254,6 +254,7 @@ _ROWS = (
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),
     growth.row(MNIST, _MODEL["mnist"]),
     frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, _LARGE["mnist"], _HUGE["mnist"], FULL)),
+    noise_by_optimizer.row(MNIST, _MODEL["mnist"]),
 )
 FIGURES = {row.number: row for row in _ROWS}
 

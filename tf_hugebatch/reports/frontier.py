@@ -51,23 +51,36 @@ def row(baseline, model, batches):
                   "Not in the paper: Muon is of 2024. Every optimizer has the same quasi-random trials over as many decades.")
 
 
-def draw(figure, runs, sweeps):
-    """(matplotlib Figure or None, CSV rows, remarks, sources without runs).
+def points(runs, dataset, epochs):
+    """{(optimizer, 'tuned' or a rule, batch): Group} of one network, optimizers in their order, batches ascending.
 
     Of several searches of an optimizer at a batch the one with most trials counts, of runs by a rule the setting of most seeds.
     """
-    shared = {"dataset": figure.dataset, "epochs": figure.epochs[0], "schedule": "polynomial"}
-    fed = ended(runs, *({**shared, **own} for own, _ in OPTIMIZERS.values()))
-    used = one_network([outcome for outcome in fed if _by(outcome)])
+    return _points(_fed(runs, dataset, epochs))
+
+
+def _fed(runs, dataset, epochs):
+    shared = {"dataset": dataset, "epochs": epochs, "schedule": "polynomial"}
+    return ended(runs, *({**shared, **own} for own, _ in OPTIMIZERS.values()))
+
+
+def _points(fed):
     best = {}
-    for group in groups_of(used):
+    for group in groups_of(one_network([outcome for outcome in fed if _by(outcome)])):
         name = next(name for name, (own, _) in OPTIMIZERS.items() if fits(group.values, own))
         by = _by(group.outcomes[0])
         place = best.setdefault((name, by, group.values["batch_size"]), group)
         if (group.trials or 0, group.n) > (place.trials or 0, place.n):
             best[name, by, group.values["batch_size"]] = group
     order = list(OPTIMIZERS)
-    best = dict(sorted(best.items(), key=lambda one: (order.index(one[0][0]), one[0][1:])))
+    return dict(sorted(best.items(), key=lambda one: (order.index(one[0][0]), one[0][1:])))
+
+
+def draw(figure, runs, sweeps):
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); `points` says which runs are a point."""
+    fed = _fed(runs, figure.dataset, figure.epochs[0])
+    best = _points(fed)
+    used = [outcome for group in best.values() for outcome in group.outcomes]
     found = limits.find(best, published.BASELINES[figure.dataset].batch)
     verdicts = _verdicts(found)
     rows = [{"optimizer": name, "by": by, "model": group.values["model"], "batch": batch, "updates": updates(group.values),

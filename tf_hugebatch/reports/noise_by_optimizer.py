@@ -1,0 +1,99 @@
+"""The gradient noise scale by optimizer, early in a run, beside where that optimizer's large batches begin.
+
+If the noise scale S is what limits a batch (McCandlish et al. 2018, arXiv 1812.06162), S measured early should order optimizers
+as their B_L does, and move with the optimizer if B_L does. S is a property of the weights where it is measured, so an optimizer
+moves it only by going elsewhere. Runs: each optimizer's own setting at B0, with `--diagnostics=noise_scale`
+(scripts/reproduce_frontier.sh). S early: the median over the stretches of the first EARLY epochs.
+"""
+
+import itertools
+
+import numpy as np
+
+from . import commands, frontier, limits
+from .drawing import LINES, headline, panels, style
+from .noise_scales import quotients
+from .sources import Figure, Source, ended, groups_of, noted, one_network
+
+NAME = "noise_by_optimizer"
+#: Epochs that count as early: a tenth of the run.
+EARLY = 3
+_SEARCHED = ("peak_learning_rate", "poly_power", "warmup_epochs", "weight_decay")
+
+
+def row(baseline, model):
+    """The catalogue's row on the data set of `baseline` (of Table 2)."""
+    sources = []
+    for name, (own, _) in frontier.OPTIMIZERS.items():
+        search = f"{commands.FOLDER}/frontier/{model}/{name}_{baseline.batch}"
+        chosen = " ".join(f"--{flag}={commands.chosen_value(search, flag)}"
+                          for flag in ("beta_1" if name == "lamb" else "momentum", *_SEARCHED))
+        words = [f"--flagfile=flags/frontier/{name}.flags", f"--batch_size={baseline.batch}", f"--model={model}",
+                 "--diagnostics=noise_scale", f"--micro_batch_size={baseline.batch // 2}", "--log_every_steps=10",
+                 "--selected_on=validation"]
+        command = commands.train(words, baseline.dataset, f"{commands.FOLDER}/frontier/noise/{model}/{name}", [1], chosen)
+        sources.append(Source(name, {"dataset": baseline.dataset, "batch_size": baseline.batch, "epochs": baseline.epochs,
+                                     "schedule": "polynomial", "selected_on": "validation", **own},
+                              command, model, baseline.epochs * baseline.full))
+    return Figure(NAME, f"gradient noise scale by optimizer, {baseline.dataset}", NAME, baseline.dataset, (baseline.batch,),
+                  (baseline.epochs,), tuple(sources), (), "Not in the paper.")
+
+
+def draw(figure, runs, sweeps):
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs): S over epochs, and early S beside B_L."""
+    used = one_network([one for one in ended(runs, *(source.wanted for source in figure.sources)) if quotients(one.run)])
+    found = {source.label: groups[0].outcomes for source in figure.sources
+             if (groups := groups_of(ended([one.run for one in used], source.wanted)))}
+    missing = [source for source in figure.sources if source.label not in found]
+    if not found:
+        return None, [], [], missing
+    edges = limits.find(frontier.points(runs, figure.dataset, figure.epochs[0]), figure.batch[0]).boundaries
+    rows = [_row(name, outcomes, edges.get((name, "linear"))) for name, outcomes in found.items()]
+    with style() as matplotlib:
+        picture, axes = panels(matplotlib, 1, 2, (9.6, 4.0), width_ratios=(3, 2))
+        over, beside = axes[0]
+        for look, row_ in zip(LINES, rows):
+            epochs, scales = quotients(found[row_["optimizer"]][0].run)
+            over.plot(epochs, scales, label=row_["optimizer"], **look, markersize=4)
+            if row_["early"] is not None and row_["holds_at"] is not None and row_["fails_at"] is not None:
+                beside.plot([row_["early"]] * 2, [row_["holds_at"], row_["fails_at"]], label=row_["optimizer"], **look)
+        over.axvspan(0, EARLY, color="#eeeeee", zorder=0)
+        over.set(yscale="log", xlabel="epochs (grey: early)", ylabel="noise scale S  (examples)")
+        over.legend(loc="best")
+        beside.set(xscale="log", yscale="log", xlabel="early S  (examples)", ylabel="B_L by linear scaling, between")
+        if not beside.lines:
+            beside.set(xticks=[], yticks=[], ylabel="B_L is not known of any of them")
+        headline(picture, f"{figure.name}: {figure.shows}")
+    return picture, rows, [*_in_words(rows), *noted([one.run for of in found.values() for one in of])], missing
+
+
+def _row(name, outcomes, edge):
+    early = []
+    for outcome in outcomes:
+        epochs, scales = quotients(outcome.run)
+        if (epochs <= EARLY).any():
+            early.append(float(np.median(scales[epochs <= EARLY])))
+    whole = [float(np.median(quotients(outcome.run)[1])) for outcome in outcomes]
+    return {"optimizer": name, "seeds": len(outcomes), "early": float(np.median(early)) if early else None,
+            "early_low": min(early, default=None), "early_high": max(early, default=None), "whole_run": float(np.median(whole)),
+            "holds_at": edge and edge.holds_at, "fails_at": edge and edge.fails_at,
+            "runs": " ".join(outcome.run.path for outcome in outcomes)}
+
+
+def _in_words(rows):
+    known = [row for row in rows if row["early"] is not None]
+    for row_ in known:
+        between = ("" if None in (row_["holds_at"], row_["fails_at"]) else
+                   f", B_L above {row_['holds_at']:,} and at most {row_['fails_at']:,}")
+        yield f"{row_['optimizer']}: early S {row_['early']:,.3g}, whole run {row_['whole_run']:,.3g}{between}."
+    if len(known) > 1:
+        low, high = (pick(known, key=lambda row: row["early"]) for pick in (min, max))
+        yield (f"Early S differs by a factor of {high['early'] / low['early']:.2g} between optimizers: "
+               f"{low['optimizer']} has the lowest, {high['optimizer']} the highest.")
+    # Pairs whose brackets of B_L don't overlap say which B_L is larger; the others say nothing.
+    apart = [(one, other) for one, other in itertools.permutations(known, 2)
+             if None not in (one["fails_at"], other["holds_at"]) and one["fails_at"] <= other["holds_at"]]
+    if apart:
+        alike = sum(one["early"] < other["early"] for one, other in apart)
+        pairs = f"{len(apart)} pair{'s' * (len(apart) > 1)}"
+        yield f"Of {pairs} of optimizers whose B_L differ, early S orders {alike} alike."
