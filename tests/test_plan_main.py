@@ -81,8 +81,8 @@ def test_a_dry_run_shows_what_would_be_tried(tmp_path, monkeypatch, capsys):
     ([*WORDS, "--compile_timeout=0"], ("--compile_timeout=0",)),
     ([*WORDS, "--num_replicas=8"], ("--num_replicas=8",)),
     ([*WORDS[1:], "--strategy=tpu"], ("--strategy=tpu without --tpu",)),
-    ([*WORDS, "--batch_growth=10:2"], ("--batch_growth: a plan is of one batch",)),
-    ([*WORDS[1:], "--batch_growth=10:2"], ("--batch_growth: a plan is of one batch",)),
+    ([*WORDS, "--batch_growth=10:2"], ("--batch_growth=10:2: a plan is of one batch",)),
+    ([*WORDS[1:], "--batch_growth=10:2"], ("--batch_growth=10:2: a plan is of one batch",)),
 ])
 def test_what_cannot_be_planned_is_refused_with_all_problems(tmp_path, capsys, words, named):
     assert plan_main.main(words) == 2

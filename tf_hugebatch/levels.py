@@ -7,7 +7,7 @@ only a user names one: half displaced by a regime, it would no longer be the rul
 
 A regime's optimizer settings and its rate were chosen together for its own optimizer. When the user chooses
 another optimizer, the regime's optimizer settings, learning_rate, lr_scaling and peak_learning_rate are left
-out, and the chosen optimizer's row speaks for them. Likewise poly_power, end_learning_rate and cycles for
+out, and the chosen optimizer's row speaks for them. Likewise poly_power, end_learning_rate, cycles and rate_drops for
 another schedule.
 """
 

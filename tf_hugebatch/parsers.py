@@ -187,8 +187,8 @@ def at_epochs(factor: Parser) -> Callable[[object], tuple[tuple[float, object], 
 
 def pair(value: tuple) -> str:
     """A pair of `ratios` or `at_epochs` as it is written."""
-    first, second = value
-    return f"{first}={second:g}" if isinstance(first, str) else f"{first:.10g}:{second:.10g}"
+    first, second = (one if isinstance(one, str) else repr(one).removesuffix(".0") for one in value)
+    return f"{first}{'=' if isinstance(value[0], str) else ':'}{second}"
 
 
 def sizes(value: object) -> tuple[int, int]:

@@ -62,7 +62,8 @@ def main(argv=None):
         problems.append(f"--strategy={settings.strategy} without --tpu: this machine's own devices would be measured; drop it, "
                         f"or name a slice to plan for, as in --tpu=v3-8")
     if settings.batch_growth:
-        problems.append("--batch_growth: a plan is of one batch; drop it, and plan each batch by its --batch_size")
+        shown = ",".join(map(parsers.pair, settings.batch_growth))
+        problems.append(f"--batch_growth={shown}: a plan is of one batch; drop it, and plan each batch by its --batch_size")
     if refused := command.refusal(problems):
         print(refused, file=sys.stderr)
         return 2

@@ -33,6 +33,7 @@ class View:
         weights: float32 [m], 1 for an example, 0 for padding and for an example that could not be read.
         update: int64 scalar, updates done so far.
         seed: int, the run's seed.
+        origin: int, where update 0 would begin in the stream if every batch had this layout's size: 0 unless it has grown.
         all_reduce_sum: tensor -> the sum of it over the replicas; differentiable.
         one_program: whether XLA compiles all of the step (on a TPU), which takes TensorFlow's kernels apart (static).
         statistics: what batch-norm layers leave: layer -> list of float32 [2, channels] tensors, the micro-batch's
@@ -48,6 +49,7 @@ class View:
     seed: int
     all_reduce_sum: Callable
     one_program: bool = False
+    origin: int = 0
     statistics: dict = dataclasses.field(default_factory=dict)
     calls: dict | None = None
     _streams: int = 0

@@ -171,9 +171,15 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
 def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[Found]:
     """A batch that grows: at most to the training set, before the run ends, and where one number is not asked for."""
     values = merged.values
+    if values["rate_drops"]:
+        yield from _drops(values, merged.sources["rate_drops"], stages, total)
     if not values["batch_growth"]:
         return
     shown = _shown(values["batch_growth"])
+    if merged.given.get("bn_span", (None,))[0] == "full":
+        yield "batch_growth", ("bn_span",), (
+            f"--batch_growth={shown} with --bn_span=full: the span of a full batch would stay the first one's while the batch "
+            "grows; give --bn_span a number")
     builds_on = ("batch_growth", *_DURATION)
     largest = max(stage.batch_size for stage in stages)
     if largest > train_examples:
@@ -192,6 +198,15 @@ def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[
     if values["mllog"]:
         yield "batch_growth", ("mllog",), (
             f"--batch_growth={shown} with --mllog=true: MLPerf's log knows one global batch; drop one of the two")
+
+
+def _drops(values, source, stages, total):
+    late = [epoch for epoch, _ in values["rate_drops"] if stages.whole_updates(epoch) >= total]
+    # A row's own are a recipe of 90 epochs, which a shorter run may leave early; that none comes is no decay at all.
+    if late and (not source.startswith("schedule") or len(late) == len(values["rate_drops"])):
+        yield "rate_drops", ("rate_drops", "schedule", *_DURATION), (
+            f"--rate_drops={_shown(values['rate_drops'])} ({source}): the run ends with epoch "
+            f"{float(stages.epoch(total)):.4g}, before epoch {late[0]:.10g} begins; drop earlier, or train longer")
 
 
 def layout(merged: Merged) -> Iterator[Found]:

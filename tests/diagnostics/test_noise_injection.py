@@ -83,7 +83,8 @@ def test_label_noise_is_of_the_example_in_its_epoch_whatever_the_batch():
     noise = NoiseInjection("labels", 0.3, 0.0, 7)
 
     class View:
-        def __init__(self, update, batch, positions):
+        def __init__(self, update, batch, positions, origin=0):
+            self.origin = origin
             self.update, self.positions = tf.constant(update, tf.int64), tf.constant(positions, tf.int64)
             self.layout = type("Layout", (), {"batch_size": batch})
 
@@ -91,6 +92,8 @@ def test_label_noise_is_of_the_example_in_its_epoch_whatever_the_batch():
     small = noise.targets(View(4, 10, range(8)), CLASSES).numpy()
     large = noise.targets(View(1, 40, range(8)), CLASSES).numpy()
     np.testing.assert_array_equal(small, large)
+    # After four batches of 10 the first of 20, as update 4.
+    np.testing.assert_array_equal(small, noise.targets(View(4, 20, range(8), -4 * 10), CLASSES).numpy())
     assert not np.isclose(small, noise.targets(View(5, 10, range(8)), CLASSES).numpy()).any()
     many = noise.targets(View(0, 5000, range(5000)), CLASSES).numpy()
     assert many.std() == pytest.approx(0.3, rel=0.02) and np.abs(many.mean(0)).max() < 0.02

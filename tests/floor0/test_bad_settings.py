@@ -126,6 +126,9 @@ def problems(**given):
      ["--batch_growth=1:2", "--norm=local", "--norm=span"]),
     ({"dataset": "synthetic", "mllog": True, "batch_growth": "1:2"}, ["--batch_growth=1:2", "--mllog=true", "drop one"]),
     ({"rate_drops": "10:5"}, ["--rate_drops=10:5", "polynomial does not take it", "steps"]),
+    ({"schedule": "steps"}, ["--rate_drops=30:10,60:10,80:10", "schedule row steps", "before epoch 30 begins", "train longer"]),
+    ({"schedule": "steps", "epochs": 3, "rate_drops": "1:10,3:10"}, ["--rate_drops=1:10,3:10", "before epoch 3 begins"]),
+    ({"dataset": "synthetic", "bn_span": "full", "batch_growth": "1:2"}, ["--batch_growth=1:2", "--bn_span=full", "a number"]),
     ({"schedule": "steps", "rate_drops": "10:1"}, ["--rate_drops=10:1", "greater than 1"]),
     # the run's length
     ({"dataset": "mnist5k", "epochs": 1e9}, ["--epochs=1000000000.0", "500,000,000 updates", "larger batch"]),

@@ -198,7 +198,7 @@ def test_exclusions(text, value):
     {"batch_size": "full", "train_steps": 5, "warmup_steps": 2, "peak_learning_rate": 0.5},
     {"profile_steps": "1,2", "data_dir": "."}, {"optimizer": "lars", "fixed_trust_ratios": "conv=0.1,dense=2e-3"},
     {"regime_adaptation": True, "strategy": "mirrored", "num_replicas": 2},
-    {"batch_growth": "10:5,20.5:2"}, {"schedule": "steps", "rate_drops": "10:5,20:2.5"}, {"schedule": "steps", "rate_drops": "none"},
+    {"batch_growth": f"10:5,{1 / 3 + 20}:2"}, {"schedule": "steps", "rate_drops": "10:5,20:2.5"}, {"schedule": "steps", "rate_drops": "none"},
 ])
 def test_settings_json_gives_the_same_settings_back(given):
     settings = Settings(**given)

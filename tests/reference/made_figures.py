@@ -41,7 +41,7 @@ def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20,
     lines = []
     for number in range(1, rows + 1):
         step = round(number * total / rows)
-        epoch = step * settings.batch_size / settings.train_examples
+        epoch = float(settings.stages.epoch(step))
         row = {"kind": "train", "step": step, "epoch": epoch,
                "loss": losses[number - 1] if losses else 2.3 * math.exp(-4 * number / rows),
                "accuracy": 1 - 0.9 * math.exp(-5 * number / rows), "learning_rate": settings.peak_rate * (1 - number / rows)}

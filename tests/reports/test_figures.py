@@ -138,6 +138,23 @@ def test_the_epoch_axis_counts_epochs(tmp_path):
     assert epochs.get_xlim()[1] == pytest.approx(panel.get_xlim()[1] / 7)
 
 
+def test_the_epoch_axis_follows_a_batch_that_grows(tmp_path):
+    run = made_run(tmp_path, [2.0] * 14)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    # An update is a tenth of an epoch up to update 10, then a whole one.
+    lines = [{**row, "epoch": min(row["step"], 10) / 10 + max(row["step"] - 10, 0)} for row in rows]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (tmp_path / "settings.json").write_text(json.dumps({**SETTINGS, "batch_growth": [[1, 10]]}))
+    figure = training_curves(Run(run.path))
+    panel = figure.axes[0]
+    (axis,) = panel.child_axes
+    figure.draw_without_rendering()
+    for step, epoch in ((1, 0.1), (10, 1.0), (14, 5.0)):
+        at = panel.transData.transform((step, 0))[0]
+        assert at == pytest.approx(axis.transData.transform((epoch, 0))[0], abs=0.5)
+    assert "batch 8,192, growing" in figure.get_suptitle() + texts(figure)
+
+
 def test_the_picture_is_a_png_with_something_on_it(tmp_path):
     save_training_curves(made_run(tmp_path, [2.3, 1.0, 0.2], [0.9, 0.95]), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

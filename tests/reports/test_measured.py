@@ -119,12 +119,15 @@ def test_a_growing_batch_stands_beside_the_falling_rate_and_feeds_nothing_else(t
         "the rate falls": (7032, 2, 98.3), "the batch grows": (2601, 2, 98.3)}
     by_epochs, by_updates = (lines(panel) for panel in found.figure.axes)
     assert by_updates["the batch grows, n = 2"][-1].tolist() == pytest.approx([2601, 98.3])
-    assert "98.30% (n = 2" in found.caption and "in 2,601 updates" in found.caption and found.blanks == []
+    assert by_epochs["the batch grows, n = 2"][-1].tolist() == pytest.approx([(1_445_120 + 12 * 32_000) / 60_000, 98.3])
+    assert by_epochs["the rate falls, n = 2"][-1].tolist() == pytest.approx([7032 * 256 / 60_000, 98.3])
+    assert found.caption.count("98.30% (n = 2") == 2 and "in 2,601 updates" in found.caption and found.blanks == []
     # Its batch is 256 for a third of the run only: no cell, no boundary, no curve of that batch counts it.
     runs, sweeps = loaded(tmp_path / "growth")
     groups, _ = group_runs(read_outcomes(runs)[0])
     assert groups and all(one.baseline is None for one in regimes.find(groups))
-    assert "98.3" not in tables.make(2, runs, sweeps).markdown
+    assert "98.3" not in tables.make(2, runs, sweeps).markdown and "98.30%" not in tables.make(3, runs, sweeps).markdown
+    assert all(catalogue.draw(number, *loaded(tmp_path)).rows == [] for number in (19, "frontier", "steps_to_target"))
     assert "| `sgd` | 256, growing | lenet5 | 30 | 2,601 | 2 | 98.30% (98.20 to 98.40) |  |" in tables.results_table(runs)
 
 
@@ -132,3 +135,30 @@ def test_without_either_there_is_no_picture_of_growth(tmp_path):
     made.write_run(tmp_path / "a", batch_size=256, epochs=30, optimizer="sgd", schedule="constant")
     found = catalogue.draw("batch_growth", *loaded(tmp_path))
     assert found.figure is None and len(found.blanks) == 2 and "flags/growth/growth.flags" in found.blanks[1].command
+
+
+def grown(folder, name, seed, **values):
+    own = {"decay": {"schedule": "steps", "rate_drops": made.GROWTH}, "growth": {"schedule": "constant", "batch_growth": made.GROWTH}}
+    made.write_run(folder / name / f"{values.get('optimizer', 'sgd')}{seed}", **{
+        "batch_size": 256, "epochs": 30, "optimizer": "sgd", "seed": seed, **own[name], **values})
+
+
+def test_growth_stands_beside_the_decay_that_differs_in_nothing_else(tmp_path):
+    for seed in (1, 2, 3):
+        grown(tmp_path, "decay", seed, optimizer="lars", accuracy=0.5)
+    for name in ("decay", "growth"):
+        grown(tmp_path, name, 1, accuracy=0.98)
+    found = catalogue.draw("batch_growth", *loaded(tmp_path))
+    assert [(row["setting"], row["mean_percent"]) for row in found.rows if row.get("final")] == [
+        ("the rate falls", 98.0), ("the batch grows", 98.0)]
+    assert "1 other setting of the two not drawn." in found.caption
+
+
+def test_a_seed_that_diverges_takes_no_curve_away(tmp_path):
+    for name in ("decay", "growth"):
+        grown(tmp_path, name, 1, accuracy=0.98)
+    grown(tmp_path, "growth", 2, accuracy=None, status="diverged")
+    found = catalogue.draw("batch_growth", *loaded(tmp_path))
+    [end] = [row for row in found.rows if row.get("final") and row["setting"] == "the batch grows"]
+    assert (end["n"], end["diverged"], end["mean_percent"], end["update"]) == (2, 1, 98.0, 2601)
+    assert "the batch grows, n = 2" in lines(found.figure.axes[0]) and "diverged" in found.caption

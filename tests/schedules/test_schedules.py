@@ -152,6 +152,12 @@ def test_a_drop_is_a_division_before_its_update():
     assert float(schedules.Steps(0.8)(10)) == pytest.approx(0.8)
 
 
+def test_a_row_by_name_needs_drops_by_updates():
+    with pytest.raises(ValueError, match="'steps' needs rate_drops, \\(update, factor\\) pairs"):
+        schedules.get("steps", 0.1, 7000)
+    assert float(schedules.get("steps", 0.1, 7000, rate_drops=((5, 10),))(5)) == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("drops", [((3, 2), (1, 2)), ((1, 2), (1, 2)), ((-1, 2),), ((1, 0),), ((1, float("nan")),)])
 def test_drops_that_can_not_be_made_are_refused(drops):
     with pytest.raises(ValueError, match="rate_drops=.*(Order them|Give a factor)"):

@@ -45,13 +45,15 @@ def grown(tmp_path_factory):
 
 
 def by_hand():
-    """Momentum SGD on slices of the permutation, each update one big batch: (weights, losses, distances from the start)."""
+    """Momentum SGD on slices of the permutation, each update one big batch: (weights, losses, distances from the start, noise
+    scales of micro-batches of 32)."""
     data, model, momentum = examples(TRAIN, 2), lenet5(seed=0), 0.9
-    order, losses, distances = epoch_permutation(0, 0, TRAIN), [], []
+    order, losses, distances, scales = epoch_permutation(0, 0, TRAIN), [], [], []
     variables = [native(variable) for variable in model.trainable_variables]
     start, velocity = [variable.numpy() for variable in variables], [np.zeros(variable.shape) for variable in variables]
     for first, end in zip([0, *ENDS], ENDS):
         ids = order[first:end]
+        scales.append(noise_scale(model, variables, data, ids))
         with tf.GradientTape() as tape:
             logits = model(data.images[ids].astype(np.float32) / 255, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(data.labels[ids], logits))
@@ -60,12 +62,26 @@ def by_hand():
             variables[i].assign_sub(RATE * velocity[i])
         losses.append(float(loss))
         distances.append(np.sqrt(sum(np.sum((now.numpy() - then) ** 2) for now, then in zip(variables, start))))
-    return [variable.numpy() for variable in variables], losses, distances
+    return [variable.numpy() for variable in variables], losses, distances, scales
+
+
+def noise_scale(model, variables, data, ids):
+    """tr(Sigma) / |G|^2 from the summed gradients of 32 examples each."""
+    sums = []
+    for part in np.split(ids, len(ids) // 32):
+        with tf.GradientTape() as tape:
+            logits = model(data.images[part].astype(np.float32) / 255, training=True)
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(data.labels[part], logits))
+        sums.append(np.concatenate([gradient.numpy().ravel() for gradient in tape.gradient(loss, variables)]))
+    means = np.stack(sums).astype(np.float64) / 32
+    # Between parts: tr(Sigma) / 32 is the sample variance of their means; |G|^2 what the square of the whole mean has beyond its own.
+    variance = 32 * np.sum(np.var(means, axis=0, ddof=1))
+    return variance / (np.sum(means.mean(0) ** 2) - variance / len(ids))
 
 
 def test_each_update_reads_the_next_examples_however_many(grown):
     result, run_dir = grown
-    expected, losses, distances = by_hand()
+    expected, losses, distances, _ = by_hand()
     rows, _ = rows_of(run_dir)
     np.testing.assert_allclose([row["loss"] for row in rows], losses, rtol=1e-5)
     for ours, theirs in zip(weights(result), expected, strict=True):
@@ -124,7 +140,7 @@ def test_a_diagnostic_that_one_of_the_batches_can_not_have_is_refused_before_any
     assert not os.path.exists(tmp_path / "run")
     train(tmp_path / "run", micro_batch_size=32, diagnostics="noise_scale", **CONSTANT)
     rows, _ = rows_of(tmp_path / "run")
-    assert np.isfinite([row["noise_scale"] for row in rows]).all()
+    np.testing.assert_allclose([row["noise_scale"] for row in rows], by_hand()[3], rtol=2e-3)
 
 
 def test_a_run_that_rewinds_over_a_border_takes_up_the_smaller_batch_again(tmp_path, monkeypatch):
@@ -143,6 +159,27 @@ def test_a_run_that_rewinds_over_a_border_takes_up_the_smaller_batch_again(tmp_p
     assert result.status == "done" and seen == [64, 64, 64, 128, 384, 128, 384, 384]
     rows, _ = rows_of(tmp_path / "run")
     assert [row["batch_size"] for row in rows] == BATCHES
+
+
+def test_the_last_losses_are_of_the_last_batch(tmp_path):
+    # The first 1,024 examples are 128 updates of 8; of the last batch, 1,000, two updates.
+    result = train(tmp_path / "run", **{**CONSTANT, "batch_size": 8, "batch_growth": f"{2000 / TRAIN}:125", "train_steps": 254})
+    rows, _ = rows_of(tmp_path / "run")
+    assert [row["batch_size"] for row in rows[-5:]] == [8, 1000, 1000, 1000, 1000]
+    assert result.final["train_loss"] == pytest.approx(np.mean([row["loss"] for row in rows[-2:]]))
+
+
+def test_recalibration_and_a_growing_batch_go_together_on_any_layout(tmp_path):
+    def evaluations(name, **layout):
+        hb.train(hb.Settings(
+            dataset="synthetic", dataset_size="240,40", model="resnet9", image_size=8, batch_size=16, batch_growth="0.3:3",
+            bn_span=8, recalibrate_bn_batches=3, train_steps=6, warmup_epochs=0, optimizer="sgd", peak_learning_rate=0.01, eval_every_epochs=0.25,
+            run_dir=str(tmp_path / name), **layout))
+        return rows_of(tmp_path / name)[1]
+
+    one, other = evaluations("one", micro_batch_size=16), evaluations("two", micro_batch_size=8)
+    assert [row["step"] for row in one] == [row["step"] for row in other] and len(one) > 1
+    assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in other], rel=1e-4)
 
 
 # Batch norm, dropout and padding, on the step itself.

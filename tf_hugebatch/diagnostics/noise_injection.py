@@ -41,7 +41,7 @@ class NoiseInjection:
         if self.kind != "labels":
             return None
         # A place of the stream is one example in one epoch, at any batch size.
-        places = view.update * view.layout.batch_size + view.positions
+        places = view.origin + view.update * view.layout.batch_size + view.positions
         drawn = position_normal(self.seed, tf.bitwise.right_shift(places, 32)[0], places, _LABELS, classes)
         return decayed(self.stddev, self.decay, view.update) * drawn
 

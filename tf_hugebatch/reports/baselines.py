@@ -93,7 +93,8 @@ def epochs_of(values: dict) -> float | None:
     if values["epochs"] is not None:
         return values["epochs"]
     made = updates(values)
-    return made and made * values["batch_size"] / train_size(values)
+    stages = durations.Stages(values["batch_size"], train_size(values), values["batch_growth"] or ())
+    return made and float(stages.epoch(made))
 
 
 def baseline_rate(values: dict, at_baseline: bool = False) -> float | None:

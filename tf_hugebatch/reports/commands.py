@@ -42,7 +42,7 @@ def words_of(values: Mapping) -> list[str]:
         if name == "dataset_size" and not registry.DATASETS[values["dataset"]].facts["embedded"]:
             continue  # counted in data_dir
         words[name] = value
-    return [f"--{name}={_text(value)}" for name, value in words.items()]
+    return [f"--{name}={as_typed(value)}" for name, value in words.items()]
 
 
 def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int], variable: str = "") -> str:
@@ -84,7 +84,8 @@ def _data(dataset: str) -> list[str]:
     return [] if registry.DATASETS[dataset].facts["embedded"] else ["--data_dir=DIR"]
 
 
-def _text(value) -> str:
+def as_typed(value) -> str:
+    """A setting's value as a command line has it."""
     if value is None:
         return "none"
     if isinstance(value, (tuple, list)):

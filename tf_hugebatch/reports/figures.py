@@ -181,12 +181,19 @@ def _draw_accuracy(panel, run):
 
 def _draw_epochs(panel, rows):
     """A second axis above the panel that counts epochs, where the rows say how many an update is."""
-    last = rows[-1]
-    if last.get("epoch") and last.get("step"):
-        per_update = last["epoch"] / last["step"]
-        axis = panel.secondary_xaxis("top", functions=(lambda step: step * per_update,
-                                                       lambda epoch: epoch / per_update))
+    known = [(row["step"], row["epoch"]) for row in rows if row.get("epoch") and row.get("step")]
+    if known:
+        steps, epochs = np.array(sorted({(0, 0), *known}), float).T
+        axis = panel.secondary_xaxis("top", functions=(lambda step: _line_through(step, steps, epochs),
+                                                       lambda epoch: _line_through(epoch, epochs, steps)))
         axis.set_xlabel("epochs", labelpad=2)
+
+
+def _line_through(x, xs, ys):
+    """Straight from point to point, and on as the first and the last two have it."""
+    before, after = ((ys[j] - ys[i]) / (xs[j] - xs[i]) for i, j in ((0, 1), (-2, -1)))
+    x = np.asarray(x, float)
+    return np.interp(x, xs, ys) + np.minimum(x - xs[0], 0) * before + np.maximum(x - xs[-1], 0) * after
 
 
 def _mark_divergence(panels, run, steps, loss):
@@ -211,7 +218,8 @@ def _title(run):
     """(headline, one line of details) from settings and status; what isn't known is left out."""
     settings, status, rows = run.settings, run.status, run.train_rows
     final = status.get("final") or {}
-    parts = [settings.get("optimizer"), _amount(settings.get("batch_size"), "batch {:,}"),
+    growing = ", growing" if settings.get("batch_growth") else ""
+    parts = [settings.get("optimizer"), _amount(settings.get("batch_size"), "batch {:,}" + growing),
              " ".join(filter(None, [settings.get("dataset"), settings.get("model")]))]
     accuracy = final.get("test_accuracy")
     ending = status.get("status")

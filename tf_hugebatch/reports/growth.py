@@ -6,7 +6,7 @@ from . import commands
 from .commands import SEEDS
 from .drawing import LINES, headline, panels, style
 from .markup import number
-from .outcomes import updates
+from .outcomes import setting_of, updates
 from .sources import Figure, Source, ended, fits, groups_of, in_words, noted, numbers, one_network, other_networks
 
 NAME = "batch_growth"
@@ -31,16 +31,19 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): test accuracy against epochs and updates."""
     fed = ended(runs, *(source.wanted for source in figure.sources))
     used = one_network(fed)
-    found = {source: groups[0] for source in figure.sources
-             if (groups := groups_of(one for one in used if fits(one.values, source.wanted)))}
+    found, others = _alike({source: groups_of(one for one in used if fits(one.values, source.wanted))
+                            for source in figure.sources})
     missing = [source for source in figure.sources if source not in found]
     curves = {source: points for source, group in found.items() if (points := _points(group))}
+    rows = [{"setting": source.label, **point} for source, points in curves.items() for point in points]
+    rows += [{"setting": source.label, "final": "yes", "update": updates(group.values), **numbers(group)}
+             for source, group in found.items()]
+    remarks = [f"{source.label.capitalize()}: {in_words(numbers(group))} in {updates(group.values):,} updates."
+               for source, group in found.items()]
+    if others:
+        remarks.append(f"{others} other setting{'s' * (others > 1)} of the two not drawn.")
     if not curves:
-        return None, [], [], missing
-    rows = [{"setting": source.label, **point, **({**numbers(found[source]), "final": "yes"} if point is points[-1] else {})}
-            for source, points in curves.items() for point in points]
-    remarks = [f"{source.label.capitalize()}: {in_words(numbers(found[source]))} in {updates(found[source].values):,} updates."
-               for source in curves]
+        return None, rows, remarks, missing
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 2, (9.6, 3.6), sharey=True)
         for panel, along, words in zip(axes[0], ("epoch", "update"), ("epochs", "updates")):
@@ -60,12 +63,24 @@ def draw(figure, runs, sweeps):
     return picture, rows, remarks, missing
 
 
+def _alike(groups):
+    """({source: Group} that differ in what falls and what grows alone, how many groups are left): of several such pairs the one
+    with most seeds."""
+    by_rest = {}
+    for source, of_source in groups.items():
+        for group in of_source:
+            rest = setting_of(group.values, "schedule", "rate_drops", "batch_growth")
+            by_rest.setdefault(rest, {}).setdefault(source, group)
+    best = max(by_rest.values(), key=lambda pair: (len(pair), sum(group.n for group in pair.values())), default={})
+    return best, sum(map(len, groups.values())) - len(best)
+
+
 def _points(group):
-    """Mean accuracy of the seeds at every evaluation that all of them have."""
-    by_update = {}
-    for outcome in group.outcomes:
+    """Mean accuracy of the seeds that didn't diverge, at every evaluation that all of them have."""
+    by_update, alive = {}, [outcome for outcome in group.outcomes if not outcome.diverged]
+    for outcome in alive:
         for row in outcome.run.eval_rows("test"):
             if (accuracy := number(row.get("accuracy"))) is not None:
                 by_update.setdefault((row["step"], row.get("epoch")), []).append(accuracy)
     return [{"update": update, "epoch": epoch, "seeds": len(found), "accuracy_percent": 100 * statistics.fmean(found)}
-            for (update, epoch), found in sorted(by_update.items()) if len(found) == group.n]
+            for (update, epoch), found in sorted(by_update.items()) if len(found) == len(alive)]

@@ -222,6 +222,8 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
         batch, longest = settings.get("batch_size"), settings.get("epochs")
         if (settings.get("dataset"), settings.get("model")) != (family.dataset, family.model) or not isinstance(batch, int):
             continue
+        if settings.get("batch_growth") or "batch_growth" in (sweep.plan.get("space") or ()):
+            continue
         fits = isinstance(longest, (int, float)) and longest <= epochs
         # JSON's lists are the settings' tuples.
         fits = fits and settings.get("dataset_size") == (family.dataset_size and list(family.dataset_size))

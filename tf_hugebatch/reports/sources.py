@@ -17,9 +17,9 @@ from .stats import Group, group_runs
 FULL = "full"
 ENDED = ("done", "diverged")
 _TOP1 = "test_accuracy"
-#: Settings of experiments on how training works (appendix 6.3, batches that grow): such a run is no attempt at what other
-#: figures show.
-APART = ("inject_noise", "fixed_trust_ratios", "batch_growth")
+#: Settings of experiments on how training works (appendix 6.3; batches that grow, and the step decay beside them, which the
+#: paper doesn't have): such a run is no attempt at what other figures show.
+APART = ("inject_noise", "fixed_trust_ratios", "batch_growth", "rate_drops")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -201,7 +201,7 @@ def _row_of(group):
 
 def _differences(values, alike):
     """'learning_rate 0.05': the settings in which rows that look alike differ, as this one has them."""
-    return ", ".join(f"{name} {values[name]}" for name in FIELDS
+    return ", ".join(f"{name} {commands.as_typed(values[name])}" for name in FIELDS
                      if name != "seed" and kind_of(name, values) == "experiment" and values[name] is not None
                      and any(other[name] != values[name] for other in alike))
 

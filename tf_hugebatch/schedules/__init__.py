@@ -32,11 +32,11 @@ def get(name, peak_learning_rate, steps, **overrides):
         peak_learning_rate: the highest rate.
         steps: updates from first to last.
         **overrides: settings that the row takes (`poly_power`, `end_learning_rate`, `cycles`, and `rate_drops`, here by
-            updates).
+            updates, which has to be given).
 
     Raises:
         UnknownName: no such row.
-        ValueError: a setting that the row does not take, or a value that the schedule refuses.
+        ValueError: a setting that the row does not take, one that it needs, or a value that the schedule refuses.
     """
     row = registry.find("schedule", name)
     unknown = sorted(set(overrides) - set(row.flags))
@@ -44,6 +44,8 @@ def get(name, peak_learning_rate, steps, **overrides):
         taken = ", ".join(row.flags) or "none"
         raise ValueError(f"schedule {name!r} does not take {', '.join(unknown)}: leave it out. "
                          f"It takes: {taken}.")
+    if "rate_drops" in row.flags and "rate_drops" not in overrides:
+        raise ValueError(f"schedule {name!r} needs rate_drops, (update, factor) pairs: the row's own are of epochs. Give them.")
     values = {flag: overrides.get(flag, row.settings[flag]) for flag in row.flags}
     arguments = {_ARGUMENT.get(flag, flag): value for flag, value in values.items()}
     return row.resolve()(peak_learning_rate, steps, **row.arguments, **arguments)

@@ -18,24 +18,25 @@ class LossTrend:
     """Means of the first and of the last few training losses of a run.
 
     A single update is noise at batch 1 and everything at full batch, so the window is the number of updates that read
-    1,024 examples, and at most half of the run.
+    1,024 examples, and at most half of the run; where the batch grows, the last losses are of the last batch.
 
     Args:
-        batch_size: B.
+        stages: of the run, `durations.Stages`.
         total_updates: of the run.
         notes: what `notes()` gave when the run was interrupted, or None.
     """
 
-    def __init__(self, batch_size, total_updates, notes=None):
-        self._window = max(1, min(math.ceil(WINDOW_EXAMPLES / batch_size), total_updates // 2))
+    def __init__(self, stages, total_updates, notes=None):
+        self._at_first, self._at_last = (
+            max(1, min(math.ceil(WINDOW_EXAMPLES / stage.batch_size), total_updates // 2)) for stage in (stages[0], stages[-1]))
         self._one_update = total_updates == 1
         self._first, self._last = (notes["first"], notes["last"]) if notes else ([], [])
 
     def add(self, losses):
         """The losses of the updates that came next."""
         losses = [float(loss) for loss in losses]
-        self._first = [*self._first, *losses][:self._window]
-        self._last = [*self._last, *losses][-self._window:]
+        self._first = [*self._first, *losses][:self._at_first]
+        self._last = [*self._last, *losses][-self._at_last:]
 
     @property
     def first(self):

@@ -4,6 +4,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api, api_pb2, summary
 
 from ..fields import kind_of
+from ..parsers import pair
 
 _STATUS = {"done": api_pb2.STATUS_SUCCESS, "diverged": api_pb2.STATUS_FAILURE}
 
@@ -32,5 +33,7 @@ def ended(status, final):
 
 
 def _plain(value):
-    """A list as text; the page knows numbers, texts and switches."""
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    """A list as text, its pairs as they are typed; the page knows numbers, texts and switches."""
+    if not isinstance(value, list):
+        return value
+    return ",".join(pair(part) if isinstance(part, list) else str(part) for part in value)

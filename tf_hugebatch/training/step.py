@@ -68,6 +68,7 @@ class Step:
             )
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
         self.layout, self.seed, self.label_smoothing, self.noise = layout, seed, label_smoothing, noise
+        self._origin = 0
         self._all_reduce_sum, self._one_program = replica.collective_of(strategy), replica.is_one_program(strategy)
         self._batch_norm_layers = batch_norm_layers(model)
         self._factored = factored_layers(model, optimizer)
@@ -84,15 +85,19 @@ class Step:
         self._next = _timed_next if timed else _untimed_next
         self._run = tf.function(self._updates, reduce_retracing=True)
 
-    def cut_by(self, layout):
+    def cut_by(self, layout, origin=0):
         """From the next update on a batch, maybe of another size, is cut by `layout`; all that the step holds stays.
+
+        Args:
+            layout: `layout.Layout`.
+            origin: where update 0 would begin in the stream if every batch were of this size.
 
         Raises:
             ValueError: a diagnostic can't be had with this layout.
         """
-        if layout == self.layout:
+        if (layout, origin) == (self.layout, self._origin):
             return
-        self.layout, self._sums.rounds = layout, layout.rounds
+        self.layout, self._origin, self._sums.rounds = layout, origin, layout.rounds
         self.probes.cut_by(layout)
         self._run = tf.function(self._updates, reduce_retracing=True)
 
@@ -136,6 +141,7 @@ class Step:
             seed=self.seed,
             all_reduce_sum=self._all_reduce_sum,
             one_program=self._one_program,
+            origin=self._origin,
         )
         gradients, *others, factors = micro_batch_sums(
             self.model, view, micro_batch["image"], micro_batch["label"], self.label_smoothing, self.noise,

@@ -64,7 +64,6 @@ class Trainer:
         )
         self.recalibration = Recalibration(assembly.strategy, assembly.model, assembly.layouts[0], settings.seed)
         self.surveys = assembly.surveys(splits.train)
-        self.speed = Speed()
         self.watchdog = Watchdog(str(folder.path / self.workers.file_of_its_own("stacks.txt")),
                                  lambda reason: self._write_status("failed", reason=reason))
         notes = self._restore()
@@ -76,7 +75,7 @@ class Trainer:
         """The state of the newest checkpoint (up to an update), or that of the start; returns the checkpoint's notes."""
         self.done, notes = self.checkpoints.restore_latest(lambda text: print(text, file=sys.stderr), up_to)
         self.workers.must_agree_on_start(self.done, notes, self.identity)
-        self.trend = LossTrend(self.settings.batch_size, self.total, notes.get("losses"))
+        self.trend = LossTrend(self.settings.stages, self.total, notes.get("losses"))
         self.evaluations.restore(notes)
         for name, numbers in notes.get("undecodable", {}).items():
             self.splits.undecodable()[name].remember(numbers)
@@ -162,7 +161,9 @@ class Trainer:
 
     def _enter_stage(self):
         """The batch of the updates that follow `done`: how it is cut, and its input."""
-        self.assembly.step.cut_by(self.assembly.layout_after(self.done)[0])
+        layout, before = self.assembly.layout_after(self.done)
+        self.assembly.step.cut_by(layout, sum((one.batch_size - layout.batch_size) * updates for one, updates in before))
+        self.speed = Speed()  # a loop of so many updates would take another time
         self.stage_ends = min([self.total, *(stage.update for stage in self.settings.stages if stage.update > self.done)])
         # TensorFlow keeps the functions of an input pipeline to the end of the process: they must not hold the model.
         reading = weakref.WeakMethod(self._reading)
