@@ -102,7 +102,7 @@ class ChiefsFolder(RunFolder):
     def metrics_to_disk(self) -> None:
         pass
 
-    def write_schedule(self, rows) -> None:
+    def write_schedule(self, rows, columns=()) -> None:
         pass
 
     def write_versions(self, *, command_line, devices) -> None:
