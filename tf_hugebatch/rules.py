@@ -171,8 +171,6 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
 def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[Found]:
     """A batch that grows: at most to the training set, before the run ends, and where one number is not asked for."""
     values = merged.values
-    if values["rate_drops"]:
-        yield from _drops(values, merged.sources["rate_drops"], stages, total)
     if not values["batch_growth"]:
         return
     shown = _shown(values["batch_growth"])
@@ -181,7 +179,7 @@ def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[
             f"--batch_growth={shown} with --bn_span=full: the span of a full batch would stay the first one's while the batch "
             "grows; give --bn_span a number")
     builds_on = ("batch_growth", *_DURATION)
-    largest = max(stage.batch_size for stage in stages)
+    largest = stages[-1].batch_size
     if largest > train_examples:
         yield "batch_growth", builds_on, (
             f"--batch_growth={shown}: the batch would grow from {values['batch_size']:,} to {largest:,}, and there are "
@@ -200,8 +198,10 @@ def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[
             f"--batch_growth={shown} with --mllog=true: MLPerf's log knows one global batch; drop one of the two")
 
 
-def _drops(values, source, stages, total):
-    late = [epoch for epoch, _ in values["rate_drops"] if stages.whole_updates(epoch) >= total]
+def drops(merged: Merged, stages, total: int) -> Iterator[Found]:
+    """A rate that drops does so before the run ends."""
+    values, source = merged.values, merged.sources["rate_drops"]
+    late = [epoch for epoch, _ in values["rate_drops"] or () if stages.whole_updates(epoch) >= total]
     # A row's own are a recipe of 90 epochs, which a shorter run may leave early; that none comes is no decay at all.
     if late and (not source.startswith("schedule") or len(late) == len(values["rate_drops"])):
         yield "rate_drops", ("rate_drops", "schedule", *_DURATION), (

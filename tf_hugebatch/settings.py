@@ -259,6 +259,7 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     findings.add_unless_failed(
         rules.duration(merged, settings.total_updates, settings.warmup_updates, settings.peak_rate))
     findings.add_unless_failed(rules.growth(merged, settings.stages, train_examples, settings.total_updates))
+    findings.add_unless_failed(rules.drops(merged, settings.stages, settings.total_updates))
     if values["run_dir"] is None:
         values["run_dir"] = os.path.join("runs", f"{values['dataset']}-{settings.experiment_hash()[:8]}")
     return Settings._of(merged, parsed, findings.failed), findings.problems
