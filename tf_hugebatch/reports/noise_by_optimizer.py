@@ -13,7 +13,7 @@ import numpy as np
 from . import commands, frontier, limits
 from .drawing import LINES, headline, panels, style
 from .noise_scales import quotients
-from .sources import Figure, Source, ended, groups_of, noted, one_network
+from .sources import Figure, Source, ended, fits, groups_of, noted, one_network
 
 NAME = "noise_by_optimizer"
 #: Epochs that count as early: a tenth of the run.
@@ -43,7 +43,7 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): S over epochs, and early S beside B_L."""
     used = one_network([one for one in ended(runs, *(source.wanted for source in figure.sources)) if quotients(one.run)])
     found = {source.label: groups[0].outcomes for source in figure.sources
-             if (groups := groups_of(ended([one.run for one in used], source.wanted)))}
+             if (groups := groups_of(one for one in used if fits(one.values, source.wanted)))}
     missing = [source for source in figure.sources if source.label not in found]
     if not found:
         return None, [], [], missing
