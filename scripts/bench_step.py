@@ -4,7 +4,7 @@
     python scripts/bench_step.py --model=lenet      the paper's network instead of lenet5
     python scripts/bench_step.py --model=resnet20   32 px: what CIFAR-10's augmentation adds to a step; a minute
     python scripts/bench_step.py --model=resnet50   224 px, batch 32; about fifteen minutes (--image_size for smaller images)
-    python scripts/bench_step.py --diagnostics      what each diagnostic of updates adds to a step; a minute
+    python scripts/bench_step.py --diagnostics      what each diagnostic of updates adds to a step; three minutes
 
 Both loops are built in this process and timed in turn (A B A B ...), so that a change of the machine's speed meets
 both. The bare loop is what a user would write: one tf.function around a range of updates of one micro-batch each,
@@ -116,26 +116,36 @@ def bare_loop(model_name, examples, batch_size, updates, span=None, plain=False)
     return lambda: run(iterator).numpy()
 
 
-def timed_in_turn(loops):
+def interval_of_median(values):
+    """The order statistics between which the median lies with 95% confidence, whatever the distribution (a sign test's)."""
+    ordered, reach = sorted(values), 0.98 * len(values) ** 0.5
+    return ordered[max(0, round(len(values) / 2 - reach) - 1)], ordered[min(len(values) - 1, round(len(values) / 2 + reach))]
+
+
+def timed_in_turn(loops, rounds=REPEATS):
     """Runs {name: (loop, images it reads)} in turn after a warm-up; prints median images/s and ratios of times.
 
     The ratios are of seconds per image, pair by pair, to the first loop's: by the clock, and of the processors' time, which a
-    machine that is shared with other work disturbs less.
+    machine that is shared with other work disturbs less. Each is the median with its 95% interval, and the range of all pairs.
     """
     for loop, _ in loops.values():
         loop()
     seconds = {name: [] for name in loops}
-    for _ in range(REPEATS):
+    for _ in range(rounds):
         for name, (loop, images) in loops.items():
             started = time.perf_counter(), time.process_time()
             loop()
             seconds[name].append(((time.perf_counter() - started[0]) / images, (time.process_time() - started[1]) / images))
     first = seconds[next(iter(loops))]
     for name, values in seconds.items():
-        clock, processors = ([value[which] / base[which] for value, base in zip(values, first)] for which in (0, 1))
-        print(f"  {name:<42} {1 / statistics.median(value[0] for value in values):>10,.0f} images/s   time an image "
-              f"{statistics.median(clock):.3f} x the first (pairs {min(clock):.3f} to {max(clock):.3f}), of the processors "
-              f"{statistics.median(processors):.3f} ({min(processors):.3f} to {max(processors):.3f})")
+        ratios = []
+        for which in (0, 1):
+            pairs = [value[which] / base[which] for value, base in zip(values, first)]
+            low, high = interval_of_median(pairs)
+            ratios.append(f"{statistics.median(pairs):.3f} [{low:.3f}, {high:.3f}] (pairs {min(pairs):.3f} to "
+                          f"{max(pairs):.3f})")
+        print(f"  {name:<42} {1 / statistics.median(value[0] for value in values):>10,.0f} images/s   time an image x the "
+              f"first's {ratios[0]}, of the processors {ratios[1]}")
 
 
 def speed_of_a_resnet(model_name, side):
@@ -217,14 +227,15 @@ def cost_of_diagnostics(model_name, size=256, micro=128):
     """Prints our step without and with each diagnostic that looks at every update."""
     from tf_hugebatch import registry
 
-    examples, updates = fake_images(60_000), 30 if model_name == "lenet" else 120
-    print(f"{model_name}: {updates} updates of {size} images in micro-batches of {micro} a loop, {REPEATS} rounds")
+    # Many short loops rather than few long ones: what is sought is less than how a machine's speed wanders in a second.
+    examples, updates, rounds = fake_images(60_000), 3 if model_name == "lenet" else 12, 301
+    print(f"{model_name}: {updates} updates of {size} images in micro-batches of {micro} a loop, {rounds} rounds")
     names = [name for name, row in registry.DIAGNOSTICS.items() if row.facts["at"] == "updates"]
     cost_of_update_ends(model_name, ["", *names], size, micro)
     timed_in_turn({
         f"our step, {name or 'no diagnostic'}": (our_loop(model_name, examples, size, micro, updates, measured=(name,) if name
                                                           else ()), updates * size)
-        for name in ("", *names)})
+        for name in ("", *names)}, rounds)
 
 
 def speed(model_name):
