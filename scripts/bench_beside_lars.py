@@ -1,8 +1,9 @@
-"""What an update by Shampoo or K-FAC costs beside one by LARS, as the batch grows: LeNet-5, the real step.
+"""What an update by SGD, LAMB, Muon, Shampoo or K-FAC costs beside one by LARS, as the batch grows: the real step.
 
-    python scripts/bench_second_order.py                                  a few minutes on two cores
-    python scripts/bench_second_order.py --rounds=9 --only=LARS,K-FAC     some rows; LARS must be one
-    python scripts/bench_second_order.py --batches=250,60000              other batches: what they cost is arithmetic
+    python scripts/bench_beside_lars.py                                  LeNet-5, a few minutes on two cores
+    python scripts/bench_beside_lars.py --model=lenet --only=LARS,Muon   the paper's network
+    python scripts/bench_beside_lars.py --rounds=9 --only=LARS,K-FAC     some rows; LARS must be one
+    python scripts/bench_beside_lars.py --batches=250,60000              other batches: what they cost is arithmetic
 
 An update of K micro-batches costs K a + b: a is one micro-batch forward and backward, with K-FAC's factors; b is the end of an
 update. Both are found from updates of one and of four micro-batches, timed in turn over all rows, round after round, in
@@ -11,7 +12,9 @@ processor seconds of all cores together, which other programs on the machine dis
 
 FLOPs are counted by hand. For a kernel of [n, m] after reshaping (n with its bias for K-FAC) at T locations, per example: the
 network 6 T n m (the first layer, whose inputs have no gradient, 4), K-FAC's factors 2 T (n^2 + m^2); per update: Shampoo's
-statistics and K-FAC's or Shampoo's product 2 n m (n + m) each, a root by eigenvalues 11 n^3, an inverse 2 n^3.
+statistics and K-FAC's or Shampoo's product 2 n m (n + m) each, a root by eigenvalues 11 n^3, an inverse 2 n^3; each of Muon's
+five Newton-Schulz iterations, for n the smaller, 4 n^2 m + 2 n^3. What any rule does to single weights, a dozen FLOPs each, is
+left out.
 """
 
 import argparse
@@ -21,10 +24,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-MICRO, MANY = 250, 4
+MICRO, MANY, NEWTON_SCHULZ_STEPS = 250, 4, 5
 #: name: (row of the registry, constructor arguments).
 ROWS = {
     "LARS": ("lars", {}),
+    "SGD momentum": ("sgd", {"momentum": 0.9}),
+    "LAMB": ("lamb", {}),
+    "Muon": ("muon", {}),
     "Shampoo": ("shampoo", {}),
     "Shampoo every 10": ("shampoo", {"inverse_interval": 10}),
     "K-FAC": ("kfac", {}),
@@ -43,6 +49,9 @@ def flops(layers, row, interval):
             per_update += 2 * n * m * (n + m) + 2 * (n**3 + m**3) / interval
         elif row == "shampoo":
             per_update += 4 * n * m * (n + m) + 11 * (n**3 + m**3) / interval
+        elif row == "muon":
+            small, large = sorted((n, m))
+            per_update += NEWTON_SCHULZ_STEPS * (4 * small**2 * large + 2 * small**3)
     return per_example, per_update
 
 
@@ -55,17 +64,16 @@ def layers_of(model):
             for layer in found]
 
 
-def update_of(row, arguments, micro_batches):
+def update_of(model_name, row, arguments, micro_batches):
     """(a function that makes one update of that many micro-batches, the model)."""
     import numpy as np
     import tensorflow as tf
 
-    from tf_hugebatch import optimizers
+    from tf_hugebatch import optimizers, registry
     from tf_hugebatch.data.order import Stream
     from tf_hugebatch.data.padding import training_micro_batches
     from tf_hugebatch.data.splits import Examples
     from tf_hugebatch.layout import Layout
-    from tf_hugebatch.models.lenet import lenet5
     from tf_hugebatch.training.step import Step
 
     generator = np.random.default_rng(0)
@@ -73,16 +81,17 @@ def update_of(row, arguments, micro_batches):
                         generator.integers(0, 10, MICRO, dtype=np.int32))
     strategy, layout = tf.distribute.OneDeviceStrategy("CPU:0"), Layout(MICRO * micro_batches, MICRO)
     with strategy.scope():
-        model, optimizer = lenet5(), optimizers.get(row, learning_rate=1e-4, **arguments)
+        model = registry.find("model", model_name).resolve()()
+        optimizer = optimizers.get(row, learning_rate=1e-4, **arguments)
     step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=layout)
     dataset = training_micro_batches(examples, Stream(0, MICRO), layout, 0, 10**6)
     iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
     return lambda updates: step(iterator, updates), model
 
 
-def measured(rows, rounds, updates):
+def measured(model_name, rows, rounds, updates):
     """{row: {micro-batches: [processor seconds of an update, one a round]}}; two calls before are not timed."""
-    made = {(name, count): update_of(*rows[name], count)[0] for name in rows for count in (1, MANY)}
+    made = {(name, count): update_of(model_name, *rows[name], count)[0] for name in rows for count in (1, MANY)}
     found = {name: {1: [], MANY: []} for name in rows}
     for run in made.values():
         run(updates)
@@ -104,18 +113,20 @@ def parts(seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="lenet5", choices=["lenet5", "lenet"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(ROWS), help="rows, with commas between them")
     parser.add_argument("--batches", default="250,4000,60000", help="global batches, with commas between them")
     arguments = parser.parse_args()
     batches = [int(batch) for batch in arguments.batches.split(",")]
-    layers = layers_of(update_of("lars", {}, 1)[1])
+    layers = layers_of(update_of(arguments.model, "lars", {}, 1)[1])
     rows = {name: ROWS[name] for name in arguments.only.split(",")}
     # A whole interval a round has as many updates with inverses in it as it should.
     updates = max(3, *(options.get("inverse_interval", 1) for _, options in rows.values()))
-    found = {name: parts(seconds) for name, seconds in measured(rows, arguments.rounds, updates).items()}
+    found = {name: parts(seconds) for name, seconds in measured(arguments.model, rows, arguments.rounds, updates).items()}
     shown = [f"x LARS at {batch:,}" for batch in batches]
-    print(f"LeNet-5, micro-batch {MICRO}, {arguments.rounds} rounds; processor ms a = one micro-batch, b = end of an update")
+    print(f"{arguments.model}, micro-batch {MICRO}, {arguments.rounds} rounds; processor ms a = one micro-batch, "
+          "b = end of an update")
     print(f"{'':<20}{'a':>8}{'b':>8}" + "".join(f"{text:>20}" for text in shown) + "   the same in FLOPs")
     base = found["LARS"]
     base_flops = flops(layers, "lars", 1)

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "bench_second_order.py"
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "bench_beside_lars.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("bench_second_order", SCRIPT)
+    spec = importlib.util.spec_from_file_location("bench_beside_lars", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_second_order"] = module
+    sys.modules["bench_beside_lars"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -34,6 +34,9 @@ def test_flops_of_a_convolution_and_a_dense_layer(script):
     per_example, per_update = script.flops(layers, "kfac", 1)
     assert per_example == network + 2 * 16 * (10**2 + 4**2) + 2 * (65**2 + 10**2)
     assert per_update == 2 * (10 * 4 * 14 + 65 * 10 * 75) + 2 * (10**3 + 4**3 + 65**3 + 10**3)
+    per_example, per_update = script.flops(layers, "muon", 1)
+    assert per_example == network
+    assert per_update == 5 * (4 * 4**2 * 9 + 2 * 4**3 + 4 * 10**2 * 64 + 2 * 10**3)
 
 
 def test_layers_are_found_in_the_network(script):
@@ -43,7 +46,9 @@ def test_layers_are_found_in_the_network(script):
 
 
 def test_rows_are_rows(script):
-    from tf_hugebatch import registry
+    from tf_hugebatch import optimizers, registry
+
+    assert optimizers.get("muon", learning_rate=0.1).newton_schulz_steps == script.NEWTON_SCHULZ_STEPS
 
     for row, arguments in script.ROWS.values():
         assert set(arguments) <= set(registry.OPTIMIZERS[row].flags)
