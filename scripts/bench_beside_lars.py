@@ -12,9 +12,9 @@ processor seconds of all cores together, which other programs on the machine dis
 
 FLOPs are counted by hand. For a kernel of [n, m] after reshaping (n with its bias for K-FAC) at T locations, per example: the
 network 6 T n m (the first layer, whose inputs have no gradient, 4), K-FAC's factors 2 T (n^2 + m^2); per update: Shampoo's
-statistics and K-FAC's or Shampoo's product 2 n m (n + m) each, a root by eigenvalues 11 n^3, an inverse 2 n^3; each of Muon's
-five Newton-Schulz iterations, for n the smaller, 4 n^2 m + 2 n^3. What any rule does to single weights, a dozen FLOPs each, is
-left out.
+statistics and K-FAC's or Shampoo's product 2 n m (n + m) each, a root by eigenvalues 11 n^3, an inverse 2 n^3, Shampoo's for each block of a kernel; each of
+Muon's five Newton-Schulz iterations, for n the smaller, 4 n^2 m + 2 n^3. What any rule does to single weights, a dozen FLOPs
+each, is left out.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-MICRO, MANY, NEWTON_SCHULZ_STEPS = 250, 4, 5
+MICRO, MANY, NEWTON_SCHULZ_STEPS, SHAMPOO_BLOCK = 250, 4, 5, 512
 #: name: (row of the registry, constructor arguments).
 ROWS = {
     "LARS": ("lars", {}),
@@ -48,11 +48,20 @@ def flops(layers, row, interval):
             per_example += 2 * t * (n * n + m * m)
             per_update += 2 * n * m * (n + m) + 2 * (n**3 + m**3) / interval
         elif row == "shampoo":
-            per_update += 4 * n * m * (n + m) + 11 * (n**3 + m**3) / interval
+            blocks, n, m = shampoo_blocks(n, m)
+            per_update += blocks * (4 * n * m * (n + m) + 11 * (n**3 + m**3) / interval)
         elif row == "muon":
             small, large = sorted((n, m))
             per_update += NEWTON_SCHULZ_STEPS * (4 * small**2 * large + 2 * small**3)
     return per_example, per_update
+
+
+def shampoo_blocks(n, m):
+    """(blocks, rows, columns) that Shampoo cuts a kernel into, at the block size that the row has."""
+    from tf_hugebatch.optimizers.shampoo import Blocks
+
+    blocks = Blocks((n, m), SHAMPOO_BLOCK)
+    return blocks.count, blocks.rows, blocks.columns
 
 
 def layers_of(model):

@@ -31,6 +31,8 @@ def test_flops_of_a_convolution_and_a_dense_layer(script):
     per_example, per_update = script.flops(layers, "shampoo", 10)
     assert per_example == network
     assert per_update == pytest.approx(4 * (9 * 4 * 13 + 64 * 10 * 74) + 1.1 * (9**3 + 4**3 + 64**3 + 10**3))
+    # 3,136 rows are seven blocks of 448, 1,024 columns two of 512.
+    assert script.flops([(3136, 1024, 1)], "shampoo", 1)[1] == 14 * (4 * 448 * 512 * 960 + 11 * (448**3 + 512**3))
     per_example, per_update = script.flops(layers, "kfac", 1)
     assert per_example == network + 2 * 16 * (10**2 + 4**2) + 2 * (65**2 + 10**2)
     assert per_update == 2 * (10 * 4 * 14 + 65 * 10 * 75) + 2 * (10**3 + 4**3 + 65**3 + 10**3)
@@ -49,6 +51,7 @@ def test_rows_are_rows(script):
     from tf_hugebatch import optimizers, registry
 
     assert optimizers.get("muon", learning_rate=0.1).newton_schulz_steps == script.NEWTON_SCHULZ_STEPS
+    assert optimizers.get("shampoo", learning_rate=0.1).block_size == script.SHAMPOO_BLOCK
 
     for row, arguments in script.ROWS.values():
         assert set(arguments) <= set(registry.OPTIMIZERS[row].flags)
