@@ -314,7 +314,7 @@ def test_training_longer_goes_through_the_means_and_names_its_best(tmp_path):
     found = catalogue.draw(18, *loaded(tmp_path))
     [panel] = found.figure.axes
     np.testing.assert_allclose(lines(panel)["batch 32,768"], [[30, 97.5], [1000, 99.1]])
-    assert "at best 99.10% (n = 2, 99.00 to 99.20) in 1,000 epochs, lenet5" in found.caption
+    assert "at best 99.10% (n = 2, 99.00 to 99.20) in 1,000 epochs, sgd on lenet5" in found.caption
     assert "Also run and not drawn: lenet." in found.caption
     assert "labels of 3 images are wrong" in found.caption and ON_TEST not in found.caption
     assert [blank.command for blank in found.blanks if "--epochs=100 " in blank.command]

@@ -41,6 +41,16 @@ def test_a_random_walk_on_a_flat_potential_is_told_apart():
     assert law.better == "sqrt(t)" and law.off_sqrt < 0.02 < law.off_log
 
 
+def test_a_free_power_is_told_from_a_logarithm_where_the_path_says_so():
+    power = distance.fit(STEPS, 2.0 * STEPS[None] ** 0.1)
+    assert power.power == pytest.approx(0.1) and power.off_power < 1e-6 < 1e-3 < power.off_log
+    logarithm = distance.fit(STEPS, paths(2.0, noise=0.0))
+    assert logarithm.off_log < 1e-6 < 1e-2 < logarithm.off_power < logarithm.off_sqrt
+    # After the descent both are slow, and what tells them apart is a hundredth in log distance.
+    late = distance.fit(STEPS, paths(10.0, noise=0.0), first=60)
+    assert late.columns()["off_power"] == late.off_power < 0.02 < 0.3 < late.off_sqrt
+
+
 def test_few_seeds_have_no_interval_and_few_rows_no_law():
     assert distance.fit(STEPS, paths(2.0, seeds=2)).interval is None
     assert distance.fit(STEPS[:11], paths(2.0)[:, :11]) is None
@@ -76,7 +86,7 @@ def test_a_descent_before_the_walk_is_in_no_fit_but_that_of_all_updates(tmp_path
     assert laws[0.5]["fitted_from"] == laws[0.25]["fitted_from"] == 61 and laws[0.5]["alpha"] == pytest.approx(2.0)
     assert laws[""]["fitted_from"] == 10 and laws[""]["alpha"] < 1.5
     assert set(laws) == {0.5, 0.25, ""}  # the loss never falls to a tenth
-    assert "from update 61 on alpha 2" in found.caption and "in other windows: from 10 alpha" in found.caption
+    assert "from update 61 on alpha 2" in found.caption and "in log distance, t^0.18 by" in found.caption and "in other windows: from 10 alpha" in found.caption
 
 
 def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):

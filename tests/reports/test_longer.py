@@ -62,10 +62,12 @@ def test_another_recipe_is_not_continued_and_the_line_prefers_the_commands(tmp_p
     found = catalogue.draw(18, *loaded(tmp_path))
     assert "Figure 18: batch 32,768, 30 epochs" in [blank.what for blank in found.blanks]
     assert {row["chosen"] for row in found.rows} == {"", f"best on test{ON_TEST}"} and ON_TEST in found.caption
+    assert f"batch 32,768: at best 99.00% (n = 1){ON_TEST} in 30 epochs, la" in found.caption
     made.write_run(tmp_path / "fig18", epochs=30, accuracy=0.98, **LAMB)
     found = catalogue.draw(18, *loaded(tmp_path))
     assert "Figure 18: batch 32,768, 30 epochs: 4 more seeds" in [blank.what for blank in found.blanks]
     assert ON_TEST not in found.caption
+    assert "at best 98.00% (n = 1) in 30 epochs, lamb on lenet5" in found.caption  # not the higher ones beside the line
     np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 98]])
 
 

@@ -241,7 +241,7 @@ _ROWS = (
             note=_AS.format(4)),
     _curves(32, "LARS at 32K, cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(32), **_CYCLICAL,
             cycles=tuple(range(2, 100)),
-            note="The paper gives no length of cycle: here it is the shorter. Its loss peaks mid-run and stays high."),
+            note="The paper gives no length of cycle: here it is the shorter. In the paper the loss peaks and stays high."),
     _curves(33, "LARS at 32K, longer cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(33), **_CYCLICAL, cycles=1,
             note="The paper says only that the cycle is longer than figure 32's: here the run is one cycle."),
     _measured("layer_ratios", "norm of weights over norm of gradient, by layer", MNIST, "--diagnostics=trust"),

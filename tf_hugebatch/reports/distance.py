@@ -7,6 +7,9 @@ speculates alpha = 2; standard diffusion, on a flat potential, says ||w_t - w_0|
 Both laws are of a walk, not of the first descent, in which ||w_t - w_0|| grows as t and faster. Where the descent ends is
 told by the loss, which knows nothing of the laws: after the last update at which the mean training loss over seeds was above
 half of its first. The CSV has the fits for other shares too, so that whoever doubts the half can see what it does.
+
+A law with a free exponent fits anything slow. What (log t)^(2/alpha) explains is therefore told beside what t^p does, p free
+too: only where t^p is off by more do the distances speak for a logarithm.
 """
 
 import math
@@ -83,28 +86,29 @@ def draw(figure, runs, sweeps):
 
 
 class Law:
-    """distance = scale (log t)^(2/alpha), and how it compares with sqrt(t).
+    """distance = scale (log t)^(2/alpha), and how it compares with sqrt(t) and with a power of t that is as free as it is.
 
     Attributes:
         first: the update from which on it was fitted.
         alpha, scale: least squares of log distance on log log t.
         interval: (low, high) of alpha, 95%, over resampled seeds; None with fewer than FEWEST_SEEDS.
-        off_log, off_sqrt: root mean square of what each law leaves of log distance; sqrt(t) has its scale free too.
+        power: p of t^p, by least squares of log distance on log t.
+        off_log, off_power, off_sqrt: root mean square of what each law leaves of log distance; sqrt(t) has its scale free too.
     """
 
-    def __init__(self, first, alpha, scale, interval, off_log, off_sqrt):
-        self.first, self.alpha, self.scale, self.interval = first, alpha, scale, interval
-        self.off_log, self.off_sqrt = off_log, off_sqrt
+    def __init__(self, first, alpha, scale, interval, power, off_log, off_power, off_sqrt):
+        self.first, self.alpha, self.scale, self.interval, self.power = first, alpha, scale, interval, power
+        self.off_log, self.off_power, self.off_sqrt = off_log, off_power, off_sqrt
 
     @property
     def better(self):
-        """The law that leaves less; the first has a parameter more, which alone can't make it win by much on 60 points."""
+        """Of the two laws of diffusion the one that leaves less; the first has a parameter more: see off_power."""
         return "(log t)^(2/alpha)" if self.off_log < self.off_sqrt else "sqrt(t)"
 
     def columns(self):
         low, high = self.interval or (None, None)
         return {"fitted_from": self.first, "alpha": self.alpha, "alpha_low": low, "alpha_high": high, "off_log": self.off_log,
-                "off_sqrt": self.off_sqrt, "fits_better": self.better}
+                "power": self.power, "off_power": self.off_power, "off_sqrt": self.off_sqrt, "fits_better": self.better}
 
 
 def window_start(steps, losses, share):
@@ -129,8 +133,9 @@ def fit(steps, distances, first=FIRST_UPDATE):
         return None
     times, paths = np.log(steps[at]), np.log(distances[:, at])
     squares = 2 * paths
-    alpha, scale, off_log = _ultra_slow(times, np.log(np.exp(squares).mean(0)) / 2)
     mean = np.log(np.exp(squares).mean(0)) / 2
+    alpha, scale, off_log = _ultra_slow(times, mean)
+    power, _, off_power = _line(times, mean)
     off_sqrt = float(np.std(mean - times / 2))
     interval = None
     if len(paths) >= FEWEST_SEEDS:
@@ -140,14 +145,19 @@ def fit(steps, distances, first=FIRST_UPDATE):
             chosen = generator.integers(0, len(paths), len(paths))
             alphas.append(_ultra_slow(times, np.log(np.exp(squares[chosen]).mean(0)) / 2)[0])
         interval = tuple(np.percentile(alphas, (2.5, 97.5)).tolist())
-    return Law(first, alpha, scale, interval, off_log, off_sqrt)
+    return Law(first, alpha, scale, interval, power, off_log, off_power, off_sqrt)
 
 
 def _ultra_slow(times, mean):
     """(alpha, scale, rest) of mean = log scale + (2 / alpha) log times; times = log t."""
-    slope, start = np.polyfit(np.log(times), mean, 1)
-    rest = mean - start - slope * np.log(times)
-    return (2 / slope if slope else math.inf), math.exp(start), float(np.sqrt(np.mean(rest ** 2)))
+    slope, start, rest = _line(np.log(times), mean)
+    return (2 / slope if slope else math.inf), math.exp(start), rest
+
+
+def _line(at, values):
+    """(slope, start, root mean square of what is left) of least squares."""
+    slope, start = np.polyfit(at, values, 1)
+    return float(slope), float(start), float(np.sqrt(np.mean((values - start - slope * at) ** 2)))
 
 
 def _spread(steps, first):
@@ -209,12 +219,13 @@ def _in_words(source, group, end, law):
         words.append("too few rows with a loss that fell to fit a law")
     else:
         words.append(f"from update {law.first} on alpha {law.alpha:.3g}{_interval_in_words(law, ' ')}; off by "
-                     f"{law.off_log:.2g} in log distance, sqrt(t) by {law.off_sqrt:.2g}")
+                     f"{law.off_log:.2g} in log distance, t^{law.power:.2g} by {law.off_power:.2g}, sqrt(t) by "
+                     f"{law.off_sqrt:.2g}")
     return ", ".join(words) + "."
 
 
 def _others_in_words(source, laws):
     """What other windows would say, in a sentence; empty where none has a law."""
-    told = [f"from {law.first} alpha {law.alpha:.3g}, off by {law.off_log:.2g} and {law.off_sqrt:.2g}"
+    told = [f"from {law.first} alpha {law.alpha:.3g}, off by {law.off_log:.2g}, {law.off_power:.2g} and {law.off_sqrt:.2g}"
             for share, law in laws.items() if law and share != WINDOW_SHARE]
     return [f"{source.label} in other windows: {'; '.join(told)}."] if told else []

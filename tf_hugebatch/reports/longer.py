@@ -167,8 +167,10 @@ def _scale(panel, rows, figure, best):
 
 
 def _best(rows):
-    row = max(filter(_has_mean, rows), key=lambda row: row["mean_percent"])
-    return f"at best {in_words(row)} in {row['epochs']:,g} epochs, {row['model']}"
+    """The highest point of a batch's line: settings beside the line were not compared under its recipe."""
+    row = max((row for row in rows if row["chosen"]), key=lambda row: row["mean_percent"])
+    on_test = ON_TEST if row["chosen"] == _BEST_ON_TEST else ""
+    return f"at best {in_words(row)}{on_test} in {row['epochs']:,g} epochs, {row['optimizer']} on {row['model']}"
 
 
 def _diverged(rows):

@@ -111,7 +111,7 @@ def _baseline_words(one: Regimes) -> str:
     theirs = f"the paper has A = {paper.top1:g}% ({paper.model}, {paper.epochs} epochs)" if paper else \
         "the paper has no such data set"
     if baseline is None:
-        why = f"no momentum SGD run at batch {family.baseline_batch:,} has ended with an accuracy"
+        why = f"no momentum SGD run at batch {family.baseline_batch:,} has ended with an accuracy, trials of searches apart"
         if family.train_size < family.baseline_batch:
             why = f"its batch, {family.baseline_batch:,}, is more than the {family.train_size:,} training examples"
         return f"No baseline: {why}; {theirs}.{_others_words(one)}"
