@@ -68,12 +68,14 @@ def test_another_recipe_is_not_continued_and_the_line_prefers_the_commands(tmp_p
     assert "Figure 18: batch 32,768, 30 epochs: 4 more seeds" in [blank.what for blank in found.blanks]
     assert ON_TEST not in found.caption
     assert "at best 98.00% (n = 1) in 30 epochs, lamb on lenet5" in found.caption  # not the higher ones beside the line
+    assert "Faint points are other settings, with lamb, lars." in found.caption
     np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 98]])
 
 
 def test_a_line_through_another_recipe_says_so(tmp_path):
     made.write_run(tmp_path / "fig04", epochs=30, accuracy=0.99, batch_size=32768, optimizer="lars")
     caption = catalogue.draw(18, *loaded(tmp_path)).caption
+    assert "Faint" not in caption
     assert "no run of the commands' recipe has ended the line goes through another" in caption
 
 

@@ -56,6 +56,8 @@ def draw(figure, runs, sweeps):
         headline(picture, f"{figure.name}: {figure.shows}")
     remarks = [f"{_name(figure, batch, found)}: {_best(found)}." for batch, found in points.items()
                if any(map(_has_mean, found))]
+    if beside := sorted({row["optimizer"] for row in rows if _has_mean(row) and not row["chosen"]}):
+        remarks.append(f"Faint points are other settings, with {', '.join(beside)}.")
     if any(row["chosen"] == _BEST_ON_TEST for row in rows):
         remarks.append(f"Where several settings ran at one duration the line goes through the highest on test{ON_TEST}.")
     if any(row["chosen"] == _ANOTHER for row in rows):
