@@ -2,7 +2,7 @@
 # The MNIST column of the paper: Table 3, figures 3-5, 16, 18, 19, 21 and 30-33, what B_L needs, and the report of it all.
 # usage: scripts/reproduce_mnist.sh DATA_DIR [MODEL=lenet5] [JOBS=2] [RUNS=runs/mnist]
 # Stopped at any point, the same command goes on; what has ended is not made again. With DRY_RUN=1 it prints its commands.
-# cost: 2.4 thousand million images, on two cores 44 hours with lenet5 (15,000 images/s), 12 days with the paper's lenet (2,400)
+# cost: 2.4 thousand million images, on two cores 45 hours with lenet5 (15,000 images/s), 12 days with the paper's lenet (2,400)
 set -euo pipefail
 data=${1:?"give the folder of mnist.npz, or of the IDX files: scripts/reproduce_mnist.sh DATA_DIR [MODEL] [JOBS] [RUNS]"}
 model=${2:-lenet5} jobs=${3:-2} runs=${4:-runs/mnist}
@@ -54,25 +54,28 @@ for solver in sgd lars; do
         --sweep_dir="$figures/fig16_$solver"
 done
 train --flagfile=flags/figures/fig19_b256.flags --run_dir="$figures/fig19/b256_e10"
-durations() {  # FIGURE BATCH NAME EPOCHS...: five seeds of each duration, one of those that take an hour
-    local figure=$1 batch=$2 name=$3 epochs seed
-    shift 3
+durations() {  # FIGURE BATCH NAME WORDS EPOCHS...: five seeds of each duration, one of those that take an hour
+    local figure=$1 batch=$2 name=$3 words=$4 epochs seed
+    shift 4
     for epochs in "$@"; do
         for seed in $([[ $epochs -lt 300 ]] && echo "$seeds" || echo 1); do
-            train --flagfile=flags/figures/fig$figure.flags --batch_size="$batch" --epochs="$epochs" --seed="$seed" \
+            train --flagfile=flags/figures/fig$figure.flags --batch_size="$batch" --epochs="$epochs" $words --seed="$seed" \
                 --run_dir="$figures/fig$figure/b${name}_e$epochs/seed$seed"
         done
     done
 }
-for figure in "18 32768 32768" "19 full full"; do  # peak and warm-up for longer runs, searched at 100 epochs
-    read -r number batch name <<< "$figure"
-    search --flagfile=flags/figures/fig$number.flags --batch_size=$batch --epochs=100 --space=flags/sweeps/longer.json \
-        --method=random --trials=12 --final_seeds=5 --sweep_dir="$figures/fig$number/b${name}_e100_tuned"
-done
-durations 18 32768 32768 30 100 300 1000
-durations 19 full full 30 100 300 1000
-durations 21 8192 8192 30 60 100 200
-durations 21 16384 16384 30 60 100 200
-durations 21 32768 32768 60 200  # 30 and 100 are figure 18's
+longer() {  # FIGURE BATCH NAME: peak and warm-up searched at 100 epochs, five seeds of the choice, which the other durations take
+    local tuned=$figures/fig$1/b${3}_e100_tuned peak
+    search --flagfile=flags/figures/fig$1.flags --batch_size="$2" --epochs=100 --space=flags/sweeps/longer.json --method=random \
+        --trials=12 --final_seeds=5 --sweep_dir="$tuned"
+    peak=$(chosen "$tuned" peak_learning_rate)
+    [[ -z $peak ]] || durations "$1" "$2" "$3" "--peak_learning_rate=$peak --warmup_epochs=$(chosen "$tuned" warmup_epochs) \
+        --selected_on=validation" 30 300 1000
+}
+longer 18 32768 32768
+longer 19 full full
+durations 21 8192 8192 "" 30 60 100 200
+durations 21 16384 16384 "" 30 60 100 200
+durations 21 32768 32768 "" 30 60 100 200
 
 run report_main --runs="$runs" --all --output="$runs/report"

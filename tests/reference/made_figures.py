@@ -177,6 +177,8 @@ def write_seeds(folder, dataset, *, epochs, accuracy, **values):
                   seed=seed, rows=5, schedule_file=False, **values)
 
 
+#: What flags/figures/fig19.flags trains at full batch with.
+FULL_LONGER = {"optimizer": "lamb", "peak_learning_rate": 0.07303, "warmup_epochs": 25}
 _LARS = {"optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5, "peak_learning_rate": 16}
 _SCHEDULES = (("cosine_regular", 0, "linear"), ("polynomial", 5, "linear"), ("cosine_fine", 5, "linear"),
               ("cosine_regular", 5, "linear"), ("cosine_coarse", 5, "linear"), ("cosine", 5, "linear"), ("cosine", 5, "cosine"))
@@ -214,16 +216,19 @@ def write_everything(folder):
         for batch, epochs in durations.items():
             for number in epochs:
                 best = published.BASELINES[dataset].top1 / 100 - 0.02 * math.log10(batch / 1000)
+                recipe = {"optimizer": "lars"} if dataset != "mnist" else FULL_LONGER if batch == FULL["mnist"] else \
+                    {"optimizer": "lamb"}
                 write_seeds(folder / "longer" / f"{dataset}_{batch}_{number}", dataset, batch_size=batch, epochs=number,
-                            optimizer="lamb" if dataset == "mnist" else "lars", accuracy=best - 0.4 / number ** 0.5)
+                            accuracy=best - 0.4 / number ** 0.5, **recipe)
     for batch in (256, 4096, large, 16384, huge, FULL["mnist"]):
         for epochs in (10, 30, 60, 100, 200):
             write_seeds(folder / "fig21" / f"b{batch}_e{epochs}", "mnist", batch_size=batch, epochs=epochs,
                         optimizer="sgd" if batch == 256 else "lamb", learning_rate=0.005, accuracy=0.9925 - 0.03 * math.log2(batch / 256) / epochs)
     for epochs in (300, 100):
         for batch in (huge, "full"):
-            write_seeds(folder / "between" / f"{batch}_{epochs}", "mnist", batch_size=batch, epochs=epochs, optimizer="lamb",
-                        learning_rate=0.005, accuracy=0.982 + 0.002 * epochs / 100)
+            recipe = FULL_LONGER if batch == "full" else {"optimizer": "lamb", "learning_rate": 0.005}
+            write_seeds(folder / "between" / f"{batch}_{epochs}", "mnist", batch_size=batch, epochs=epochs,
+                        accuracy=0.982 + 0.002 * epochs / 100, **recipe)
     for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, "full"):
         write_search(folder / "searches" / f"{batch}", "mnist", [0.98, 0.9935, 0.97, None, *(0.9 for _ in range(16))],
                      batch_size=batch, epochs=30, rows=3, eval_every_epochs=0.25)

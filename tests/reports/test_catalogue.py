@@ -377,7 +377,7 @@ def test_choosing_among_settings_by_test_is_marked(tmp_path):
 
 
 def test_a_diverged_duration_is_a_finding_and_no_point(tmp_path):
-    made.write_run(tmp_path / "a", batch_size="full", epochs=1000, accuracy=None, status="diverged", optimizer="lamb")
+    made.write_run(tmp_path / "a", batch_size="full", epochs=1000, accuracy=None, status="diverged", **made.FULL_LONGER)
     found = catalogue.draw(19, *loaded(tmp_path))
     assert found.figure is None and "Diverged: batch 60,000 at 1,000 epochs" in found.caption
     assert not any("--epochs=1000 " in blank.command for blank in found.blanks)

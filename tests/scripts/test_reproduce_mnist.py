@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 
@@ -69,7 +70,14 @@ def test_no_folder_is_used_twice_and_no_experiment_is_run_twice(all_commands):
 def test_figures_18_and_19_go_out_to_1000_epochs(all_commands):
     _, found = all_commands
     at = {(command.settings.batch_size, command.settings.epochs) for program, command in found if program == "mnist_main"}
-    assert {(batch, epochs) for batch in (32768, 60000) for epochs in (30, 100, 300, 1000)} <= at
+    assert {(batch, epochs) for batch in (32768, 60000) for epochs in (30, 300, 1000)} <= at
+    searched = {(command.settings.batch_size, command.settings.epochs): command.own for program, command in found
+                if program == "sweep_main" and command.own["space"].endswith("longer.json")}
+    assert set(searched) == {(32768, 100), (60000, 100)}
+    assert {(own["trials"], own["final_seeds"]) for own in searched.values()} == {(12, 5)}
+    longer = [command.settings for program, command in found if program == "mnist_main" and re.search("fig1[89]/b(32|full)",
+                                                                                              command.settings.run_dir)]
+    assert {(one.peak_learning_rate, one.warmup_epochs, one.selected_on) for one in longer} == {(0.1, 0.1, "validation")}
     assert {(batch, epochs) for batch in (8192, 16384, 32768) for epochs in (30, 60, 100, 200)} <= at
 
 

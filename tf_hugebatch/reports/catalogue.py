@@ -24,9 +24,10 @@ _MODEL = {"mnist": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50
 _HUGE, _LARGE = ({name: batches[regime] for name, batches in published.REGIME_BATCHES.items()} for regime in ("huge", "large"))
 # The baseline's rate, rungs 2-4, rung 0 tuned and five that leave a part out are searched; every rung has five seeds.
 LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
-# The optimizers of flagfiles that train longer, where it isn't LARS.
-_LONGER_WITH = {f"--flagfile=flags/figures/{name}.flags": optimizer for name, optimizer in (
-    ("fig18", "lamb"), ("fig19", "lamb"), ("fig19_b256", "sgd"), ("fig21", "lamb"))}
+# What tells runs of flagfiles that train longer from others, where it isn't LARS.
+_LONGER_WITH = {f"--flagfile=flags/figures/{name}.flags": {"optimizer": optimizer, **values} for name, optimizer, values in (
+    ("fig18", "lamb", {}), ("fig19", "lamb", {"peak_learning_rate": 0.07303, "warmup_epochs": 25}), ("fig19_b256", "sgd", {}),
+    ("fig21", "lamb", {}))}
 #: How many updates figures 11 and 12 watch, and how many images' worth of them are cheap enough for several seeds.
 DIFFUSION_UPDATES, _CHEAP_IMAGES = 1000, 10_000_000
 #: Runs of so many epochs are trained with one seed, since each takes 20 minutes to an hour of the small network on MNIST and
@@ -111,7 +112,7 @@ def _longer(number, row, flagfile, *, more=(), other=(), note=""):
         sources.append(Source(
             f"{_named(row, batch)}, {epochs:,} epochs", {"dataset": row.dataset, "batch_size": batch, "epochs": epochs},
             commands.train(words, row.dataset, folder, range(1, seeds + 1)), _MODEL[row.dataset], seeds * epochs * row.full,
-            seeds=seeds, own={"optimizer": _LONGER_WITH.get(words[0], "lars"), "validation_examples": 0}))
+            seeds=seeds, own={**_LONGER_WITH.get(words[0], {"optimizer": "lars"}), "validation_examples": 0}))
     batches = f", {' and '.join(_named(row, batch) for batch in durations)}" if len(durations) <= 2 else ""
     shows = f"training longer, {row.dataset}{batches}"
     epochs = tuple(sorted({source.wanted["epochs"] for source in sources}))
