@@ -12,9 +12,9 @@ processor seconds of all cores together, which other programs on the machine dis
 
 FLOPs are counted by hand. For a kernel of [n, m] after reshaping (n with its bias for K-FAC) at T locations, per example: the
 network 6 T n m (the first layer, whose inputs have no gradient, 4), K-FAC's factors 2 T (n^2 + m^2); per update: Shampoo's
-statistics and K-FAC's or Shampoo's product 2 n m (n + m) each, a root by eigenvalues 11 n^3, an inverse 2 n^3, Shampoo's for each block of a kernel; each of
-Muon's five Newton-Schulz iterations, for n the smaller, 4 n^2 m + 2 n^3. What any rule does to single weights, a dozen FLOPs
-each, is left out.
+statistics and K-FAC's or Shampoo's product 2 n m (n + m) each, a root by eigenvalues 11 n^3, an inverse 2 n^3, Shampoo's for
+each block of a kernel; each of Muon's five Newton-Schulz iterations, for n the smaller, 4 n^2 m + 2 n^3. What any rule does to
+single weights, a dozen FLOPs each, is left out.
 """
 
 import argparse

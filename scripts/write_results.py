@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the report of the runs under results/mnist and results/frontier, and puts what RESULTS.md quotes from it between its marks.
+"""Makes the report of results/mnist and results/frontier, and puts what RESULTS.md quotes from it between its marks.
 
     python scripts/write_results.py                  # report and page
     python scripts/write_results.py --page_only      # the page from the report that is there
@@ -81,8 +81,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page_only", action="store_true", help="quote the report that is there; make none")
     if not parser.parse_args().page_only:
-        subprocess.run([sys.executable, "-m", "tf_hugebatch.report_main", "--runs=results/mnist,results/frontier", "--all", f"--output={REPORT}"],
-                       cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "tf_hugebatch.report_main", "--runs=results/mnist,results/frontier", "--all",
+                        f"--output={REPORT}"], cwd=ROOT, check=True)
     page = ROOT / "RESULTS.md"
     page.write_text(written(page.read_text(encoding="utf-8"), blocks(ROOT / REPORT)), encoding="utf-8")
     return 0
