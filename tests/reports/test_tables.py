@@ -37,6 +37,12 @@ def test_what_has_not_ended_does_not_count_and_what_the_paper_lacks_is_blank(tmp
     assert rows_of(tmp_path, "lars") == [] and rows_of(tmp_path, "adagrad")[0][7] == ""
 
 
+def test_where_table_3_has_no_cell_the_papers_best_at_that_batch_is_beside(tmp_path):
+    made_run(tmp_path / "full", 0.9935, **{**LARS, "optimizer": "muon", "batch_size": 60_000})
+    made_run(tmp_path / "other", 0.9935, **{**LARS, "optimizer": "lamb", "batch_size": 16_384})
+    assert rows_of(tmp_path, "muon")[0][7] == "98.30% at best, in 1,000 epochs" and rows_of(tmp_path, "lamb")[0][7] == ""
+
+
 def test_words_on_the_data_stand_beside_the_accuracy_and_are_no_part_of_another_mean(tmp_path):
     made_run(tmp_path / "a", 0.6, note="JPEG-recompressed", **LARS)
     made_run(tmp_path / "b", 0.9, **LARS)
