@@ -54,7 +54,7 @@ if [[ " $batches " == *" 256 "* ]]; then
         words=$(chosen "$runs/$model/${name}_256" peak_learning_rate)
         for seed in ${words:+1 2 3}; do
             run mnist_main --flagfile=flags/frontier/$name.flags $words --batch_size=256 --model="$model" --data_dir="$data" \
-                --diagnostics=noise_scale --micro_batch_size=128 --log_every_steps=10 --seed="$seed" --selected_on=validation \
+                --diagnostics=noise_scale --micro_batch_size=128 --seed="$seed" --selected_on=validation \
                 --run_dir="$runs/noise/$model/$name/seed$seed"
         done
     done

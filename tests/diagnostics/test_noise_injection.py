@@ -9,11 +9,12 @@ import tensorflow as tf
 from reference.small_runs import CLASSES, contract_examples, largest_difference, run_updates
 
 import tf_hugebatch as hb
-from tf_hugebatch import layers
+from tf_hugebatch import layers, replica
 from tf_hugebatch.diagnostics import NoiseInjection
 from tf_hugebatch.layers.noise import position_normal
 from tf_hugebatch.models.lenet import lenet5
 from tf_hugebatch.training.accumulate import smoothed_cross_entropy
+from tf_hugebatch.training.step import METRICS
 
 KINDS = ("activations", "weights", "gradients", "labels")
 BATCH = 48
@@ -97,6 +98,58 @@ def test_label_noise_is_of_the_example_in_its_epoch_whatever_the_batch():
     assert not np.isclose(small, noise.targets(View(5, 10, range(8)), CLASSES).numpy()).any()
     many = noise.targets(View(0, 5000, range(5000)), CLASSES).numpy()
     assert many.std() == pytest.approx(0.3, rel=0.02) and np.abs(many.mean(0)).max() < 0.02
+
+
+def test_noise_decays_for_every_kind_with_the_updates_done():
+    t, stddev, decay = 8, 0.5, 1.0  # a third of it at t
+    drawn = {}
+
+    class View:
+        origin, update, positions = 0, tf.constant(t, tf.int64), tf.range(3000, dtype=tf.int64)
+        layout, seed = type("Layout", (), {"batch_size": 3000}), 3
+
+        def next_stream(self):
+            return 0
+
+    drawn["labels"] = NoiseInjection("labels", stddev, decay, 3).targets(View, CLASSES)
+    [drawn["gradients"]] = NoiseInjection("gradients", stddev, decay, 3).gradients([tf.zeros([30000])], tf.constant(t, tf.int64))
+    weights = tf.Variable(tf.zeros([30000]))
+    NoiseInjection("weights", stddev, decay, 3).shake([weights], tf.constant(t, tf.int64), tf.constant(True))
+    drawn["weights"] = weights
+    with replica.scope(View()):
+        drawn["activations"] = layers.ActivationNoise(stddev, decay)(tf.zeros([3000, 10]), training=True)
+    assert {kind: float(np.std(noise)) for kind, noise in drawn.items()} == pytest.approx(dict.fromkeys(KINDS, stddev / 3), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["gradients", "weights"])
+def test_variables_of_one_shape_share_no_noise_at_any_updates(kind):
+    noise, drawn = NoiseInjection(kind, 1.0, 0.0, 0), []
+    for t in range(3):
+        at = tf.constant(t, tf.int64)
+        if kind == "gradients":
+            drawn += noise.gradients([tf.zeros([50]), tf.zeros([50])], at)
+        else:
+            variables = [tf.Variable(tf.zeros([50])) for _ in range(2)]
+            noise.shake(variables, at, tf.constant(True))
+            drawn += variables
+    assert len(np.unique(np.round(np.array(drawn), 6))) > 290
+
+
+def test_probes_see_the_gradient_of_the_examples_and_the_weights_with_their_noise():
+    def measured(kind, *names, **given):
+        run = noisy_run(kind, updates=1, batch=96, micro=24, stddev=0.1, measured=names, **given)
+        columns = [column.name for column in run.step.probes.columns]
+        return run, dict(zip(columns, run.rows[0][len(METRICS):]))
+
+    _, quiet = measured(None, "noise_scale")
+    noisy, loud = measured("gradients", "noise_scale")
+    assert loud == pytest.approx(quiet, rel=1e-5) and quiet["gradient_variance"] > 0
+    assert noisy.metrics[0]["grad_norm"] > 2 * noisy_run(None, updates=1, batch=96).metrics[0]["grad_norm"]
+    shaken, found = measured("weights", "diffusion")
+    start = [variable.numpy() for variable in linear().trainable_variables]
+    away = [after - before for after, before in zip(shaken.weights.values(), start, strict=True)]
+    assert found["distance_from_start"] == pytest.approx(np.linalg.norm(np.concatenate([a.ravel() for a in away])), rel=1e-5)
+    assert found["distance_from_start"] > 2 * shaken.metrics[0]["update_norm"]  # of the rule alone
 
 
 def test_the_loss_of_noisy_targets_is_the_cross_entropy_with_them():

@@ -51,14 +51,15 @@ def test_the_fisher_of_a_dense_layer_by_brute_force():
     assert np.abs(fisher).max() > 0.1
 
 
-@pytest.mark.parametrize("padding, strides, use_bias, activation", [
-    ("same", 1, True, "tanh"), ("valid", 2, False, None), ("same", 2, True, "relu")])
-def test_the_factors_of_a_convolution_are_sums_over_examples_and_locations(padding, strides, use_bias, activation):
+@pytest.mark.parametrize("padding, strides, use_bias, activation, dilation", [
+    ("same", 1, True, "tanh", 1), ("valid", 2, False, None, 1), ("same", 2, True, "relu", 1), ("valid", 1, True, "tanh", (2, 1))])
+def test_the_factors_of_a_convolution_are_sums_over_examples_and_locations(padding, strides, use_bias, activation, dilation):
     """And over examples that count alone: the last two of the micro-batch do not."""
     generator = np.random.default_rng(1)
     images = generator.normal(size=(6, 5, 4, 2)).astype("float32")
     labels = np.array([0, 1, 2, 0, 1, 2], "int32")
-    convolution = layers.Conv2D(3, 3, strides, padding=padding, use_bias=use_bias, activation=activation)
+    down, across = (dilation, dilation) if isinstance(dilation, int) else dilation
+    convolution = layers.Conv2D(3, 3, strides, padding=padding, use_bias=use_bias, activation=activation, dilation_rate=dilation)
     model = keras.Sequential([keras.Input((5, 4, 2)), convolution, keras.layers.Flatten(), layers.Dense(3)])
     (a, g), (dense_a, dense_g) = factors_of(model, images, labels, [1, 1, 1, 1, 0, 0])
 
@@ -69,9 +70,10 @@ def test_the_factors_of_a_convolution_are_sums_over_examples_and_locations(paddi
         padded = images
     kernel = native(convolution.kernel).numpy().reshape(-1, 3)
     expected_a, expected_g, dense_inputs, dense_outputs = 0.0, 0.0, 0.0, 0.0
-    places = [(r, c) for r in range(0, padded.shape[1] - 2, strides) for c in range(0, padded.shape[2] - 2, strides)]
+    places = [(r, c) for r in range(0, padded.shape[1] - 2 * down, strides)
+              for c in range(0, padded.shape[2] - 2 * across, strides)]
     for image, label in zip(padded[:4], labels[:4]):
-        patches = np.array([image[r:r + 3, c:c + 3].ravel() for r, c in places])
+        patches = np.array([image[r:r + 3 * down:down, c:c + 3 * across:across].ravel() for r, c in places])
         inputs = tf.Variable(patches @ kernel)
         with tf.GradientTape() as tape:
             seen = keras.activations.get(activation)(inputs + convolution.bias if use_bias else inputs)

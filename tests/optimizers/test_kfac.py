@@ -11,6 +11,7 @@ from tf_hugebatch import layers
 from tf_hugebatch.keras_versions import native
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.optimizers import KFAC
+from tf_hugebatch.optimizers.kfac import damped_inverses
 from tf_hugebatch.training.step import Step
 
 RATES = (0.05, 0.1, 0.0, 0.08, 0.06)
@@ -63,6 +64,14 @@ def test_option_equals_its_twin(option):
         for path in expected:
             np.testing.assert_allclose(mine[path], expected[path], rtol=0, atol=5e-5 * np.abs(expected[path]).max())
         assert set(ratios.values()) == {1.0}
+
+
+@pytest.mark.parametrize("zero", ["left", "right"])
+def test_a_factor_of_zeros_is_damped_by_itself(zero):
+    pair = {"left": 2.0 * np.eye(3, dtype="float32"), "right": 2.0 * np.eye(2, dtype="float32")}
+    pair[zero] *= 0.0
+    for side, inverse in zip(pair, damped_inverses(*map(tf.constant, pair.values()), 0.25)):
+        np.testing.assert_allclose(inverse, np.eye(len(pair[side])) / (0.5 if side == zero else 2.5), rtol=1e-6)
 
 
 def test_one_step_from_zero_solves_a_linear_gaussian_problem():

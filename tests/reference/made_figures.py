@@ -30,8 +30,8 @@ DIFFUSION = {"train_steps": 1000, "schedule": "constant", "lr_scaling": "none"}
 def write_run(folder, dataset="mnist", *, accuracy=0.98, status="done", rows=20, note=None, distance=None, losses=None,
               schedule_file=True, more_rows=None, **values):
     """A run folder whose loss falls and whose accuracy rises to `accuracy`; `rows` train rows, evaluations at a fifth of
-    them. accuracy None: nothing was evaluated. distance: a function of the update. losses: instead of the made ones. more_rows: a function of the update that gives
-    ({name: number} for its train row, rows of diagnostics)."""
+    them. accuracy None: nothing was evaluated. distance: a function of the update. losses: instead of the made ones.
+    more_rows: a function of the update that gives ({name: number} for its train row, rows of diagnostics)."""
     settings = settings_of(dataset, **values)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
@@ -190,11 +190,13 @@ NOISES = (None, "activations", "weights", "gradients", "labels")
 
 
 def write_noise(folder, batch, kind, seed=1, **values):
-    """A run of appendix 6.3 with noise of a kind, or none, and sharpness 10 times its seed."""
+    """A run of appendix 6.3 with noise of a kind, or none, and sharpness 10 times its seed, a hundred times that before the end."""
     noise = {"inject_noise": kind, "noise_stddev": 0.1} if kind else {}
+    total = settings_of("mnist", batch_size=batch, epochs=30).total_updates
     return write_run(folder, batch_size=batch, epochs=30, optimizer="sgd", schedule="polynomial", seed=seed, rows=5, **noise,
-                     **values, more_rows=lambda step: ({}, [{"kind": "sharpness", "eigenvalue": 10.0 * seed, "residual": 0.01,
-                                                             "products": 9, "examples": 1000}]))
+                     **values, more_rows=lambda step: ({}, [{
+                         "kind": "sharpness", "eigenvalue": (10.0 if step == total else 1000.0) * seed, "residual": 0.01,
+                         "products": 9, "examples": 1000}]))
 
 
 def write_everything(folder):
@@ -258,9 +260,9 @@ def write_everything(folder):
     for batch, kind in itertools.product((huge, "full"), NOISES):
         for seed in (1, 2):
             write_noise(folder / "noise" / f"b{batch}" / (kind or "sgd") / f"seed{seed}", batch, kind, seed)
-    for dataset, network in (("mnist", "lenet"), ("cifar10", "resnet20")):
-        write_run(folder / "measured" / network, dataset, regime="baseline", model=network, rows=60, more_rows=lambda step: (
-            {"gradient_power": 1 / step, "gradient_variance": 200.0, "noise_scale": 1.0}, []))
+    for (dataset, network), seed in itertools.product((("mnist", "lenet"), ("mnist", "lenet5"), ("cifar10", "resnet20")), (1, 2, 3)):
+        write_run(folder / "noise_scale" / network / f"seed{seed}", dataset, regime="baseline", model=network, seed=seed, rows=60,
+                  more_rows=lambda step: ({"gradient_power": 1 / step, "gradient_variance": 200.0, "noise_scale": 1.0}, []))
     for number, (schedule, warmup, shape) in enumerate(_SCHEDULES, start=23):
         write_run(folder / "schedules" / f"fig{number}", epochs=30, batch_size=256, schedule=schedule, warmup_epochs=warmup,
                   warmup_shape=shape, dry_run="true", peak_learning_rate=1, accuracy=None, status="done")

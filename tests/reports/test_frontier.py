@@ -60,6 +60,24 @@ def test_both_momentums_are_lines_of_their_own(tmp_path):
     assert points(draw(tmp_path)) == {"sgd": [[256, pytest.approx(99.0)]], "nesterov": [[256, pytest.approx(98.0)]]}
 
 
+def test_what_it_takes_to_the_target_are_medians_over_seeds(tmp_path):
+    folder = made.write_frontier(tmp_path, "muon", "full", [0.993, 0.994, 0.988])
+    for seconds, path in zip((10.0, 20.0, 900.0), sorted(folder.glob("final/*/status.json")), strict=True):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "wall_seconds": seconds}))
+    [row] = draw(tmp_path).rows
+    assert (row["seeds_at_target"], row["updates_to_target"], row["seconds"]) == (3, 22, 20.0)  # the third is there at 30
+
+
+def test_of_two_searches_the_one_with_more_trials_counts_whatever_it_found(tmp_path):
+    for name, accuracy, trials in (("a", 0.99, 5), ("b", 0.95, 20), ("c", 0.98, 7)):
+        folder = made.write_frontier(tmp_path / name, "muon", 8192, [accuracy, accuracy], momentum=0.5 + 0.01 * trials)
+        path = folder / "sweep.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": trials}))
+        (folder / "result.json").write_text(json.dumps(
+            {**json.loads((folder / "result.json").read_text()), "trials": {"done": trials, "diverged": 0, "failed": 0}}))
+    assert points(draw(tmp_path)) == {"muon": [[8192, pytest.approx(95.0)]]}
+
+
 def test_a_rule_is_in_the_table_and_the_caption_and_in_no_line(tmp_path):
     made.write_frontier(tmp_path, "sgd", 8192, [0.99])
     made.write_frontier(tmp_path, "sgd", 8192, [0.5], rule="linear")
@@ -212,6 +230,21 @@ def test_early_noise_scales_stand_beside_where_large_batches_begin(tmp_path):
     over, beside = found.figure.axes
     assert [line.get_label() for line in beside.lines] == ["sgd", "muon"] and len(over.lines) == 3
     assert [blank.what for blank in found.blanks] == ["Noise by optimizer: nesterov", "Noise by optimizer: lars"]
+
+
+def test_early_and_whole_are_medians_over_stretches_and_no_signal_is_said(tmp_path):
+    for name, of_epoch in (("sgd", lambda epoch: 2.0 if epoch < 1.02 else 1.0 if epoch < 2.02 else 900.0 if epoch < 3.02 else 5.0),
+                           ("lamb", lambda epoch: np.inf if epoch < 2.02 else 7.0)):
+        own = {"nesterov": "false"} if name == "sgd" else {}
+        made.write_run(tmp_path / name, batch_size=256, epochs=30, schedule="polynomial", rows=600, optimizer=name,
+                       selected_on="validation", peak_learning_rate=0.02, **own, more_rows=lambda step: (
+                           {"gradient_power": 0.0 if (scale := of_epoch(step / 234.4)) == np.inf else 1.0,
+                            "gradient_variance": 1.0 if scale == np.inf else scale, "noise_scale": 1.0}, []))
+    found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
+    rows = {row["optimizer"]: row for row in found.rows}
+    assert (rows["sgd"]["early"], rows["sgd"]["whole_run"]) == (2.0, 5.0)
+    assert (rows["lamb"]["early"], rows["lamb"]["whole_run"]) == (np.inf, 7.0)
+    assert "lamb: its early updates do not tell S." in found.caption and "differs by" not in found.caption
 
 
 def test_the_opposite_order_is_said_too(tmp_path):

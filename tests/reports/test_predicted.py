@@ -1,5 +1,6 @@
 """The prediction of B_L from the noise scale: its rule on known numbers, and where its numbers come from."""
 
+import numpy as np
 import pytest
 from reference import made_figures as made
 from reference.drawn import loaded
@@ -23,14 +24,15 @@ def test_a_prediction_agrees_where_the_intervals_meet(limits, said):
 
 
 def noise(scale):
-    return lambda step: ({"gradient_power": 1.0, "gradient_variance": scale, "noise_scale": scale}, [])
+    power = 0.0 if scale == np.inf else 1.0
+    return lambda step: ({"gradient_power": power, "gradient_variance": scale if power else 1.0, "noise_scale": scale}, [])
 
 
-def network(folder, model, scale, accuracies, seeds=5):
-    """A baseline with a noise scale, and linear scaling at larger batches: {batch: accuracy}."""
+def network(folder, model, scale, accuracies, seeds=5, told=None):
+    """A baseline with a noise scale, in `told` of its seeds, and linear scaling at larger batches: {batch: accuracy}."""
     for seed in range(seeds):
         made.write_run(folder / f"{model}_256_{seed}", regime="baseline", model=model, seed=seed, accuracy=0.99,
-                       more_rows=noise(scale))
+                       more_rows=noise(scale) if seed < (told or seeds) else None)
         for batch, accuracy in accuracies.items():
             made.write_run(folder / f"{model}_{batch}_{seed}", regime="baseline", model=model, seed=seed, batch_size=batch,
                            accuracy=accuracy)
@@ -47,6 +49,26 @@ def test_one_network_fixes_the_factor_and_another_is_predicted(tmp_path):
     assert (second["holds_at"], second["fails_at"], second["verdict"]) == (2048, 4096, "agrees")
     assert [blank.what for blank in found.blanks] == ["Predicted large batch: cifar10, resnet20"]
     assert "B_L = c S with c from 20.5 to 41" in found.caption
+
+
+def test_s_is_the_median_over_stretches_and_then_over_seeds(tmp_path):
+    for seed, scale in enumerate((10.0, 20.0, 900.0)):
+        # A third of the run has 40 times the scale, a sixth hardly any.
+        def rows(step, scale=scale):
+            here = scale * (40 if step > 4688 else 0.01 if step < 1172 else 1)
+            return {"gradient_power": 1.0, "gradient_variance": here, "noise_scale": here}, []
+        made.write_run(tmp_path / str(seed), regime="baseline", model="lenet5", seed=seed, accuracy=0.99, rows=300, more_rows=rows)
+    [row] = catalogue.draw("predicted_large_batch", *loaded(tmp_path)).rows
+    assert (row["noise_scale"], row["noise_scale_low"], row["noise_scale_high"], row["seeds"]) == (20.0, 10.0, 900.0, 3)
+
+
+def test_neither_one_seed_nor_a_scale_beyond_what_shows_fixes_or_predicts(tmp_path):
+    for name, of_first, of_second in (("few", {"told": 2}, {}), ("infinite", {"scale": np.inf}, {}), ("second", {}, {"told": 2})):
+        network(tmp_path / name, "lenet5", **{"scale": 50.0, "accuracies": {1024: 0.99, 2048: 0.90}, **of_first})
+        network(tmp_path / name, "lenet", **{"scale": 100.0, "accuracies": {1024: 0.99, 2048: 0.99, 4096: 0.90}, **of_second})
+        found = catalogue.draw("predicted_large_batch", *loaded(tmp_path / name))
+        assert [row["verdict"] for row in found.rows] == ["fixes c" if name == "second" else "no prediction", "no prediction"]
+        assert ("does not say c yet" in found.caption) == (name != "second") and found.figure is not None
 
 
 def test_without_the_first_network_nothing_is_predicted_and_the_caption_says_why(tmp_path):

@@ -50,14 +50,15 @@ class Probe:
         return []
 
     def after_reduce(self, gradients, sums):
-        """{name: value} from the gradient of the global batch (before clipping), and the sums of what `after_micro_batch`
-        returned.
+        """{name: value} from the gradient of the global batch (before clipping and injected noise), and the sums of what
+        `after_micro_batch` returned.
         """
         return {}
 
     def after_update(self, result, weights):
-        """{name: value} from what `apply_reduced` returned, norms by variable among it, and the weights after the update: this
-        replica's variables, so that only who wants them reads them. One read before the update would make it copy them.
+        """{name: value} from what `apply_reduced` returned, norms by variable among it, and the weights after the update and
+        injected noise: this replica's variables, so that only who wants them reads them. One read before the update would make
+        it copy them.
         """
         return {}
 

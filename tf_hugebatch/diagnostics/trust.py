@@ -12,8 +12,8 @@ class Trust(Probe):
     ```
     trust_ratios    r, 1 where none is computed
     weight_norms    ||w_t||                 before the update
-    gradient_norms  ||g_t||                 of the global batch, before clipping
-    update_norms    ||w_{t+1} - w_t||       with the learning rate and the trust ratio in it
+    gradient_norms  ||g_t||                 as the rule gets it: before clipping, with noise injected into gradients
+    update_norms    ||w_{t+1} - w_t||       of the rule: rate and trust ratio are in it, noise injected into weights is not
     bound_hits      -1 at the lower of trust_bounds, 1 at the upper, 0 between them or without bounds
     ```
 

@@ -8,10 +8,12 @@ Both laws are of a walk, not of the first descent, in which ||w_t - w_0|| grows 
 told by the loss, which knows nothing of the laws: after the last update at which the mean training loss over seeds was above
 half of its first. The CSV has the fits for other shares too, so that whoever doubts the half can see what it does.
 
-A law with a free exponent fits anything slow. What (log t)^(2/alpha) explains is therefore told beside what t^p does, p free
-too: only where t^p is off by more do the distances speak for a logarithm.
+Standard diffusion from where the descent ended, apart from its direction, is ||w_t - w_0||^2 = a + c t: two free numbers, as
+many as (log t)^(2/alpha) has, and the two are what is compared. A walk from w_0 itself has a = 0; it is told beside. So is t^p,
+p free: a law with a free exponent fits anything slow, and only where t^p is off by more do distances speak for a logarithm.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -20,6 +22,7 @@ from .drawing import GREY, LINES, headline, panels, style
 from .figures import column, thinned
 from .markup import number
 from .sources import ended, final_percent, groups_of, noted
+from .stats import CONFIDENCE, t_quantile
 
 KEY = "distance_from_start"
 #: The share of its first value below which the loss stays in the window that laws are fitted in; others for comparison, None
@@ -29,9 +32,8 @@ WINDOW_SHARE, OTHER_SHARES = 0.5, (None, 0.25, 0.1)
 FIRST_UPDATE = 10
 #: Points of a fit, evenly spaced in log t, so that late updates, which are most of them, don't decide alone.
 POINTS = 60
-#: A path's points depend on each other, so alpha's interval comes from whole paths, of that many seeds at least.
-FEWEST_SEEDS = 3
-RESAMPLES = 1000
+#: A walk's (a + c t) / c where the window begins, in updates: tried from a walk that starts there to one that stands still.
+OFFSETS = np.geomspace(1e-2, 1e7, 600)
 
 
 def draw(figure, runs, sweeps):
@@ -85,30 +87,40 @@ def draw(figure, runs, sweeps):
     return picture, rows, remarks, missing
 
 
+@dataclasses.dataclass(frozen=True)
 class Law:
-    """distance = scale (log t)^(2/alpha), and how it compares with sqrt(t) and with a power of t that is as free as it is.
+    """distance = scale (log t)^(2/alpha), and how it compares with standard diffusion and with a free power of t.
 
     Attributes:
         first: the update from which on it was fitted.
-        alpha, scale: least squares of log distance on log log t.
-        interval: (low, high) of alpha, 95%, over resampled seeds; None with fewer than FEWEST_SEEDS.
+        alpha, scale: least squares of log distance on log log t; of the root mean square over seeds.
+        interval: (low, high) of alpha, 95%, by Student's t of the seeds' own 2 / alpha, since the points of a path depend on
+            each other; None with one seed. The high end is infinite where no growth at all is within the interval.
         power: p of t^p, by least squares of log distance on log t.
-        off_log, off_power, off_sqrt: root mean square of what each law leaves of log distance; sqrt(t) has its scale free too.
+        off_log, off_power, off_walk, off_sqrt: root mean square of what each law leaves of log distance: the above, t^p,
+            sqrt(a + c t), and sqrt(t) times a free scale.
     """
 
-    def __init__(self, first, alpha, scale, interval, power, off_log, off_power, off_sqrt):
-        self.first, self.alpha, self.scale, self.interval, self.power = first, alpha, scale, interval, power
-        self.off_log, self.off_power, self.off_sqrt = off_log, off_power, off_sqrt
+    first: int
+    alpha: float
+    scale: float
+    interval: tuple[float, float] | None
+    power: float
+    off_log: float
+    off_power: float
+    off_walk: float
+    off_sqrt: float
 
     @property
     def better(self):
-        """Of the two laws of diffusion the one that leaves less; the first has a parameter more: see off_power."""
-        return "(log t)^(2/alpha)" if self.off_log < self.off_sqrt else "sqrt(t)"
+        """Of the two laws of diffusion, as free as each other, the one that leaves less."""
+        return "(log t)^(2/alpha)" if self.off_log < self.off_walk else "sqrt(a + c t)"
 
     def columns(self):
         low, high = self.interval or (None, None)
         return {"fitted_from": self.first, "alpha": self.alpha, "alpha_low": low, "alpha_high": high, "off_log": self.off_log,
-                "power": self.power, "off_power": self.off_power, "off_sqrt": self.off_sqrt, "fits_better": self.better}
+                "power": self.power, "off_power": self.off_power, "off_walk": self.off_walk, "off_sqrt": self.off_sqrt,
+                "fits_better": self.better}
 
 
 def window_start(steps, losses, share):
@@ -124,34 +136,36 @@ def window_start(steps, losses, share):
 
 
 def fit(steps, distances, first=FIRST_UPDATE):
-    """Law of paths [seeds, updates] at `steps`, from the update `first` on; None where fewer than 3 can be fitted.
-
-    The bootstrap's generator has a fixed seed, so the same runs give the same interval.
-    """
+    """Law of paths [seeds, updates] at `steps`, from the update `first` on; None where fewer than 3 can be fitted."""
     at = _spread(steps, first)
     if len(at) < 3:
         return None
-    times, paths = np.log(steps[at]), np.log(distances[:, at])
-    squares = 2 * paths
-    mean = np.log(np.exp(squares).mean(0)) / 2
-    alpha, scale, off_log = _ultra_slow(times, mean)
-    power, _, off_power = _line(times, mean)
-    off_sqrt = float(np.std(mean - times / 2))
-    interval = None
-    if len(paths) >= FEWEST_SEEDS:
-        generator = np.random.default_rng(0)
-        alphas = []
-        for _ in range(RESAMPLES):
-            chosen = generator.integers(0, len(paths), len(paths))
-            alphas.append(_ultra_slow(times, np.log(np.exp(squares[chosen]).mean(0)) / 2)[0])
-        interval = tuple(np.percentile(alphas, (2.5, 97.5)).tolist())
-    return Law(first, alpha, scale, interval, power, off_log, off_power, off_sqrt)
+    times, mean = steps[at], np.log(_root_mean_square(distances[:, at]))
+    slope, start, off_log = _line(np.log(np.log(times)), mean)
+    power, _, off_power = _line(np.log(times), mean)
+    of_seeds = [_line(np.log(np.log(times)), path)[0] for path in np.log(distances[:, at])]
+    return Law(first, _alpha(slope), math.exp(start), _interval(of_seeds), power, off_log, off_power, _off_walk(times, mean),
+               float(np.std(mean - np.log(times) / 2)))
 
 
-def _ultra_slow(times, mean):
-    """(alpha, scale, rest) of mean = log scale + (2 / alpha) log times; times = log t."""
-    slope, start, rest = _line(np.log(times), mean)
-    return (2 / slope if slope else math.inf), math.exp(start), rest
+def _alpha(slope):
+    return 2 / slope if slope > 0 else math.inf
+
+
+def _interval(slopes):
+    """(low, high) of alpha from the seeds' slopes 2 / alpha."""
+    if len(slopes) < 2:
+        return None
+    half = t_quantile((1 + CONFIDENCE) / 2, len(slopes) - 1) * np.std(slopes, ddof=1) / math.sqrt(len(slopes))
+    middle = np.mean(slopes)
+    return _alpha(float(middle + half)), _alpha(float(middle - half))
+
+
+def _off_walk(times, mean):
+    """What sqrt(a + c t) leaves of `mean` log distances, c >= 0 and a + c t > 0 in the window: the best c follows from a mean,
+    a / c is the best of OFFSETS."""
+    since = OFFSETS[:, None] + (times - times[0])
+    return float(np.std(mean - np.log(since) / 2, axis=1).min())
 
 
 def _line(at, values):
@@ -219,13 +233,14 @@ def _in_words(source, group, end, law):
         words.append("too few rows with a loss that fell to fit a law")
     else:
         words.append(f"from update {law.first} on alpha {law.alpha:.3g}{_interval_in_words(law, ' ')}; off by "
-                     f"{law.off_log:.2g} in log distance, t^{law.power:.2g} by {law.off_power:.2g}, sqrt(t) by "
-                     f"{law.off_sqrt:.2g}")
+                     f"{law.off_log:.2g} in log distance, sqrt(a + c t) by {law.off_walk:.2g}, t^{law.power:.2g} by "
+                     f"{law.off_power:.2g}, sqrt(t) by {law.off_sqrt:.2g}")
     return ", ".join(words) + "."
 
 
 def _others_in_words(source, laws):
     """What other windows would say, in a sentence; empty where none has a law."""
-    told = [f"from {law.first} alpha {law.alpha:.3g}, off by {law.off_log:.2g}, {law.off_power:.2g} and {law.off_sqrt:.2g}"
+    told = [f"from {law.first} alpha {law.alpha:.3g}, off by {law.off_log:.2g}, {law.off_walk:.2g}, {law.off_power:.2g} and "
+            f"{law.off_sqrt:.2g}"
             for share, law in laws.items() if law and share != WINDOW_SHARE]
     return [f"{source.label} in other windows: {'; '.join(told)}."] if told else []

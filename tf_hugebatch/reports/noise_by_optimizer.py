@@ -3,7 +3,8 @@
 If the noise scale S is what limits a batch (McCandlish et al. 2018, arXiv 1812.06162), S measured early should order optimizers
 as their B_L does, and move with the optimizer if B_L does. S is a property of the weights where it is measured, so an optimizer
 moves it only by going elsewhere. Runs: each optimizer's own setting at B0, with `--diagnostics=noise_scale`
-(scripts/reproduce_frontier.sh). S early: the median over the stretches of the first EARLY epochs.
+(scripts/reproduce_frontier.sh). S early: the median over the stretches of the first EARLY epochs, infinite where half of them
+hold no signal.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import numpy as np
 
 from . import commands, frontier, limits
 from .drawing import LINES, headline, panels, style
-from .noise_scales import quotients
+from .noise_scales import or_gaps, quotients
 from .sources import Figure, Source, ended, fits, groups_of, noted, one_network
 
 NAME = "noise_by_optimizer"
@@ -29,8 +30,7 @@ def row(baseline, model):
         chosen = " ".join(f"--{flag}={commands.chosen_value(search, flag)}"
                           for flag in ("beta_1" if name == "lamb" else "momentum", *_SEARCHED))
         words = [f"--flagfile=flags/frontier/{name}.flags", f"--batch_size={baseline.batch}", f"--model={model}",
-                 "--diagnostics=noise_scale", f"--micro_batch_size={baseline.batch // 2}", "--log_every_steps=10",
-                 "--selected_on=validation"]
+                 "--diagnostics=noise_scale", f"--micro_batch_size={baseline.batch // 2}", "--selected_on=validation"]
         command = commands.train(words, baseline.dataset, f"{commands.FOLDER}/frontier/noise/{model}/{name}", [1], chosen)
         sources.append(Source(name, {"dataset": baseline.dataset, "batch_size": baseline.batch, "epochs": baseline.epochs,
                                      "schedule": "polynomial", "selected_on": "validation", **own},
@@ -54,8 +54,8 @@ def draw(figure, runs, sweeps):
         over, beside = axes[0]
         for look, row_ in zip(LINES, rows):
             epochs, scales = quotients(found[row_["optimizer"]][0].run)
-            over.plot(epochs, scales, label=row_["optimizer"], **look, markersize=4)
-            if row_["early"] is not None and row_["holds_at"] is not None and row_["fails_at"] is not None:
+            over.plot(epochs, or_gaps(scales), label=row_["optimizer"], **look, markersize=4)
+            if _told(row_) and row_["holds_at"] is not None and row_["fails_at"] is not None:
                 beside.plot([row_["early"]] * 2, [row_["holds_at"], row_["fails_at"]], label=row_["optimizer"], **look)
         over.axvspan(0, EARLY, color="#eeeeee", zorder=0)
         over.set(yscale="log", xlabel="epochs (grey: early)", ylabel="noise scale S  (examples)")
@@ -80,8 +80,13 @@ def _row(name, outcomes, edge):
             "runs": " ".join(outcome.run.path for outcome in outcomes)}
 
 
+def _told(row):
+    return row["early"] is not None and 0 < row["early"] < np.inf
+
+
 def _in_words(rows):
-    known = [row for row in rows if row["early"] is not None]
+    known = list(filter(_told, rows))
+    yield from (f"{row['optimizer']}: its early updates do not tell S." for row in rows if not _told(row))
     for row_ in known:
         between = ("" if None in (row_["holds_at"], row_["fails_at"]) else
                    f", B_L above {row_['holds_at']:,} and at most {row_['fails_at']:,}")

@@ -1,7 +1,8 @@
 """The gradient noise scale over a run, a line a batch (McCandlish et al. 2018, arXiv 1812.06162, section 4).
 
-tr(Sigma) and |G|^2 are unbiased but noisy in every update, so each is averaged before one is divided by the other. Drawn
-from runs with `--diagnostics=noise_scale`.
+tr(Sigma) and |G|^2 are unbiased but noisy in every update, so each is averaged before one is divided by the other. Where |G|^2
+averages to 0 or less the noise scale is above what these updates can tell: infinite, and counted so, since to leave such
+stretches out is to keep those whose |G|^2 came out large by luck. Drawn from runs with `--diagnostics=noise_scale`.
 """
 
 import numpy as np
@@ -24,10 +25,14 @@ def draw(figure, runs, sweeps):
         picture, axes = panels(matplotlib, 1, 1, (7.0, 4.2))
         panel = axes[0, 0]
         for line, (source, (run, (epochs, scales))) in zip(LINES, drawn.items()):
-            panel.plot(epochs, scales, label=source.label, **line)
+            shown = or_gaps(scales)
+            panel.plot(epochs, shown, label=source.label, **line)
             rows += [{"batch": source.label, "epoch": epoch, "noise_scale": scale}
                      for epoch, scale in zip(epochs.tolist(), scales.tolist())]
-            remarks += [f"{source.label}: {run.path}; from {scales[0]:,.3g} to {scales[-1]:,.3g} examples.", *noted([run])]
+            gaps = np.isnan(shown).sum()
+            gaps = f"; {gaps} of {len(shown)} stretches are gaps, too noisy to tell" if gaps else ""
+            remarks += [f"{source.label}: {run.path}; median {np.median(scales):,.3g} examples, in the first stretch "
+                        f"{scales[0]:,.3g}{gaps}.", *noted([run])]
         panel.set(yscale="log", xlabel="epochs", ylabel="noise scale tr(Σ) / |G|²  (examples)")
         panel.legend(loc="best")
         headline(picture, f"{figure.name}: {figure.shows}")
@@ -35,12 +40,17 @@ def draw(figure, runs, sweeps):
 
 
 def quotients(run):
-    """(epochs, noise scales): of each of STRETCHES parts of a run mean tr(Sigma) over mean |G|^2, where that is positive;
-    None where it is nowhere."""
+    """(epochs, noise scales): of each of STRETCHES parts of a run mean tr(Sigma), 0 at least, over mean |G|^2, infinite where
+    that is not positive; None where no row holds them."""
     rows = run.train_rows
     epochs, power, variance = (column(rows, name) for name in ("epoch", "gradient_power", "gradient_variance"))
     held = np.flatnonzero(np.isfinite(power) & np.isfinite(variance))
     stretches = [part for part in np.array_split(held, min(STRETCHES, len(held)) or 1) if len(part)]
-    found = [(epochs[part].mean(), variance[part].mean() / power[part].mean()) for part in stretches
-             if power[part].mean() > 0 and variance[part].mean() > 0]
+    found = [(epochs[part].mean(), max(variance[part].mean(), 0.0) / power[part].mean() if power[part].mean() > 0 else np.inf)
+             for part in stretches]
     return tuple(np.array(values) for values in zip(*found)) if found else None
+
+
+def or_gaps(scales):
+    """Scales that a logarithmic axis can show; nan for the others."""
+    return np.where(np.isfinite(scales) & (scales > 0), scales, np.nan)

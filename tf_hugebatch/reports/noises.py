@@ -69,6 +69,9 @@ def draw(figure, runs, sweeps):
             if all(row["sharpness"] is None for row in of_batch):
                 sharpness.set(xlabel="largest eigenvalue of the Hessian: no run has it", xticks=[])
         headline(picture, f"{figure.name}: {figure.shows}")
+    if any("noise on" in row["setting"] for row in rows):
+        remarks.append("A search with noise has two settings more, its amount and decay, among as many trials; its space holds "
+                       "SGD without noise, as good as, so a setting below that of SGD may be the budget's doing.")
     return picture, rows, [*dict.fromkeys(remarks), "Bars are 95% intervals over seeds; one seed has none."], missing
 
 

@@ -6,9 +6,10 @@ rule, written down before any second network was measured:
     B_L = c S        S: the median over the stretches of a baseline run of mean tr(Sigma) / mean |G|^2
 
 with c, one number for all networks, from the first network, where both are known. S comes from runs of momentum SGD at B0 with
-`--diagnostics=noise_scale`, B_L from definition 2.1 (regimes.py), as an interval: the smallest batch that is large lies above
-the last that held and at most at the first that failed. Prediction and c are intervals too, by interval arithmetic: widest
-quotients and products of these ends and of the ends of S over seeds.
+`--diagnostics=noise_scale`, of FEWEST_SEEDS at least, since one does not say how far seeds differ; a stretch without a signal
+counts as infinite in the median. B_L is by definition 2.1 (regimes.py), as an interval: the smallest batch that is large lies
+above the last that held and at most at the first that failed. Prediction and c are intervals too, by interval arithmetic:
+widest quotients and products of these ends and of the lowest and highest S over seeds.
 """
 
 import dataclasses
@@ -22,23 +23,33 @@ from .sources import Figure, Source, ended, groups_of, noted
 from .stats import group_runs
 
 
+#: Seeds whose S makes an interval, and as many as a command trains.
+FEWEST_SEEDS = 3
+
+
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """What is known of one network. scale: median of S over seeds; scales: its lowest and highest; limits: (holds at, fails
-    at), either None where no batch was found that does."""
+    at), either None where no batch was found that does; seeds: how many have told S."""
 
     scale: float
     scales: tuple[float, float]
     limits: tuple[int | None, int | None]
+    seeds: int = FEWEST_SEEDS
 
     @property
     def known(self):
         return None not in self.limits
 
+    @property
+    def told(self):
+        """Whether S is an interval: of seeds enough, neither 0 nor infinite."""
+        return self.seeds >= FEWEST_SEEDS and 0 < self.scales[0] and self.scales[1] < np.inf
+
 
 def factor(measured):
-    """(low, high) of c on a network whose B_L is known; None on another."""
-    if not measured.known:
+    """(low, high) of c on a network whose S and B_L are known; None on another."""
+    if not (measured.known and measured.told):
         return None
     return measured.limits[0] / measured.scales[1], measured.limits[1] / measured.scales[0]
 
@@ -69,23 +80,25 @@ def draw(figure, runs, sweeps):
                 networks[source] = _measured([quotients(run)[1] for run in held],
                                              boundaries.get((source.wanted["dataset"], source.wanted["model"]), (None, None)))
                 remarks += [f"{source.label}: noise scale from {', '.join(run.path for run in held)}.", *noted(held)]
-    missing = [source for source in figure.sources if source not in networks]
+    missing = [source for source in figure.sources if source not in networks or networks[source].seeds < FEWEST_SEEDS]
     if not networks:
         return None, [], [], missing
     first = networks.get(figure.sources[0])
     factors = first and factor(first)
     rows = [_row(source, measured, factors, source is figure.sources[0]) for source, measured in networks.items()]
     remarks += [_factor_in_words(figure.sources[0].label, factors), *map(_in_words, rows)]
+    if not any(measured.told for measured in networks.values()):
+        return None, rows, remarks, missing
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 1, (6.4, 4.4))
         panel = axes[0, 0]
         for line, (source, measured) in zip(LINES, networks.items()):
-            if measured.known:
+            if measured.known and measured.told:
                 panel.plot([measured.scale] * 2, measured.limits, label=f"{source.label}: B_L between", **line)
-            else:
+            elif measured.told:
                 panel.axvline(measured.scale, color=line["color"], linewidth=0.9, label=f"{source.label}: B_L not measured")
         if factors:
-            at = np.array(sorted(measured.scale for measured in networks.values()))
+            at = np.array(sorted(measured.scale for measured in networks.values() if measured.told))
             at = np.geomspace(at[0] / 2, at[-1] * 2, 20)
             panel.fill_between(at, factors[0] * at, factors[1] * at, color=GREY, alpha=0.25, linewidth=0,
                                label=f"c S, c {factors[0]:.3g} to {factors[1]:.3g}")
@@ -100,10 +113,10 @@ def figure(name, *networks):
     sources = tuple(
         Source(f"{row.dataset}, {model}",
                {"dataset": row.dataset, "model": model, "batch_size": row.batch, "epochs": row.epochs, "optimizer": "sgd"},
-               f"python -m tf_hugebatch.{commands.program_of(row.dataset)} --regime=baseline --model={model} "
-               f"--diagnostics=noise_scale --micro_batch_size={row.batch // 2} "
-               f"--run_dir={commands.FOLDER}/figures/noise_scale/{row.dataset}_{model} --data_dir=DIR", model,
-               row.epochs * row.full)
+               commands.train(["--regime=baseline", f"--model={model}", "--diagnostics=noise_scale",
+                               f"--micro_batch_size={row.batch // 2}"], row.dataset,
+                              f"{commands.FOLDER}/figures/noise_scale/{row.dataset}_{model}", range(1, FEWEST_SEEDS + 1)),
+               model, FEWEST_SEEDS * row.epochs * row.full, seeds=FEWEST_SEEDS)
         for row, model in networks)
     return Figure(name, "B_L from the gradient noise scale", name, None, (), (), sources, (),
                   "Not in the paper. The rule was fixed before a second network was measured.")
@@ -120,25 +133,28 @@ def _boundaries(figure, runs, sweeps):
 def _measured(scales, limits):
     """scales: of each seed the quotients of its stretches."""
     medians = [float(np.median(of_run)) for of_run in scales]
-    return Measured(float(np.median(medians)), (min(medians), max(medians)), limits)
+    return Measured(float(np.median(medians)), (min(medians), max(medians)), limits, len(medians))
 
 
 def _row(source, measured, factors, fixes):
-    found = predicted(measured, factors) if factors and not fixes else (None, None)
-    return {"network": source.label, "noise_scale": measured.scale, "noise_scale_low": measured.scales[0],
-            "noise_scale_high": measured.scales[1], "holds_at": measured.limits[0], "fails_at": measured.limits[1],
+    found = predicted(measured, factors) if factors and measured.told and not fixes else (None, None)
+    low, high = measured.scales
+    return {"network": source.label, "seeds": measured.seeds, "noise_scale": measured.scale, "noise_scale_low": low,
+            "noise_scale_high": high, "holds_at": measured.limits[0], "fails_at": measured.limits[1],
             "predicted_low": found[0], "predicted_high": found[1],
             "verdict": "fixes c" if fixes and factors else "no prediction" if None in found else verdict(measured, found)}
 
 
 def _factor_in_words(label, factors):
     if factors is None:
-        return f"{label} does not say c yet: that needs its noise scale, and batches at which linear scaling holds and fails."
+        return (f"{label} does not say c yet: that needs its noise scale, of {FEWEST_SEEDS} seeds, and batches at which linear "
+                f"scaling holds and fails.")
     return f"The rule is B_L = c S with c from {factors[0]:.3g} to {factors[1]:.3g}, as {label} has it."
 
 
 def _in_words(row):
-    words = f"{row['network']}: S {row['noise_scale']:,.4g}"
+    words = (f"{row['network']}: S {row['noise_scale']:,.4g} ({row['noise_scale_low']:,.4g} to "
+             f"{row['noise_scale_high']:,.4g}, n = {row['seeds']})")
     if row["predicted_low"] is not None:
         words += f", predicted B_L {row['predicted_low']:,.4g} to {row['predicted_high']:,.4g}"
     if row["holds_at"] is not None and row["fails_at"] is not None:

@@ -21,7 +21,7 @@ METRICS = (
     "learning_rate",
     "grad_norm",  # global norm after the reduce, before clipping
     "weight_norm",  # before the update
-    "update_norm",  # ||w_after - w_before||
+    "update_norm",  # ||w_after - w_before||; noise injected into weights is not in it
     "applied",  # 1, or 0 when the non-finite guard kept the update back
 )
 
@@ -155,8 +155,6 @@ class Step:
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
         gradients, statistics, scalars, others = self._sums.summed(self._all_reduce_sum)
         factors = {path: (others.pop(0), others.pop(0)) for path in self._factored}
-        if self.noise:
-            gradients = self.noise.gradients(gradients, self._updates_done())
         loss, accuracy = tf.unstack(scalars)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         update = self._updates_done()
@@ -164,12 +162,17 @@ class Step:
         # Sticky: once an update was refused, every later one is.
         ok = tf.logical_and(first_bad < 0, tf.math.is_finite(loss))
         variables = self.model.trainable_variables
-        result, measured = self.probes.around(
-            gradients, variables, others,
-            lambda: self.optimizer.apply_reduced(gradients, variables, ok=ok, factors=factors))
+
+        def one_update():
+            noisy = self.noise.gradients(gradients, update) if self.noise else gradients
+            result = self.optimizer.apply_reduced(noisy, variables, ok=ok, factors=factors)
+            if self.noise:
+                self.noise.shake(variables, update, result["applied"] > 0)
+            return result
+
+        # Injected noise is part of the update: probes see the examples' gradient before it, and the weights after it.
+        result, measured = self.probes.around(gradients, variables, others, one_update)
         applied = result["applied"] > 0
-        if self.noise:
-            self.noise.shake(variables, update, applied)
         for layer, (mean, variance) in zip(self._batch_norm_layers, map(tf.unstack, statistics)):
             layer.update_moving_statistics(mean, variance, applied)
         # Weights whose norm overflows can still give a finite loss next time, so they count as bad here.
