@@ -70,7 +70,7 @@ def test_blanks_are_those_of_boundaries_first_and_their_cost_is_added_up(runs, o
     report(f"runs={runs}", "table=1,3", "regimes", f"output={output}")
     said = capsys.readouterr().out.partition("\nblank: ")[2]
     head, first, command, *_ = said.splitlines()
-    assert re.match(r"\d+, about [\d,]+ days on two CPU cores in all, the \d+ of less than a day about .*; what fills them:$", head)
+    assert re.match(r"\d+, about [\d,]+ years on two CPU cores in all, the \d+ of less than a day about .*; what fills them:$", head)
     assert re.match(r"  (the baseline of|A and xi of|B_[LH] of)", first) and command.startswith("    ")
     assert re.search(r"<summary>62 blanks, and what fills them: about \d+ days on two CPU cores in all",
                      (output / "report.md").read_text())
@@ -100,6 +100,7 @@ def test_a_folder_without_runs_gives_a_report_of_blanks(tmp_path, output, capsys
 
 def test_that_nothing_counts_is_said_with_where_it_was_looked_for(runs, tmp_path, output, capsys, monkeypatch):
     def said(*words):
+        shutil.rmtree(output, ignore_errors=True)
         assert report(*words, "table=1", f"output={output}") == 0
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTHING TO REPORT")]
 
@@ -158,6 +159,18 @@ def test_a_folder_with_something_else_is_not_written_into(runs, output, capsys):
     assert report(f"runs={runs}", "table=1", f"output={output}/thesis.md") == 2
     assert report(f"runs={runs}", "table=1", f"output={output}/thesis.md/below") == 2
     assert (output / "thesis.md").read_text() == "mine" and sorted(os.listdir(output)) == ["report.json", "thesis.md"]
+
+
+def test_a_folder_with_a_report_of_other_runs_is_not_mixed_with_another(runs, output, tmp_path, capsys):
+    assert report(f"runs={runs}", "table=1", f"output={output}") == 0
+    before = {path.name: path.read_text() for path in output.iterdir()}
+    others = tmp_path / "others"
+    others.mkdir()
+    capsys.readouterr()
+    assert report(f"runs={others},{runs}", "table=2", f"output={output}") == 2
+    assert f"it holds the report of --runs={runs}; name another folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in output.iterdir()} == before
+    assert report(f"runs={runs}", "table=2", f"output={output}") == 0
 
 
 # What it needs.

@@ -24,6 +24,10 @@ from tf_hugebatch.levels import Level
 from tf_hugebatch.settings import Settings, resolve
 
 _OWN_WORDS = ("flagfile", "help")
+# What flags are called in other programs, where spelling alone does not lead to ours.
+_ELSEWHERE = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "beta1": "beta_1", "beta2": "beta_2",
+              "eps": "epsilon", "steps": "train_steps", "gpus": "num_replicas", "model_dir": "run_dir", "output_dir": "run_dir",
+              "logdir": "run_dir", "gradient_accumulation_steps": "micro_batch_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +154,10 @@ def _is_negated_with_value(word: str, fields: Mapping[str, Field]) -> bool:
 def _unknown(word: str, where: str, fields: Mapping[str, Field]) -> str:
     if not word.startswith("-"):
         return f"{word} ({where}): a word that is no flag; give --name=value"
-    matches = registry.close_matches(word.lstrip("-").partition("=")[0], (*fields, *_OWN_WORDS))
-    return f"{word} ({where}): unknown flag{matches or '; drop it'}"
+    name = word.lstrip("-").partition("=")[0]
+    if (ours := _ELSEWHERE.get(name)) in fields:
+        return f"{word} ({where}): unknown flag; here it is --{ours}"
+    return f"{word} ({where}): unknown flag{registry.close_matches(name, (*fields, *_OWN_WORDS)) or '; drop it'}"
 
 
 def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[Level],

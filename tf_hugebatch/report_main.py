@@ -88,11 +88,12 @@ def main(argv=None):
     if not asked and not command.problems:
         problems.append("nothing is asked for; give --table, --figure, --regimes, --page, or --all")
     try:
-        found = report.find(_folders(own["runs"]) if isinstance(own["runs"], str) else own["runs"])
+        patterns = _folders(own["runs"]) if isinstance(own["runs"], str) else own["runs"]
+        found = report.find(patterns)
     except OSError as error:
         problems.append(f"--runs: {error}; name the folder of a run, or one that holds runs")
     if not command.problems and not problems:
-        problems += filter(None, [report.claim(own["output"])])
+        problems += filter(None, [report.claim(own["output"], patterns)])
     if refused := command.refusal(problems):
         print(refused, file=sys.stderr)
         return 2

@@ -161,7 +161,7 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
         yield "norm", ("model",), (
             f"--norm=local: model {values['model']} has no batch norm; drop it")
     elif values["norm"] == "local":
-        if "bn_span" in merged.given:
+        if merged.given.get("bn_span", (None,))[0] is not None:
             yield "bn_span", ("norm",), (
                 f"--bn_span={merged.given['bn_span'][0]} with --norm=local: each replica's micro-batch is its group "
                 "then; drop one of the two")

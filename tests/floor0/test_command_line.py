@@ -58,6 +58,7 @@ def test_negative_numbers_are_values():
 
 @pytest.mark.parametrize("words, expected", [
     (["--foo=2"], ["--foo=2", "unknown flag"]),
+    (["--lr=2"], ["--lr=2", "unknown flag; here it is --learning_rate"]),
     (["--optimzer=lars"], ["--optimzer=lars", "did you mean optimizer"]),
     (["--flagfil=x"], ["--flagfil=x", "did you mean flagfile"]),
     (["stray"], ["stray", "no flag"]),

@@ -64,6 +64,11 @@ def test_mlperf_under_the_large_regime_excludes_biases_and_norms_again():
     assert Settings(**settings.as_dict()) == settings
 
 
+def test_a_span_that_norm_local_displaced_is_no_span_beside_it():
+    settings = Settings(dataset="cifar10", norm="local", micro_batch_size=32)
+    assert settings.bn_span is None and Settings(**settings.as_dict()) == settings
+
+
 def test_preset_lies_below_what_any_level_of_the_user_states():
     settings = resolved(("command line", {"optimizer_preset": "mlperf", "regime": "large"}),
                         ("flagfile a", {"exclude_from_decay": "none"}))

@@ -153,6 +153,8 @@ def test_describe_says_who_is_orthogonalised_and_why_not():
     ({"adam_rate_ratio": 0.0}, ValueError, "adam_rate_ratio=0.0"),
     ({"exclude_from_orthogonalization": "dense"}, TypeError, r"exclude_from_orthogonalization='dense'.*\['dense'\]"),
     ({"trust_bounds": (0.1, 1.0)}, ValueError, "layerwise=True"),
+    ({"layerwise": True, "trust_bounds": 2}, ValueError, "trust_bounds=2 are no bounds"),
+    ({"layerwise": True, "trust_bounds": (None, 1)}, ValueError, "are no bounds"),
     ({"bias_correction": True, "momentum": 1.0 - 1e-9}, ValueError, "momentum=0.999999999"),
     ({"reshape_kernels": "false"}, TypeError, "reshape_kernels='false' is no bool"),
 ])

@@ -87,6 +87,13 @@ def test_describe_says_that_plain_sgd_neither_decays_nor_adapts():
     assert built(optimizers.SGD(0.1)).describe().count("no (off)") == 2 * 4
 
 
+def test_variables_of_one_path_keep_their_own_ratios():
+    assert list(roles.told_apart(["a", "b", "a", "a"])) == ["a", "b", "a#2", "a#3"]
+    optimizer = optimizers.LARS(0.1)
+    optimizer.build([keras.Variable([1.0, 2.0], name="same"), keras.Variable([3.0, 4.0], name="same")])
+    assert len(optimizer.trust_ratios()) == 2
+
+
 def test_trust_ratios_are_one_before_any_update_and_need_a_build():
     assert built(optimizers.LARS(0.1)).trust_ratios() == {
         f"{NET}{path}": 1.0 for path in ("a/kernel", "a/bias", "b/gamma", "b/beta")}

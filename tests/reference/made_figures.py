@@ -11,7 +11,7 @@ from tf_hugebatch.reports.commands import SEEDS
 from tf_hugebatch.runs import load_runs, load_sweeps
 
 FULL = {name: row.full for name, row in published.BASELINES.items()}
-_MODEL = {"mnist": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
+_MODEL = {"mnist": "lenet5", "mnist5k": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
 
 
 def settings_of(dataset, **values):
@@ -179,6 +179,7 @@ def write_seeds(folder, dataset, *, epochs, accuracy, **values):
 
 #: What flags/figures/fig19.flags trains at full batch with.
 FULL_LONGER = {"optimizer": "lamb", "peak_learning_rate": 0.07303, "warmup_epochs": 25}
+HUGE_LONGER = {"optimizer": "lamb", "peak_learning_rate": 0.02767, "warmup_epochs": 5}
 _LARS = {"optimizer": "lars", "schedule": "polynomial", "warmup_epochs": 5, "peak_learning_rate": 16}
 _SCHEDULES = (("cosine_regular", 0, "linear"), ("polynomial", 5, "linear"), ("cosine_fine", 5, "linear"),
               ("cosine_regular", 5, "linear"), ("cosine_coarse", 5, "linear"), ("cosine", 5, "linear"), ("cosine", 5, "cosine"))
@@ -218,8 +219,7 @@ def write_everything(folder):
         for batch, epochs in durations.items():
             for number in epochs:
                 best = published.BASELINES[dataset].top1 / 100 - 0.02 * math.log10(batch / 1000)
-                recipe = {"optimizer": "lars"} if dataset != "mnist" else FULL_LONGER if batch == FULL["mnist"] else \
-                    {"optimizer": "lamb"}
+                recipe = {"optimizer": "lars"} if dataset != "mnist" else FULL_LONGER if batch == FULL["mnist"] else HUGE_LONGER
                 write_seeds(folder / "longer" / f"{dataset}_{batch}_{number}", dataset, batch_size=batch, epochs=number,
                             accuracy=best - 0.4 / number ** 0.5, **recipe)
     for batch in (256, 4096, large, 16384, huge, FULL["mnist"]):
@@ -228,7 +228,7 @@ def write_everything(folder):
                         optimizer="sgd" if batch == 256 else "lamb", learning_rate=0.005, accuracy=0.9925 - 0.03 * math.log2(batch / 256) / epochs)
     for epochs in (300, 100):
         for batch in (huge, "full"):
-            recipe = FULL_LONGER if batch == "full" else {"optimizer": "lamb", "learning_rate": 0.005}
+            recipe = FULL_LONGER if batch == "full" else {**HUGE_LONGER, "weight_decay": 0.02}
             write_seeds(folder / "between" / f"{batch}_{epochs}", "mnist", batch_size=batch, epochs=epochs,
                         accuracy=0.982 + 0.002 * epochs / 100, **recipe)
     for batch in (256, 512, 1024, 2048, 4096, large, 16384, huge, "full"):

@@ -16,13 +16,13 @@ from reference import made_figures as made
 from reference.drawn import lines, loaded, meshes, texts
 from tf_hugebatch import command_line, published
 from tf_hugebatch.fields import FIELDS
-from tf_hugebatch.reports import catalogue, drawing
+from tf_hugebatch.reports import catalogue, drawing, measured
 from tf_hugebatch.reports.page import write_page
 from tf_hugebatch.reports.sheets import ON_TEST
 from tf_hugebatch.reports.sources import fits
 
 ROOT = pathlib.Path(__file__).parents[2]
-ALL = [*catalogue.NUMBERS, *catalogue.MEASURED, catalogue.ADAPTED, catalogue.NOISES, catalogue.PREDICTED,
+ALL = [*catalogue.NUMBERS, *measured.FIGURES, catalogue.ADAPTED, catalogue.NOISES, catalogue.PREDICTED,
        catalogue.STEPS_TO_TARGET, "batch_growth", "frontier", "noise_by_optimizer"]
 DATASET = {"mnist_main": "mnist", "cifar10_main": "cifar10", "imagenet_main": "imagenet2012", "sweep_main": "mnist"}
 OF_A_SWEEP = {"space", "method", "trials", "final_seeds", "sweep_dir", "ladder"}
@@ -309,12 +309,12 @@ def test_training_longer_goes_through_the_means_and_names_its_best(tmp_path):
     for epochs, accuracies in ((30, (0.97, 0.98)), (1000, (0.99, 0.992))):
         for seed, accuracy in enumerate(accuracies):
             made.write_run(tmp_path / f"{epochs}_{seed}", batch_size=32768, epochs=epochs, accuracy=accuracy, seed=seed,
-                           note="labels of 3 images are wrong")
+                           note="labels of 3 images are wrong", **made.HUGE_LONGER)
     made.write_run(tmp_path / "lenet", batch_size=32768, epochs=1000, accuracy=0.999, model="lenet")
     found = catalogue.draw(18, *loaded(tmp_path))
     [panel] = found.figure.axes
     np.testing.assert_allclose(lines(panel)["batch 32,768"], [[30, 97.5], [1000, 99.1]])
-    assert "at best 99.10% (n = 2, 99.00 to 99.20) in 1,000 epochs, sgd on lenet5" in found.caption
+    assert "at best 99.10% (n = 2, 99.00 to 99.20) in 1,000 epochs, lamb on lenet5" in found.caption
     assert "Also run and not drawn: lenet." in found.caption
     assert "labels of 3 images are wrong" in found.caption and ON_TEST not in found.caption
     assert [blank.command for blank in found.blanks if "--epochs=100 " in blank.command]

@@ -66,6 +66,11 @@ def test_words_on_the_data_stand_in_the_title(tmp_path, final):
     assert "JPEG-recompressed" in figure.get_suptitle()
 
 
+def test_an_accuracy_of_0_is_an_accuracy(tmp_path):
+    figure = training_curves(made_run(tmp_path, [2.3, 1.0], [0.0, 0.0]))
+    assert "no evaluation yet" not in texts(figure) and (figure.axes[1].lines[0].get_ydata() == 0).all()
+
+
 @pytest.mark.parametrize("final", [{}, {"test_accuracy": None}])
 def test_a_missing_accuracy_is_left_out_and_never_0(tmp_path, final):
     figure = training_curves(made_run(tmp_path, [2.3, 1.0], status="interrupted", final=final))

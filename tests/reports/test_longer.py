@@ -16,7 +16,7 @@ from tf_hugebatch.reports.outcomes import checked_settings
 from tf_hugebatch.reports.sheets import ON_TEST
 from tf_hugebatch.runs import load_runs
 
-LAMB = {"batch_size": 32768, "optimizer": "lamb"}
+LAMB = {"batch_size": 32768, **made.HUGE_LONGER}
 
 
 @pytest.mark.parametrize("number", [8, 9, 18, 19, 20, 21, 22])
@@ -38,7 +38,7 @@ def test_the_cost_is_of_all_seeds():
 
 @pytest.mark.parametrize("first", ["b32768_e30", "b32768_e30/seed0"])
 def test_seeds_that_a_duration_lacks_are_trained_beside_those_that_it_has(tmp_path, first):
-    values = {**LAMB, "epochs": 30, "learning_rate": 0.004}
+    values = {**LAMB, "epochs": 30, "weight_decay": 0.02}
     made.write_run(tmp_path / first, seed=0, accuracy=0.98, **values)
     blank = next(blank for blank in catalogue.draw(18, *loaded(tmp_path)).blanks if "30 epochs" in blank.what)
     assert blank.what == "Figure 18: batch 32,768, 30 epochs: 4 more seeds"
@@ -72,11 +72,17 @@ def test_another_recipe_is_not_continued_and_the_line_prefers_the_commands(tmp_p
     np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 98]])
 
 
-def test_a_line_through_another_recipe_says_so(tmp_path):
+def test_another_recipe_is_a_point_that_no_line_joins(tmp_path):
     made.write_run(tmp_path / "fig04", epochs=30, accuracy=0.99, batch_size=32768, optimizer="lars")
-    caption = catalogue.draw(18, *loaded(tmp_path)).caption
-    assert "Faint" not in caption
-    assert "no run of the commands' recipe has ended the line goes through another" in caption
+    found = catalogue.draw(18, *loaded(tmp_path))
+    assert "Faint" not in found.caption and "batch 32,768" not in lines(found.figure.axes[0])
+    assert "no run of the commands' recipe has ended another's point stands, which no line joins" in found.caption
+    for epochs in (100, 300):
+        made.write_run(tmp_path / f"fig18_{epochs}", epochs=epochs, accuracy=0.98, **LAMB)
+    panel = catalogue.draw(18, *loaded(tmp_path)).figure.axes[0]
+    np.testing.assert_allclose(lines(panel)["batch 32,768"], [[100, 98], [300, 98]])
+    np.testing.assert_allclose(lines(panel)["batch 32,768, another recipe"], [[30, 99]])
+    assert {line.get_label(): line.get_linestyle() for line in panel.lines}["batch 32,768, another recipe"] == "None"
 
 
 def test_what_a_search_chose_is_not_continued_beside_its_folder(tmp_path):

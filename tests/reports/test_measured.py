@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reference import made_figures as made
-from reference.drawn import lines, loaded
+from reference.drawn import lines, loaded, texts
 from tf_hugebatch.reports import catalogue, noise_scales, regimes, tables
 from tf_hugebatch.reports.outcomes import read_outcomes
 from tf_hugebatch.reports.stats import group_runs
@@ -91,6 +91,22 @@ def test_signal_and_noise_are_drawn_from_the_last_survey(tmp_path):
         first = np.flatnonzero(np.isfinite(values[:, 1]))[0]
         np.testing.assert_allclose(drawn[name][:, 1], values[first, 1] * (values[:, 0] / values[first, 0]) ** power)
     assert not any(row["batch"] == 64 and row["what"] == "noise" for row in found.rows)
+
+
+def test_a_diagnostic_of_any_run_is_drawn_where_none_of_the_figures_own_ran(tmp_path):
+    power = {"gradient_power": 1.0, "gradient_variance": 50.0, "noise_scale": 50.0}
+    own = {"dataset": "mnist5k", "model": "lenet5", "batch_size": 512, "epochs": 3, "optimizer": "lars", "diagnostics": "noise_scale,sharpness"}
+    made.write_run(tmp_path / "a", **own, more_rows=lambda step: (power, []))
+    made.write_run(tmp_path / "b", **own, inject_noise="labels", noise_stddev=0.1, more_rows=lambda step: (power, []))
+    made.write_run(tmp_path / "c", **{**own, "optimizer": "sgd", "diagnostics": "trust"})
+    found = catalogue.draw("noise_scale", *loaded(tmp_path))
+    assert set(lines(found.figure.axes[0])) == {
+        "mnist5k lenet5, lars, batch 512", "mnist5k lenet5, lars, batch 512, inject_noise labels"}
+    assert "None of the runs that this figure is of" in found.caption and len(found.blanks) == 3
+    assert ", mnist" not in "".join(texts(found.figure))
+    assert catalogue.draw("sharpness", *loaded(tmp_path)).figure is None  # asked for, and nothing came of it
+    made.write_run(tmp_path / "d", regime="baseline", epochs=30, more_rows=lambda step: (power, []))
+    assert set(lines(catalogue.draw("noise_scale", *loaded(tmp_path)).figure.axes[0])) == {"sgd, batch 256"}
 
 
 def test_sharpness_is_drawn_over_epochs(tmp_path):

@@ -56,6 +56,18 @@ def known(tmp_path):
     return tmp_path
 
 
+def test_noise_and_fixed_ratios_are_no_attempt_at_the_target(known):
+    plain = regimes_of(known)
+    linear(known / "noise", 16384, GOOD, inject_noise="labels", noise_stddev=0.1)
+    linear(known / "noise", 256, [0.9999] * 5, inject_noise="labels", noise_stddev=0.1)
+    lars(known / "ratios", 32768, GOOD, fixed_trust_ratios="kernel=0.1")
+    one = regimes_of(known)
+    assert (one.target, one.other_baselines) == (plain.target, ())
+    for before, after in ((plain.large, one.large), (plain.huge, one.huge)):
+        assert [(verdict.batch, verdict.holds) for verdict in after.verdicts] == \
+            [(verdict.batch, verdict.holds) for verdict in before.verdicts]
+
+
 def test_the_baseline_gives_the_target(known):
     one = regimes_of(known)
     assert one.baseline.n == 5 and one.target == pytest.approx(0.995 * 0.992) and one.loss_limit == pytest.approx(1.2 * 0.03)

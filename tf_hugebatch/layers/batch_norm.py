@@ -1,5 +1,7 @@
 """Batch normalisation over groups of a fixed number of examples, wherever those examples lie."""
 
+import numbers
+
 import keras
 import tensorflow as tf
 
@@ -41,12 +43,13 @@ class GhostBatchNormalization(keras.layers.Layer):
 
     def __init__(self, span, *, momentum=0.9, epsilon=1e-5, gamma_initializer="ones", name=None, **layer_options):
         super().__init__(name=name, **layer_options)
-        if span < 1:
-            raise ValueError(f"span={span} is below 1: it counts the examples that share statistics; 64 is usual.")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum={momentum} is outside [0, 1]; 0.9 is MLPerf's.")
-        self.span = span
-        self.momentum = momentum
+        if isinstance(span, bool) or not isinstance(span, numbers.Integral) or span < 1:
+            raise ValueError(f"span={span!r} is no whole number of 1 or more: it counts the examples that share statistics; 64 "
+                             f"is usual.")
+        if not isinstance(momentum, numbers.Real) or not 0 <= momentum <= 1:
+            raise ValueError(f"momentum={momentum!r} is outside [0, 1]; 0.9 is MLPerf's.")
+        self.span = int(span)
+        self.momentum = float(momentum)
         self.epsilon = epsilon
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 

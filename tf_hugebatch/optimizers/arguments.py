@@ -2,6 +2,7 @@
 remedy.
 """
 
+import math
 import numbers
 
 import numpy as np
@@ -56,11 +57,14 @@ def check_bounds(name, bounds):
     """None, or (low, high) as floats; ValueError unless 0 <= low <= high and 0 < high."""
     if bounds is None:
         return None
-    bounds = tuple(bounds)
-    if len(bounds) != 2 or not 0.0 <= bounds[0] <= bounds[1] or bounds[1] == 0.0:
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (0.0 <= low <= high and high > 0.0):
         raise ValueError(f"{name}={bounds!r} are no bounds: give (low, high) with 0 <= low <= high and "
                          f"high > 0, or None for no bounds")
-    return float(bounds[0]), float(bounds[1])
+    return low, high
 
 
 def check_ratios(name, ratios):

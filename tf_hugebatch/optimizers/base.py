@@ -137,9 +137,10 @@ class HugeBatchOptimizer(Rule, Optimizer):
             raise ValueError(f"{self.name} has no variables yet: call optimizer.build(model.trainable_variables)")
 
     def trust_ratios(self):
-        """{variable path: trust ratio of the last update}; 1.0 before any update and where none is computed."""
-        paths = [assignment.path for assignment in self._role_table] if self.built else []
-        return dict(zip(paths, self.trust_ratio_vector().numpy().tolist()))
+        """{variable path: trust ratio of the last update}; 1.0 before any update and where none is computed. Of several
+        variables of one path the second is path#2. Raises ValueError before it is built."""
+        ratios = self.trust_ratio_vector().numpy().tolist()
+        return dict(zip(roles.told_apart(assignment.path for assignment in self._role_table), ratios))
 
     def trust_ratio_vector(self):
         """The same as one tensor, float32 [variables], in the order in which the optimizer was built."""

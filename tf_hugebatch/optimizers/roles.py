@@ -7,6 +7,7 @@ out of a pattern: Keras drops it from the paths ('sequential/dense/kernel' becom
 loaded from a `.keras` file.
 """
 
+import collections
 import dataclasses
 import re
 
@@ -126,6 +127,14 @@ def fix_ratios(table, ratios):
             f"{', '.join(wrong) or 'none'}; of no adapted variable: {', '.join(unused) or 'none'}. Correct the patterns; "
             f"the adapted variables are {', '.join(row.path for row in adapted)}")
     return [dataclasses.replace(row, fixed_ratio=fitting(row.path)[0][1]) if row.adapts else row for row in table]
+
+
+def told_apart(paths):
+    """The paths, in order; of equal ones, as variables without a name of their own have, the second is path#2."""
+    seen = collections.Counter()
+    for path in paths:
+        seen[path] += 1
+        yield path if seen[path] == 1 else f"{path}#{seen[path]}"
 
 
 def render(table, decay_on, adaptation_on, more=()):

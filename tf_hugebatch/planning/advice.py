@@ -61,9 +61,10 @@ def batch_sizes() -> tuple[int, ...]:
 
 def text(image_size: int):
     """The table, line by line."""
-    yield f"{'batch':>10} {'TPU cores':>10} {'fills':>9} {'GPUs, 224 px':>13} {f'GPUs, {image_size} px':>14}"
+    yield f"{'batch':>10} {'TPU cores':>10} {'busy v3':>9} {'GPUs, 224 px':>13} {f'GPUs, {image_size} px':>14}"
     for use in uses(batch_sizes(), image_size):
         yield (f"{use.batch_size:>10,} {use.cores:>10,} {use.slice or '-':>9} {use.gpus:>13,} {use.large_gpus:>14,}")
+    yield "busy v3: the largest v3 slice that the batch keeps busy"
     yield ""
     yield f"{'slice':>14} {'replicas':>9} {'largest useful batch':>21}"
     for one in SLICES.values():

@@ -73,5 +73,6 @@ def total_in_words(blanks: Iterable[Blank]) -> str:
 
 def _time(seconds: float) -> str:
     hours = seconds / 3600
-    amount, unit = (60 * hours, "minute") if hours < 2 else (hours, "hour") if hours < 72 else (hours / 24, "day")
+    amount, unit = ((60 * hours, "minute") if hours < 2 else (hours, "hour") if hours < 72 else (hours / 24, "day")
+                    if hours < 20_000 else (hours / 24 / 365.25, "year"))
     return f"{max(1, round(amount)):,} {unit}{'s' * (round(amount) > 1)}"

@@ -5,8 +5,8 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import (commands, curves, distance, frontier, growth, heat_maps, ladder_bars, layer_ratios, longer, noise_by_optimizer,
-               noise_scales, noises, predicted, schedules_drawn, steps_to_target, surveys_drawn)
+from . import (commands, curves, distance, frontier, growth, heat_maps, ladder_bars, longer, measured, noise_by_optimizer,
+               noises, predicted, schedules_drawn, steps_to_target)
 from .commands import SEEDS, TRIALS
 from .drawing import Drawing, batch_in_words
 from .sheets import ON_TEST
@@ -14,9 +14,9 @@ from .sources import FULL, Figure, Source
 
 NUMBERS = range(1, 34)
 #: Figures that the paper doesn't have, by name.
-STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *MEASURED, _, _, _ = NAMES = (
-    "steps_to_target", "regime_adaptation", "predicted_large_batch", "noise_and_ratios", "layer_ratios", "noise_scale",
-    "signal_and_noise", "sharpness", growth.NAME, frontier.NAME, noise_by_optimizer.NAME)
+STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *_ = NAMES = (
+    "steps_to_target", "regime_adaptation", "predicted_large_batch", "noise_and_ratios", *measured.FIGURES, growth.NAME,
+    frontier.NAME, noise_by_optimizer.NAME)
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -26,22 +26,20 @@ _HUGE, _LARGE = ({name: batches[regime] for name, batches in published.REGIME_BA
 LADDER_RUNS = 10 * TRIALS + 12 * SEEDS
 # What tells runs of flagfiles that train longer from others, where it isn't LARS.
 _LONGER_WITH = {f"--flagfile=flags/figures/{name}.flags": {"optimizer": optimizer, **values} for name, optimizer, values in (
-    ("fig18", "lamb", {}), ("fig19", "lamb", {"peak_learning_rate": 0.07303, "warmup_epochs": 25}), ("fig19_b256", "sgd", {}),
-    ("fig21", "lamb", {}))}
+    ("fig18", "lamb", {"peak_learning_rate": 0.02767, "warmup_epochs": 5}),
+    ("fig19", "lamb", {"peak_learning_rate": 0.07303, "warmup_epochs": 25}),
+    ("fig19_b256", "sgd", {"schedule": "polynomial"}), ("fig21", "lamb", {}))}
 #: How many updates figures 11 and 12 watch, and how many images' worth of them are cheap enough for several seeds.
 DIFFUSION_UPDATES, _CHEAP_IMAGES = 1000, 10_000_000
 #: Runs of so many epochs are trained with one seed, since each takes 20 minutes to an hour of the small network on MNIST and
 #: days of the others; their points stand without a spread, and say so.
 ONE_SEED_FROM_EPOCHS = 300
 
-# Regimes that the diagnostics' own figures show: batch and optimizer of each.
-_MEASURED = {"baseline": (MNIST.batch, "sgd"), "large": (_LARGE["mnist"], "lars"), "full": (FULL, "lamb")}
-
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
          STEPS_TO_TARGET: steps_to_target.draw, PREDICTED: predicted.draw, NOISES: noises.draw, frontier.NAME: frontier.draw,
          growth.NAME: growth.draw, noise_by_optimizer.NAME: noise_by_optimizer.draw,
-         **dict(zip(MEASURED, (layer_ratios.draw, noise_scales.draw, surveys_drawn.draw_snr, surveys_drawn.draw_sharpness)))}
+         **dict.fromkeys(measured.FIGURES, measured.draw)}
 
 
 def _source(label, row, batch, epochs, words, *, runs=1, images=None, metric="test_accuracy", program=None, **wanted):
@@ -168,17 +166,6 @@ def _steps_to_target(row, batches):
                   "Not in the paper: the picture of Shallue et al. 2018, arXiv 1811.03600.")
 
 
-def _measured(name, shows, row, words):
-    """A figure of a diagnostic over whole runs of regimes. words: the flags that turn it on."""
-    sources = tuple(
-        _source(f"{optimizer}, {_named(row, batch)}", row, batch, row.epochs,
-                f"--regime={regime} --model={_MODEL[row.dataset]} {words} --run_dir=runs/figures/{name}/{regime}",
-                optimizer=optimizer)
-        for regime, (batch, optimizer) in _MEASURED.items())
-    return Figure(name, f"{shows}, {row.dataset}", name, row.dataset, tuple(batch for batch, _ in _MEASURED.values()),
-                  (row.epochs,), sources, (), "")
-
-
 def _named(row, batch):
     return batch_in_words(batch, {row.full})
 
@@ -245,10 +232,7 @@ _ROWS = (
             note="The paper gives no length of cycle: here it is the shorter. In the paper the loss peaks and stays high."),
     _curves(33, "LARS at 32K, longer cyclical rate, MNIST", _HUGE["mnist"], paper=_stated(33), **_CYCLICAL, cycles=1,
             note="The paper says only that the cycle is longer than figure 32's: here the run is one cycle."),
-    _measured("layer_ratios", "norm of weights over norm of gradient, by layer", MNIST, "--diagnostics=trust"),
-    _measured("noise_scale", "gradient noise scale", MNIST, "--diagnostics=noise_scale --micro_batch_size=128"),
-    _measured("signal_and_noise", "of summed gradients, against batch size", MNIST, "--diagnostics=snr --eval_every_epochs=10"),
-    _measured("sharpness", "largest eigenvalue of the Hessian", MNIST, "--diagnostics=sharpness"),
+    *measured.rows(MNIST, _MODEL["mnist"], _LARGE["mnist"]),
     longer.regime_adaptation(ADAPTED, MNIST, (_LARGE["mnist"], _HUGE["mnist"], FULL)),
     noises.figure(NOISES, MNIST, (_HUGE["mnist"], FULL)),
     predicted.figure(PREDICTED, (MNIST, "lenet5"), (MNIST, "lenet"), (CIFAR, "resnet20")),

@@ -28,7 +28,7 @@ def draw(figure, runs, sweeps):
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 2, 1, (7.0, 5.6), sharex=True)
         loss, error = axes[:, 0]
-        rows = _draw_loss(loss, run) + _draw_errors(error, run)
+        rows = _draw_loss(loss, run) + _draw_errors(error, run, figure)
         _draw_paper(error, figure)
         picture.legend(*error.get_legend_handles_labels(), loc="outside lower left", ncols=2)  # no corner is always free
         error.set_xlabel("epochs")
@@ -75,7 +75,7 @@ def _draw_loss(panel, run):
     return [{"curve": "training loss", "epoch": epoch, "value": value} for epoch, value in _finite(epochs, mean)]
 
 
-def _draw_errors(panel, run):
+def _draw_errors(panel, run, figure):
     rows = []
     for split, line in _SPLITS.items():
         found = run.train_rows if split == "train" else run.eval_rows(split)
@@ -96,8 +96,9 @@ def _draw_errors(panel, run):
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_minor_formatter("")
+    stated = [100 - result.top1 for result in (published.BASELINES[figure.dataset], *figure.paper)]
     known = [row["value"] for row in rows if row["value"] > 0]
-    panel.set_ylim(max(0.02, 0.6 * min(known, default=0.1)), 100)
+    panel.set_ylim(max(0.02, 0.6 * min(*known, *stated)), 100)
     return rows
 
 

@@ -153,7 +153,7 @@ def _draw_loss(panel, steps, loss):
 
 def _draw_accuracy(panel, run):
     panel.set_ylabel("accuracy (%)")
-    best = 0.0
+    best = None
     for split, line in SPLIT_LINES.items():
         rows = run.eval_rows(split)
         accuracy = 100 * column(rows, "accuracy")
@@ -161,8 +161,8 @@ def _draw_accuracy(panel, run):
         if known.size:
             style = line if len(rows) <= 60 else {**line, "marker": None}
             panel.plot(column(rows, "step"), accuracy, label=f"{split}, last {known[-1]:.2f}%", **style)
-            best = max(best, known.max())
-    if best == 0.0:
+            best = max(best or 0.0, known.max())
+    if best is None:
         panel.text(0.5, 0.5, "no evaluation yet", transform=panel.transAxes, ha="center", color="#888888")
         panel.set_ylim(0, 100)
         return

@@ -23,9 +23,9 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs).
 
     A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the setting
-    of its source's command, since durations are compared under one recipe; where that did not run, through another. Of several
-    it takes the highest, and the caption says that this chose on test. A duration is missing until a setting of its command has
-    as many seeds as that trains.
+    of its source's command, since durations are compared under one recipe; where that did not run another's point stands, which
+    no line joins. Of several it takes the highest, and the caption says that this chose on test. A duration is missing until a
+    setting of its command has as many seeds as that trains.
     """
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
     fed = ended(runs, *wanted.values())
@@ -50,7 +50,7 @@ def draw(figure, runs, sweeps):
         panel.set_xticks(apart(ticks), minor=False)
         panel.set_xticks([], minor=True)
         panel.xaxis.set_major_formatter("{x:,g}")
-        panel.set(xlabel="epochs of training (a run each)", ylabel="test accuracy at the end (%)")
+        panel.set(xlabel="epochs of training (a run each)", ylabel="test accuracy at the end (%); bars: all seeds")
         _scale(panel, rows, figure, best)
         panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         headline(picture, f"{figure.name}: {figure.shows}")
@@ -61,7 +61,7 @@ def draw(figure, runs, sweeps):
     if any(row["chosen"] == _BEST_ON_TEST for row in rows):
         remarks.append(f"Where several settings ran at one duration the line goes through the highest on test{ON_TEST}.")
     if any(row["chosen"] == _ANOTHER for row in rows):
-        remarks.append("Where no run of the commands' recipe has ended the line goes through another.")
+        remarks.append("Where no run of the commands' recipe has ended another's point stands, which no line joins.")
     if any(row["n"] == 1 for row in rows):
         remarks.append("A point of one seed has no bar: how far seeds differ there is unknown.")
     return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, used)], missing
@@ -86,7 +86,7 @@ def _still_to_run(source, groups):
 
 
 def _points(groups, own):
-    """CSV rows of a batch by epochs; `chosen` says why the line goes through a row, empty where it doesn't. own: of the
+    """CSV rows of a batch by epochs; `chosen` says why a row is the batch's point there, empty where it isn't. own: of the
     settings that the commands train."""
     by_epochs = {}
     for group in groups:
@@ -124,12 +124,13 @@ def _name(figure, batch, rows):
 def _draw_batch(panel, name, rows, line):
     if not rows:
         return
-    chosen = [row for row in rows if row["chosen"]]
-    panel.plot([row["epochs"] for row in chosen], [row["mean_percent"] for row in chosen], label=name, **line)
-    others = [row for row in rows if not row["chosen"]]
-    if others:
-        panel.plot([row["epochs"] for row in others], [row["mean_percent"] for row in others],
-                   **{**line, "linestyle": "none", "alpha": 0.5})
+    def draw(rows, label, **look):
+        if rows:
+            panel.plot([row["epochs"] for row in rows], [row["mean_percent"] for row in rows], label=label, **{**line, **look})
+
+    draw([row for row in rows if row["chosen"] in (_OWN, _BEST_ON_TEST)], name)
+    draw([row for row in rows if row["chosen"] == _ANOTHER], f"{name}, another recipe", linestyle="none")
+    draw([row for row in rows if not row["chosen"]], f"{name}, other settings", linestyle="none", alpha=0.5)
     for row in rows:
         if row["n"] - row["diverged"] > 1:
             panel.vlines(row["epochs"], row["lowest_percent"], row["highest_percent"], color=line["color"], linewidth=2.6,

@@ -25,6 +25,9 @@ from tf_hugebatch.reports.stats import Group, trials_done
 from tf_hugebatch.runs import Sweep
 
 
+_EXPERIMENTS = ("batch_growth", "inject_noise", "fixed_trust_ratios")
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """What happened at one batch. holds: True, False, or None for undecided. group: the setting that it rests on."""
@@ -92,11 +95,11 @@ class Regimes:
 
 
 def find(groups: Iterable[Group], sweeps: Iterable[Sweep] = ()) -> list[Regimes]:
-    """The regimes of every family that has runs, and of each data set of the paper that has none; runs whose batch grows say
-    nothing of a batch."""
+    """The regimes of every family that has runs, and of each data set of the paper that has none. Runs of _EXPERIMENTS are no
+    part of it: a batch that grows says nothing of one batch, and noise or fixed ratios are not there to reach a target."""
     families: dict[Family, list[Group]] = {}
     for group in groups:
-        if group.values["batch_growth"]:
+        if any(group.values[name] is not None for name in _EXPERIMENTS):
             continue
         families.setdefault(Family.of(group), []).append(group)
     for name in published.BASELINES:
@@ -222,7 +225,7 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
         batch, longest = settings.get("batch_size"), settings.get("epochs")
         if (settings.get("dataset"), settings.get("model")) != (family.dataset, family.model) or not isinstance(batch, int):
             continue
-        if settings.get("batch_growth") or "batch_growth" in (sweep.plan.get("space") or ()):
+        if any(settings.get(name) is not None or name in (sweep.plan.get("space") or ()) for name in _EXPERIMENTS):
             continue
         fits = isinstance(longest, (int, float)) and longest <= epochs
         # JSON's lists are the settings' tuples.

@@ -165,28 +165,39 @@ class Report:
         return name
 
 
-def claim(folder: str) -> str:
-    """Makes a folder the report's own; returns why it can't be, or ''. What is there already is only ever a report's."""
-    stated = f"--output={folder}"
+def claim(folder: str, runs: Iterable[str]) -> str:
+    """Makes a folder the report's own; returns why it can't be, or ''. What is there already is only ever a report's, and of
+    the same `runs` (as they were named), so that no folder holds halves of two.
+    """
+    stated, runs = f"--output={folder}", list(runs)
     try:
         if os.path.lexists(folder) and not os.path.isdir(folder):
             return f"{stated}: that is a file; name a folder"
         if os.path.isdir(folder) and os.listdir(folder) and not _is_a_report(folder):
             return f"{stated}: it is not empty and holds no report ({MARKER} of report_main); name a new folder"
+        if (before := _marked(folder).get("runs", runs)) != runs:
+            return (f"{stated}: it holds the report of --runs={','.join(map(str, before))}; name another folder, or delete "
+                    f"that one")
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, MARKER), "w", encoding="utf-8") as file:
-            json.dump({"schema_version": SCHEMA_VERSION, "program": "report_main"}, file)
+            json.dump({"schema_version": SCHEMA_VERSION, "program": "report_main", "runs": runs}, file)
     except OSError as error:
         return f"{stated}: {error.strerror}; name another folder"
     return ""
 
 
 def _is_a_report(folder: str) -> bool:
+    return _marked(folder).get("program") == "report_main"
+
+
+def _marked(folder: str) -> dict:
+    """What MARKER says; empty without one that can be read."""
     try:
         with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
-            return json.load(file).get("program") == "report_main"
-    except (OSError, ValueError, AttributeError):
-        return False
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def blanks_in_words(blanks: list[Blank]) -> str:

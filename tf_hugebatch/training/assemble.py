@@ -200,7 +200,7 @@ def make_step(settings, strategy, model, optimizer, layout, *later):
     try:
         step = Step(
             strategy=strategy, model=model, optimizer=optimizer, layout=layout, seed=settings.seed,
-            label_smoothing=settings.label_smoothing, timed=not settings.deterministic,
+            label_smoothing=settings.label_smoothing,
             measured=_diagnostics(settings, "updates"), noise=_noise(settings),
         )
         for one in (*later, layout):

@@ -37,7 +37,6 @@ class Step:
         layout: `layout.Layout`, how a global batch is cut; its replicas equal the strategy's.
         seed: int, keys dropout.
         label_smoothing: in [0, 1).
-        timed: whether `input_seconds` is measured; not under op determinism, which has no clock.
         measured: names of the registry's diagnostics that look on.
         noise: None, or a `diagnostics.NoiseInjection`.
 
@@ -47,15 +46,15 @@ class Step:
             gradient or weight norm. From then on nothing changes any more: weights, slots, moving statistics, the
             update count.
         accumulators: the variables that sums wait in between the micro-batches of an update.
-        input_seconds: of the last call, how long it had nothing to do but wait for micro-batches.
+        input_seconds: of the last call, how long it had nothing to do but wait for micro-batches; 0 under op determinism,
+            which has no clock.
 
     Raises:
         ValueError: the layout's replicas are not the strategy's, the model carries losses of its own, a diagnostic
             can't be had with this layout, or the optimizer needs factors that no layer has.
     """
 
-    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, timed=True, measured=(),
-                 noise=None):
+    def __init__(self, *, strategy, model, optimizer, layout, seed=0, label_smoothing=0.0, measured=(), noise=None):
         if strategy.num_replicas_in_sync != layout.replicas:
             raise ValueError(
                 f"The layout has {layout.replicas} replica(s) but the strategy {strategy.num_replicas_in_sync}; "
@@ -82,7 +81,7 @@ class Step:
             )
         self.accumulators = self._sums.variables
         self.input_seconds = 0.0
-        self._next = _timed_next if timed else _untimed_next
+        self._next = _timed_next if _has_a_clock() else _untimed_next
         self._run = tf.function(self._updates, reduce_retracing=True)
 
     def cut_by(self, layout, origin=0):
@@ -186,6 +185,15 @@ class Step:
 
     def _updates_done(self):
         return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
+
+
+def _has_a_clock():
+    """Op determinism, which is on for the whole process once anyone turned it on, forbids reading one."""
+    try:
+        tf.timestamp()
+    except tf.errors.FailedPreconditionError:
+        return False
+    return True
 
 
 def _timed_next(iterator):
