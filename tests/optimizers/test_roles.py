@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from tf_hugebatch import optimizers
 from tf_hugebatch.keras_versions import KERAS_2
@@ -90,7 +91,7 @@ def test_describe_says_that_plain_sgd_neither_decays_nor_adapts():
 def test_variables_of_one_path_keep_their_own_ratios():
     assert list(roles.told_apart(["a", "b", "a", "a"])) == ["a", "b", "a#2", "a#3"]
     optimizer = optimizers.LARS(0.1)
-    optimizer.build([keras.Variable([1.0, 2.0], name="same"), keras.Variable([3.0, 4.0], name="same")])
+    optimizer.build([tf.Variable([1.0, 2.0]), tf.Variable([3.0, 4.0])])
     assert len(optimizer.trust_ratios()) == 2
 
 
