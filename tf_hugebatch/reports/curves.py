@@ -98,7 +98,7 @@ def _draw_errors(panel, run, figure):
     panel.yaxis.set_minor_formatter("")
     stated = [100 - result.top1 for result in (published.BASELINES[figure.dataset], *figure.paper)]
     known = [row["value"] for row in rows if row["value"] > 0]
-    panel.set_ylim(max(0.02, 0.6 * min(*known, *stated)), 100)
+    panel.set_ylim(max(0.02, 0.6 * min([*known, *stated])), 100)
     return rows
 
 

@@ -29,8 +29,8 @@ def draw(figure, runs, sweeps):
             panel.plot(epochs, shown, label=source.label, **line)
             rows += [{"batch": source.label, "epoch": epoch, "noise_scale": scale}
                      for epoch, scale in zip(epochs.tolist(), scales.tolist())]
-            gaps = np.isnan(shown).sum()
-            gaps = f"; {gaps} of {len(shown)} stretches are gaps, too noisy to tell" if gaps else ""
+            count = np.isnan(shown).sum()
+            gaps = f"; {count} of {len(shown)} stretches are gaps, too noisy to tell" if count else ""
             remarks += [f"{source.label}: {run.path}; median {np.median(scales):,.3g} examples, in the first stretch "
                         f"{scales[0]:,.3g}{gaps}.", *noted([run])]
         panel.set(yscale="log", xlabel="epochs", ylabel="noise scale tr(Σ) / |G|²  (examples)")

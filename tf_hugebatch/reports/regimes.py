@@ -24,7 +24,7 @@ from tf_hugebatch.reports.outcomes import train_size, updates
 from tf_hugebatch.reports.stats import Group, trials_done
 from tf_hugebatch.runs import Sweep
 
-
+# Settings of experiments on how training works. A rate that falls in steps is none: it may well reach a target.
 _EXPERIMENTS = ("batch_growth", "inject_noise", "fixed_trust_ratios")
 
 
