@@ -7,8 +7,10 @@ definitions ask for 99.5% of A within rho epochs.
     huge,  B > B_H     no technique reaches it
     full,  B_F         every training example in every update
 
-A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided. Every
-batch is while the baseline is not sound (baselines.doubt): too few seeds, or an unstable setting.
+A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided. Where
+seeds fall apart, or some diverge, there is no mean to speak of: five seeds or more that all miss, each by its own test
+sampling, miss too (a sign test: were half of all seeds to reach the target, five would miss in a row once in 32). Every batch
+is undecided while the baseline is not sound (baselines.doubt): too few seeds, or an unstable setting.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from tf_hugebatch import durations, published, registry
 from tf_hugebatch.reports import baselines
 from tf_hugebatch.reports.baselines import Family
 from tf_hugebatch.reports.commands import TRIALS
-from tf_hugebatch.reports.outcomes import train_size, updates
-from tf_hugebatch.reports.stats import Group, trials_done
+from tf_hugebatch.reports.outcomes import test_size, train_size, updates
+from tf_hugebatch.reports.stats import CONFIDENCE, Group, trials_done, wilson
 from tf_hugebatch.runs import Sweep
 
 # Settings of experiments on how training works. A rate that falls in steps is none: it may well reach a target.
@@ -151,6 +153,12 @@ def _clear(mean, target):
     return True if mean.low > target else False if mean.high < target else None
 
 
+def _all_miss(group, target):
+    """Whether each of enough seeds diverges or lies clearly below the target."""
+    return 0.5 ** group.n <= 1 - CONFIDENCE and all(
+        outcome.diverged or wilson(outcome.accuracy, test_size(group.values))[1] < target for outcome in group.outcomes)
+
+
 def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Verdict:
     """Definition 2.1 at one batch: accuracy and loss of the same runs, both in time since the epochs are the baseline's."""
     batch, n = group.values["batch_size"], group.n
@@ -164,6 +172,8 @@ def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Ver
         return Verdict(batch, False, group, "accuracy below 0.995 A")
     if above:
         return Verdict(batch, False, group, "loss above 1.2 xi")
+    if _all_miss(group, target):
+        return Verdict(batch, False, group, f"each of {n} seeds diverges or lies below 0.995 A")
     if group.diverged:
         return Verdict(batch, None, group, f"{group.diverged} of {n} seeds diverge, the others don't clearly miss")
     if accurate and above is False:
@@ -191,7 +201,7 @@ def best_verdict(batch: int, groups: list[Group], target: float, searched: bool)
                        f"at this batch with {TRIALS} trials or more")
     if best is not None and best.n == 1:
         return Verdict(batch, None, best, "the best setting has one seed: how far seeds differ is unknown")
-    if any(group.n > 1 and _clear(group.accuracy, target) is not False for group in alive):
+    if any(group.n > 1 and _clear(group.accuracy, target) is not False and not _all_miss(group, target) for group in alive):
         return Verdict(batch, None, best, "0.995 A lies in an interval, or some seeds diverge")
     return Verdict(batch, False, best, f"missed; best of {_settings(groups)} by test accuracy" if best else "nothing trained")
 
