@@ -269,6 +269,30 @@ def test_it_sorts_filters_and_draws_in_a_browser(tmp_path):
 
 
 @in_a_browser
+def test_error_against_batch_size_is_drawn_in_a_browser(tmp_path):
+    runs = tmp_path / "runs"
+    some_runs(runs)
+    made.write_run(runs / "other", accuracy=0.5, batch_size=64, dataset="cifar10")
+    for batch, name in ((256, "sgd"), (1024, "lars"), (1024, "adam")):
+        made.write_run(runs / f"{name}_{batch}", accuracy=0.99, batch_size=batch, epochs=30, optimizer=name)
+    page = page_of(tmp_path / "report", load_runs(runs), load_sweeps(runs))
+    found = opened(tmp_path / "report" / "index.html", "sort=batch_size", tmp_path / "profile")
+    marks = [link[1:] for link in found.links() if link.startswith("#run")][:4]
+    names = dict(zip(page.identities, (row["name"] for row in page.rows)))
+    # Neither trials, nor what diverged, nor another data set.
+    assert sorted(names[mark] for mark in marks) == ["adam_1024", "good", "lars_1024", "sgd_256"]
+    assert "mnist, test error (%)" in found.text
+    one_batch = opened(tmp_path / "report" / "index.html", "find=1024", tmp_path / "profile")
+    assert ["hidden" in attributes for tag, attributes in one_batch.tags if tag == "section"] == [True]
+
+
+def test_trials_come_after_the_runs_that_they_chose(tmp_path):
+    page = page_of(tmp_path / "report", *some_runs(tmp_path / "runs"))
+    trials = [row["part"] == "trials" for row in page.rows]
+    assert any(trials) and trials == sorted(trials)
+
+
+@in_a_browser
 def test_a_link_to_a_run_opens_it_in_a_browser(tmp_path):
     page = page_of(tmp_path / "report", *some_runs(tmp_path / "runs"))
     found = opened(tmp_path / "report" / "index.html", page.identities[2], tmp_path / "profile")

@@ -1,7 +1,8 @@
 "use strict";
 // What is shown stands in the address: #sort=batch_size&down=1&find=lars&curve=loss; or #run12, a row.
 const byId = id => document.getElementById(id);
-const [table, find, measure, count, chart, legend] = ["runs", "find", "measure", "count", "curve", "legend"].map(byId);
+const [table, find, measure, count, chart, legend, batches, keys] =
+  ["runs", "find", "measure", "count", "curve", "legend", "batches", "keys"].map(byId);
 const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0], rows = [...body.rows];
 const words = new Map(rows.map(row =>                       // 8,192 is found as 8192 too
   [row, [row.textContent, ...[...row.cells].map(cell => cell.dataset.v)].join(" ").toLowerCase()]));
@@ -40,6 +41,7 @@ function show() {
   body.replaceChildren(...shown);
   count.textContent = shown.length < rows.length ? `${shown.length} of ${rows.length} runs` : `${rows.length} runs`;
   draw(shown.slice(0, SHOWN));
+  drawBatches(shown);
   const row = /^#run\d+$/.test(location.hash) && byId(location.hash.slice(1));
   if (row) { row.querySelector("details").open = true; row.scrollIntoView({block: "center"}); }
 }
@@ -49,6 +51,13 @@ function make(name, attributes, ...inside) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   node.append(...inside);
   return node;
+}
+
+function horizontals(on, [low, high], y) {                  // lines and labels at 1, 2 and 5 times powers of ten
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
+    for (const tick of [1, 2, 5].map(digit => digit * 10 ** power).filter(tick => y(tick) >= 19 && y(tick) <= 311))
+      on.append(make("line", {x1: 60, x2: 880, y1: y(tick), y2: y(tick), stroke: "#e4e4e4"}),
+                make("text", {x: 54, y: y(tick) + 4, "text-anchor": "end"}, short(tick)));
 }
 
 const short = number => Number(number.toPrecision(3)).toString();
@@ -64,10 +73,7 @@ function draw(shown) {                                      // logarithmic upwar
   const right = Math.max(...all.map(point => point[0])) || 1, heights = all.map(point => Math.log10(point[1]));
   const low = Math.min(...heights), span = Math.max(Math.max(...heights) - low, 0.05);
   const x = epoch => 60 + 820 * epoch / right, y = value => 20 + 290 * (1 - (Math.log10(value) - low) / span);
-  for (let power = Math.floor(low); power <= low + span; power++)
-    for (const tick of [1, 2, 5].map(digit => digit * 10 ** power).filter(tick => y(tick) >= 19 && y(tick) <= 311))
-      chart.append(make("line", {x1: 60, x2: 880, y1: y(tick), y2: y(tick), stroke: "#e4e4e4"}),
-                   make("text", {x: 54, y: y(tick) + 4, "text-anchor": "end"}, short(tick)));
+  horizontals(chart, [10 ** low, 10 ** (low + span)], y);
   for (const part of [0, 0.25, 0.5, 0.75, 1])
     chart.append(make("text", {x: x(right * part), y: 330, "text-anchor": "middle"}, short(right * part)));
   chart.append(make("text", {x: 470, y: 350, "text-anchor": "middle"}, "epochs"));
@@ -81,6 +87,50 @@ function draw(shown) {                                      // logarithmic upwar
     link.textContent = row.dataset.name;
     item.append(make("svg", {width: 34, height: 8}, make("line", {x1: 0, x2: 34, y1: 4, y2: 4, ...look})), link);
     legend.append(item);
+  });
+}
+
+const MARKS = ["M-5-5H5V5H-5Z", "M0-6L6 5H-6Z", "M0-6L6 0L0 6L-6 0Z", "M-5-2H-2V-5H2V-2H5V2H2V5H-2V2H-5Z", "M0 6L6-5H-6Z",
+               "M-4-4L4 4M4-4L-4 4", "M-5 0H5M0-5V5", "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z"];
+
+function drawBatches(shown) {                               // a mark a run; both axes logarithmic
+  const at = Object.fromEntries(heads.map((head, place) => [head.dataset.key, place]));
+  const value = (row, key) => key in at ? row.cells[at[key]].dataset.v : "";
+  const ended = ["test", "validation"].map(split => [split, shown.filter(row => value(row, `${split}_accuracy`) !== "" &&
+    value(row, "batch_size") !== "" && !["trials", "repeats"].includes(value(row, "part")))]);
+  const [split, all] = ended.find(([, found]) => found.length) || ["test", []];
+  const sets = new Map();                                   // accuracies of two data sets have nothing to do with each other
+  for (const row of all) sets.set(value(row, "dataset"), (sets.get(value(row, "dataset")) || 0) + 1);
+  const [dataset] = [...sets].sort((a, b) => b[1] - a[1])[0] || [""];
+  const points = all.filter(row => value(row, "dataset") === dataset).map(row =>
+    ({row, batch: +value(row, "batch_size"), error: Math.max(100 - value(row, `${split}_accuracy`), 0.01),
+      name: value(row, "optimizer")}));
+  const sizes = [...new Set(points.map(point => point.batch))].sort((a, b) => a - b);
+  byId("of-batches").hidden = sizes.length < 2;
+  if (sizes.length < 2) return;
+  batches.replaceChildren();
+  keys.replaceChildren();
+  const heights = points.map(point => Math.log10(point.error)), low = Math.min(...heights);
+  const span = Math.max(Math.max(...heights) - low, 0.05), wide = Math.log2(sizes.at(-1) / sizes[0]);
+  const x = batch => 80 + 780 * Math.log2(batch / sizes[0]) / wide;
+  const y = error => 20 + 290 * (1 - (Math.log10(error) - low) / span);
+  horizontals(batches, [10 ** low, 10 ** (low + span)], y);
+  let end = -Infinity;
+  for (const size of sizes.filter(size => x(size) - end > 48 && (end = x(size))))
+    batches.append(make("text", {x: x(size), y: 330, "text-anchor": "middle"}, size.toLocaleString("en")));
+  const axes = `images an update; upwards: ${dataset}, ${split} error (%)`;
+  batches.append(make("text", {x: 470, y: 350, "text-anchor": "middle"}, axes));
+  [...new Set(points.map(point => point.name))].sort().forEach((name, order) => {
+    const color = LINES[order % LINES.length][0];
+    const look = {d: MARKS[order % MARKS.length], stroke: color, "stroke-width": 1.5, fill: color, "fill-opacity": 0.35};
+    for (const {row, batch, error} of points.filter(point => point.name === name)) {
+      const words = `${row.dataset.name}: ${short(100 - error)}% at ${batch.toLocaleString("en")}`;
+      const mark = make("path", {...look, transform: `translate(${x(batch).toFixed(1)} ${y(error).toFixed(1)})`});
+      batches.append(make("a", {href: "#" + row.id}, make("title", {}, words), mark));
+    }
+    const item = document.createElement("li");
+    item.append(make("svg", {width: 16, height: 14}, make("path", {...look, transform: "translate(8 7)"})), name);
+    keys.append(item);
   });
 }
 

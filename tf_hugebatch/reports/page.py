@@ -45,9 +45,9 @@ def write_page(runs, sweeps, folder):
         "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<link rel="icon" href="data:,">', "<title>Runs</title>", f"<style>\n{_beside('page.css')}</style>", "</head>",
-        "<body>", "<h1>Runs</h1>", f"<p>{_counts(runs, sweeps)}</p>", *_controls(), *_table(runs, identities, folder),
-        *page_sections.curve_section(), *page_sections.maps(sweeps, identities), *page_sections.sweep_table(sweeps, folder),
-        *page_sections.left_aside(runs, folder),
+        "<body>", "<h1>Runs</h1>", f"<p>{_counts(runs, sweeps)}</p>", *_controls(), *page_sections.batch_section(),
+        *_table(runs, identities, folder), *page_sections.curve_section(), *page_sections.maps(sweeps, identities),
+        *page_sections.sweep_table(sweeps, folder), *page_sections.left_aside(runs, folder),
         # Numbers and names of our own: no text of a run folder, which could end the script.
         f'<script type="application/json" id="curves">{json.dumps(curves, separators=(",", ":"))}</script>',
         f"<script>\n{_beside('page.js')}</script>", "</body>", "</html>",
@@ -106,9 +106,10 @@ def _cell(content, numeric):
 
 
 def _names(runs):
-    """{run: its path below the folder that all of them share}."""
+    """{run: its path below the folder that all of them share}; a sweep's trials, which nobody looks for first, come last."""
     shared = os.path.commonpath([os.path.dirname(os.path.abspath(run.path)) for run in runs]) if runs else ""
-    return {run: os.path.relpath(os.path.abspath(run.path), shared) for run in runs}
+    ordered = sorted(runs, key=lambda run: run.part in page_sections.SEARCHING)
+    return {run: os.path.relpath(os.path.abspath(run.path), shared) for run in ordered}
 
 
 def _cells(run, name, folder):

@@ -11,6 +11,7 @@ from .outcomes import one_line, read_outcomes
 from .sheets import ON_TEST, chosen_on
 from .stats import group_runs, tested_before
 
+SEARCHING = ("trials", "repeats")  # parts of a sweep whose runs choose; page.js has the two names too
 _MOST_POINTS = 60  # of a curve; the page's pictures have few pixels and a thousand runs share a file
 
 
@@ -27,6 +28,14 @@ def _thin(epochs, values):
     if len(held) > _MOST_POINTS:
         held = held[np.linspace(0, len(held) - 1, _MOST_POINTS).round().astype(int)]
     return [[round(float(epochs[at]), 3), float(f"{values[at]:.4g}")] for at in held]
+
+
+def batch_section():
+    """HTML of error against batch size, which the script draws of the runs that the table shows; hidden when all are of one."""
+    return ['<section id="of-batches" hidden>',
+            "<h2>Error against batch size: the runs of the table, but for a search's trials</h2>",
+            '<figure><svg id="batches" viewBox="0 0 900 360" role="img" aria-label="Error against batch size"></svg>'
+            '<ul id="keys"></ul></figure></section>']
 
 
 def curve_section():
