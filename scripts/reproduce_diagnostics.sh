@@ -30,7 +30,10 @@ search() {  # FOLDER BATCH SPACE FLAGS...: 20 trials on 5,000 held-out images, f
 
 measured() {  # what the prediction of B_L and the figures of layers, noise and sharpness are drawn from
     local regime seed
-    for regime in baseline large full; do
+    # 7,032 updates with every ratio of each are 17 MB; the noise scale, which wants every update, has runs of its own.
+    train --regime=baseline --diagnostics=trust,snr,sharpness --log_every_steps=20 --micro_batch_size=128 --eval_every_epochs=10 \
+        --run_dir="$figures/measured/baseline"
+    for regime in large full; do
         train --regime=$regime --diagnostics=trust,noise_scale,snr,sharpness --micro_batch_size=128 --eval_every_epochs=10 \
             --run_dir="$figures/measured/$regime"
     done

@@ -130,18 +130,18 @@ def write_search(folder, dataset, accuracies, *, select_on="validation", rows=5,
     return folder
 
 
-def write_frontier(folder, name, batch, accuracies, *, rule=None, **values):
+def write_frontier(folder, name, batch, accuracies, *, rule=None, dataset="mnist", note=None, **values):
     """What an optimizer of flags/frontier comes to at a batch: final runs of its search, or of `rule` with its rate scaled."""
     own = {"sgd": {"optimizer": "sgd", "nesterov": "false"}, "nesterov": {"optimizer": "sgd", "nesterov": "true"}}
     common = {"batch_size": batch, "epochs": 30, "schedule": "polynomial", "poly_power": 1, **own.get(name, {"optimizer": name}),
               **values}
     folder = pathlib.Path(folder) / (f"{name}_{batch}" + (f"_{rule}" if rule else ""))
     if not rule:
-        write_plan(folder, "mnist", space={"poly_power": [1, 2], "weight_decay": [1e-4, 1e-3]}, method="random", trials=20,
+        write_plan(folder, dataset, space={"poly_power": [1, 2], "weight_decay": [1e-4, 1e-3]}, method="random", trials=20,
                    **common)
     rate = {"learning_rate": 0.01, "lr_scaling": rule, "selected_on": "validation"} if rule else {"peak_learning_rate": 0.02}
     for seed, accuracy in enumerate(accuracies, start=1):
-        write_run(folder / (f"seed{seed}" if rule else f"final/seed{seed}"), "mnist", accuracy=accuracy, seed=seed, rows=20,
+        write_run(folder / (f"seed{seed}" if rule else f"final/seed{seed}"), dataset, accuracy=accuracy, seed=seed, rows=20, note=note,
                   status="diverged" if accuracy is None else "done", schedule_file=False, **rate, **common)
     return folder
 
@@ -278,6 +278,9 @@ def write_everything(folder):
                        top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
     for name, batch in itertools.product(("sgd", "nesterov", "lars", "lamb", "muon"), (256, large, huge, "full")):
         write_frontier(folder / "frontier", name, batch, [0.99, 0.991])
+    for name in ("sgd", "nesterov", "lars", "lamb", "muon"):
+        write_frontier(folder / "frontier_cifar10", name, "full", [0.70, 0.71, 0.72], dataset="cifar10", model="resnet9",
+                       epochs=60, note="JPEG-recompressed")
     for name, own in (("sgd", {"optimizer": "sgd", "nesterov": "false"}), ("nesterov", {"optimizer": "sgd", "nesterov": "true"}),
                       *((one, {"optimizer": one}) for one in ("lars", "lamb", "muon"))):
         write_run(folder / "frontier_noise" / name, batch_size=256, epochs=30, schedule="polynomial", selected_on="validation",

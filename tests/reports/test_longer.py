@@ -139,6 +139,12 @@ def test_labels_of_the_papers_numbers_do_not_touch(tmp_path):
     assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
 
+def test_the_frontiers_runs_are_not_training_longer(tmp_path):
+    made.write_frontier(tmp_path, "muon", "full", [0.77, 0.78], dataset="cifar10", model="resnet9", epochs=60)
+    found = catalogue.draw(20, *loaded(tmp_path))
+    assert found.figure is None and not found.rows
+
+
 def test_equal_updates_are_of_one_network_and_name_their_split(tmp_path):
     values = {"train_steps": 40, "warmup_steps": 0, "rows": 40}
     made.write_run(tmp_path / "a", "imagenet2012", batch_size=32768, accuracy=0.5, **values)

@@ -200,3 +200,10 @@ def test_a_seed_that_diverges_takes_no_curve_away(tmp_path):
     [end] = [row for row in found.rows if row.get("final") and row["setting"] == "the batch grows"]
     assert (end["n"], end["diverged"], end["mean_percent"], end["update"]) == (2, 1, 98.0, 2601)
     assert "the batch grows, n = 2" in lines(found.figure.axes[0]) and "diverged" in found.caption
+
+
+def test_a_run_of_the_same_setting_and_seed_that_measured_nothing_hides_none(tmp_path):
+    made.write_run(tmp_path / "a", regime="baseline", rows=40)
+    made.write_run(tmp_path / "b", regime="baseline", rows=40, more_rows=lambda step: ({}, [made.trust_row({"c/kernel": 3.0})]))
+    found = catalogue.draw("layer_ratios", *loaded(tmp_path))
+    assert found.figure is not None and "/b." in found.caption

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tf_hugebatch import command_line, sweep_main
-from tf_hugebatch.reports import frontier
+from tf_hugebatch.reports import catalogue, frontier
 
 ROOT = pathlib.Path(__file__).parents[2]
 BATCHES = {256: 256, 8192: 8192, 32768: 32768, "full": 60000}
@@ -32,7 +32,8 @@ def parsed(line):
 @pytest.fixture(scope="module")
 def commands():
     lines = called(str(ROOT), "256 8192 32768 full", "1", "RUNS", DRY_RUN="1").stdout.splitlines()
-    assert lines[-1] == "python -m tf_hugebatch.report_main --runs=RUNS --figure=frontier,noise_by_optimizer --output=RUNS/report"
+    assert lines[-1] == ("python -m tf_hugebatch.report_main --runs=RUNS --figure=frontier,full_batch,noise_by_optimizer "
+                         "--output=RUNS/report")
     return [parsed(line) for line in lines[:-1]]
 
 
@@ -47,6 +48,14 @@ def test_every_optimizer_is_searched_alike_at_every_batch(commands):
     for (name, _), own in searches.items():
         assert (own["method"], own["trials"], own["confirm"], own["final_seeds"]) == ("random", 20, 0, 5)
         assert own["space"].endswith(f"frontier_{frontier.OPTIMIZERS[name][1]}.json") and (ROOT / own["space"]).exists()
+
+
+def test_with_its_images_cifar10_is_compared_as_the_report_asks_for_it(commands):
+    lines = called(str(ROOT), "256 8192 32768 full", "1", "RUNS", "lenet5", "CIFAR", DRY_RUN="1").stdout.splitlines()
+    assert len(lines) == len(commands) + 1 + 5
+    asked = {source.command for source in catalogue.FIGURES["full_batch"].sources if "cifar10" in source.label}
+    assert {line.replace("=CIFAR", "=DIR").replace("--jobs=1 ", "").replace("RUNS/", "runs/frontier/") for line in lines[-6:-1]
+            } == asked
 
 
 def test_the_rules_scale_what_256_chose_and_say_on_what_it_was_chosen(commands):

@@ -5,8 +5,8 @@ leaves open (rates, data set of figures 11 and 12) is ours and the row's note sa
 """
 
 from .. import published
-from . import (commands, curves, distance, frontier, growth, heat_maps, ladder_bars, longer, measured, noise_by_optimizer,
-               noises, predicted, schedules_drawn, steps_to_target)
+from . import (commands, curves, distance, frontier, full_batch, growth, heat_maps, ladder_bars, longer, measured,
+               noise_by_optimizer, noises, predicted, schedules_drawn, steps_to_target)
 from .commands import SEEDS, TRIALS
 from .drawing import Drawing, batch_in_words
 from .sheets import ON_TEST
@@ -16,7 +16,7 @@ NUMBERS = range(1, 34)
 #: Figures that the paper doesn't have, by name.
 STEPS_TO_TARGET, ADAPTED, PREDICTED, NOISES, *_ = NAMES = (
     "steps_to_target", "regime_adaptation", "predicted_large_batch", "noise_and_ratios", *measured.FIGURES, growth.NAME,
-    frontier.NAME, noise_by_optimizer.NAME)
+    frontier.NAME, full_batch.NAME, noise_by_optimizer.NAME)
 
 MNIST, CIFAR, IMAGENET = (published.BASELINES[name] for name in ("mnist", "cifar10", "imagenet2012"))
 # The network that a command trains: the small one on MNIST, since it is the one that a figure can be afforded with.
@@ -38,7 +38,7 @@ ONE_SEED_FROM_EPOCHS = 300
 KINDS = {"ladder": ladder_bars.draw, "heat map": heat_maps.draw, "curves": curves.draw, "longer": longer.draw,
          "equal updates": longer.draw_equal_updates, "distance": distance.draw, "schedule": schedules_drawn.draw,
          STEPS_TO_TARGET: steps_to_target.draw, PREDICTED: predicted.draw, NOISES: noises.draw, frontier.NAME: frontier.draw,
-         growth.NAME: growth.draw, noise_by_optimizer.NAME: noise_by_optimizer.draw,
+         full_batch.NAME: full_batch.draw, growth.NAME: growth.draw, noise_by_optimizer.NAME: noise_by_optimizer.draw,
          **dict.fromkeys(measured.FIGURES, measured.draw)}
 
 
@@ -177,6 +177,7 @@ _AS = "The paper shows such a run twice; ours is drawn from the runs of figure {
 _RUNGS = "flags/ladder/imagenet_{}_rung{}.flags"
 _LADDER, _FULL_LADDER = (f"flags/ladder/imagenet_{batch}.flags" for batch in (published.LADDER_BATCH, IMAGENET.full))
 _IMAGENET_FULL_MAPS = (("fig07_sgd", _RUNGS.format(IMAGENET.full, 3)), ("fig07_lars", _RUNGS.format(IMAGENET.full, 4)))
+_FRONTIER = frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, _LARGE["mnist"], _HUGE["mnist"], FULL))
 
 _ROWS = (
     _ladder(1, "the recipe ladder, ImageNet, top-1", (IMAGENET, published.LADDER_BATCH, _LADDER, _TOP1), paper=_RUNGS_STATED),
@@ -238,7 +239,8 @@ _ROWS = (
     predicted.figure(PREDICTED, (MNIST, "lenet5"), (MNIST, "lenet"), (CIFAR, "resnet20")),
     _steps_to_target(MNIST, (256, 512, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL)),
     growth.row(MNIST, _MODEL["mnist"]),
-    frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, _LARGE["mnist"], _HUGE["mnist"], FULL)),
+    _FRONTIER,
+    full_batch.row(_FRONTIER),
     noise_by_optimizer.row(MNIST, _MODEL["mnist"]),
 )
 FIGURES = {row.number: row for row in _ROWS}

@@ -99,10 +99,15 @@ def draw(figure, runs, sweeps):
     return picture, rows, remarks, missing
 
 
+def is_searched(outcome):
+    """Whether a run is of a setting that a search over flags/sweeps/frontier_*.json chose."""
+    return outcome.sweep is not None and _SEARCHED <= set(outcome.sweep.plan.get("space") or ())
+
+
 def _by(outcome):
     """'tuned', a rule, or '' for a run that is not of the frontier."""
     if outcome.sweep is not None:
-        return "tuned" if _SEARCHED <= set(outcome.sweep.plan.get("space") or ()) else ""
+        return "tuned" if is_searched(outcome) else ""
     by_rule = outcome.values["selected_on"] == "validation" and outcome.values["peak_learning_rate"] is None
     return outcome.values["lr_scaling"] if by_rule and outcome.values["lr_scaling"] in _RULES else ""
 

@@ -1,13 +1,11 @@
 """A batch that grows beside a rate that falls (Smith et al. 2018): one accuracy against epochs, in a third of the updates."""
 
-import statistics
-
 from . import commands
 from .commands import SEEDS
 from .drawing import LINES, headline, panels, style
-from .markup import number
 from .outcomes import setting_of, updates
-from .sources import Figure, Source, ended, fits, groups_of, in_words, noted, numbers, one_network, other_networks
+from .sources import (Figure, Source, ended, fits, groups_of, in_words, mean_curve, noted, numbers, one_network,
+                      other_networks)
 
 NAME = "batch_growth"
 #: What happens, and after which epochs (flags/growth).
@@ -34,7 +32,7 @@ def draw(figure, runs, sweeps):
     found, others = _alike({source: groups_of(one for one in used if fits(one.values, source.wanted))
                             for source in figure.sources})
     missing = [source for source in figure.sources if source not in found]
-    curves = {source: points for source, group in found.items() if (points := _points(group))}
+    curves = {source: points for source, group in found.items() if (points := mean_curve(group))}
     rows = [{"setting": source.label, **point} for source, points in curves.items() for point in points]
     rows += [{"setting": source.label, "final": "yes", "update": updates(group.values), **numbers(group)}
              for source, group in found.items()]
@@ -73,14 +71,3 @@ def _alike(groups):
             by_rest.setdefault(rest, {}).setdefault(source, group)
     best = max(by_rest.values(), key=lambda pair: (len(pair), sum(group.n for group in pair.values())), default={})
     return best, sum(map(len, groups.values())) - len(best)
-
-
-def _points(group):
-    """Mean accuracy of the seeds that didn't diverge, at every evaluation that all of them have."""
-    by_update, alive = {}, [outcome for outcome in group.outcomes if not outcome.diverged]
-    for outcome in alive:
-        for row in outcome.run.eval_rows("test"):
-            if (accuracy := number(row.get("accuracy"))) is not None:
-                by_update.setdefault((row["step"], row.get("epoch")), []).append(accuracy)
-    return [{"update": update, "epoch": epoch, "seeds": len(found), "accuracy_percent": 100 * statistics.fmean(found)}
-            for (update, epoch), found in sorted(by_update.items()) if len(found) == len(alive)]

@@ -5,6 +5,7 @@ A run that has not ended counts nowhere; a diverged one counts in n, and its acc
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Mapping
 
 from .. import published, registry
@@ -115,10 +116,11 @@ def first_runs(figure, runs, read):
     """({source: (run, what `read` found in it)}, sources without one): of each the first run in which it finds anything."""
     drawn = {}
     for source in figure.sources:
-        for group in groups_of(ended(runs, source.wanted)):
-            for outcome in group.outcomes:
-                if source not in drawn and (found := read(outcome.run)):
-                    drawn[source] = (outcome.run, found)
+        # Read before they are grouped: a group has one run of a seed, which may be one that measured nothing.
+        found = {outcome.run: held for outcome in ended(runs, source.wanted) if (held := read(outcome.run))}
+        for group in groups_of(ended(found, source.wanted))[:1]:
+            run = group.outcomes[0].run
+            drawn[source] = (run, found[run])
     return drawn, [source for source in figure.sources if source not in drawn]
 
 
@@ -194,6 +196,19 @@ def numbers(group, metric=_TOP1):
         group = Group(held) if held else None
     paths = " ".join(outcome.run.path for outcome in group.outcomes) if group else None
     return {**dict.fromkeys(NUMBER_COLUMNS), **numbers_of(group), "runs": paths}
+
+
+def mean_curve(group):
+    """[{update, epoch, seeds, accuracy_percent, lowest_percent, highest_percent}]: test accuracy of the seeds that didn't
+    diverge, at every evaluation that all of them have."""
+    by_update, alive = {}, [outcome for outcome in group.outcomes if not outcome.diverged]
+    for outcome in alive:
+        for row in outcome.run.eval_rows("test"):
+            if (accuracy := number(row.get("accuracy"))) is not None:
+                by_update.setdefault((row["step"], row.get("epoch")), []).append(100 * accuracy)
+    return [{"update": update, "epoch": epoch, "seeds": len(found), "accuracy_percent": statistics.fmean(found),
+             "lowest_percent": min(found), "highest_percent": max(found)}
+            for (update, epoch), found in sorted(by_update.items()) if len(found) == len(alive)]
 
 
 def notes(runs):

@@ -1,0 +1,83 @@
+"""Full batch, update by update: test accuracy of every optimizer of the frontier at its own tuned setting, a panel a data set.
+
+On CIFAR-10 a trial at full batch takes an hour of a core, so settings are tried at the full batch of a tenth of the training
+set, the other nine validating, with as many updates; the chosen ones train on all of it.
+"""
+
+from .. import published
+from . import commands, frontier
+from .drawing import LINES, headline, panels, style
+from .outcomes import updates
+from .sources import FULL, Figure, Source, ended, fits, groups_of, in_words, mean_curve, numbers, one_network
+
+NAME = "full_batch"
+#: Of CIFAR-10, flags/frontier/cifar10.flags: the network, updates, held-out images of a trial, final seeds.
+_MODEL, _UPDATES, _HELD_OUT, _SEEDS = "resnet9", 60, 45_000, 3
+
+
+def row(*frontiers):
+    """The catalogue's row. frontiers: the frontier's rows, whose sources at full batch are part of it."""
+    sources = [source for one in frontiers for source in one.sources if source.wanted["batch_size"] == FULL]
+    cifar = published.BASELINES["cifar10"]
+    for name, (own, space) in frontier.OPTIMIZERS.items():
+        wanted = {"dataset": cifar.dataset, "batch_size": FULL, "epochs": _UPDATES, "schedule": "polynomial", **own}
+        command = (f"python -m tf_hugebatch.sweep_main --flagfile=flags/frontier/cifar10_{name}.flags --data_dir=DIR "
+                   f"--validation_examples={_HELD_OUT} --space=flags/sweeps/frontier_{space}.json --method=random "
+                   f"--trials={commands.TRIALS} --final_seeds={_SEEDS} "
+                   f"--sweep_dir={commands.FOLDER}/frontier/cifar10/{name}_full")
+        images = _UPDATES * (commands.TRIALS * (cifar.full - _HELD_OUT) + _SEEDS * cifar.full)
+        sources.append(Source(f"{cifar.dataset}, {name}", wanted, command, _MODEL, images, seeds=_SEEDS))
+    return Figure(NAME, "full batch, update by update, by optimizer", NAME, None, (FULL,), (), tuple(sources), (),
+                  "Not in the paper. Every optimizer has the same quasi-random trials over as many decades.")
+
+
+def draw(figure, runs, sweeps):
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a panel a data set, a line an optimizer."""
+    found = {}
+    for dataset in dict.fromkeys(source.wanted["dataset"] for source in figure.sources):
+        sources = [source for source in figure.sources if source.wanted["dataset"] == dataset]
+        used = one_network([one for one in ended(runs, *(source.wanted for source in sources)) if frontier.is_searched(one)])
+        for source in sources:
+            groups = groups_of(one for one in used if fits(one.values, source.wanted))
+            if groups:
+                found.setdefault(dataset, {})[source] = max(groups, key=lambda group: (group.trials or 0, group.n))
+    held = {source: group for panel in found.values() for source, group in panel.items()}
+    rows = [{"dataset": dataset, "optimizer": _name(source), **point}
+            for dataset, panel in found.items() for source, group in panel.items() for point in mean_curve(group)]
+    rows += [{"dataset": dataset, "optimizer": _name(source), "final": "yes", "model": group.values["model"],
+              "update": updates(group.values), **numbers(group)}
+             for dataset, panel in found.items() for source, group in panel.items()]
+    missing = [source for source in figure.sources if source not in held]
+    remarks = [f"{dataset.upper()}, {_network(panel)}: "
+               + "; ".join(f"{_name(source)} {in_words(numbers(group))}" for source, group in panel.items()) + "."
+               for dataset, panel in found.items()]
+    if not any(mean_curve(group) for group in held.values()):
+        return None, rows, remarks, missing
+    with style() as matplotlib:
+        picture, axes = panels(matplotlib, 1, len(found), (4.9 * len(found) + 0.6, 4.0))
+        for panel, (dataset, groups) in zip(axes[0], found.items()):
+            _draw_panel(panel, dataset, groups)
+        headline(picture, f"{figure.name}: {figure.shows}")
+    return picture, rows, remarks, missing
+
+
+def _draw_panel(panel, dataset, groups):
+    for name, look in zip(frontier.OPTIMIZERS, LINES):
+        for source, group in groups.items():
+            if _name(source) == name and (points := mean_curve(group)):
+                means = [point["accuracy_percent"] for point in points]
+                ends = [[mean - point["lowest_percent"] for mean, point in zip(means, points)],
+                        [point["highest_percent"] - mean for mean, point in zip(means, points)]]
+                panel.errorbar([point["update"] for point in points], means, yerr=ends, capsize=2, markersize=4,
+                               label=f"{name}, n = {points[0]['seeds']}", **look)
+    panel.set(xlabel="updates", ylabel="test accuracy (%), mean and range of seeds", xlim=(0, None),
+              title=f"{dataset.upper()}, {_network(groups)}")
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+
+
+def _network(groups):
+    return next(iter(groups.values())).values["model"]
+
+
+def _name(source):
+    return next(name for name, (own, _) in frontier.OPTIMIZERS.items() if fits(source.wanted, own))
