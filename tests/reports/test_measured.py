@@ -116,6 +116,15 @@ def test_sharpness_is_drawn_over_epochs(tmp_path):
     [data] = lines(found.figure.axes[0]).values()
     np.testing.assert_allclose(data[:, 1], [73, 147, 220])
     assert found.caption.count("of the loss of 1,000 examples") == 1
+    assert found.figure.axes[0].get_yscale() == "linear" and found.figure.axes[0].get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize("values", [[-3.0, 10.0, 20.0], [1.0, 20.0, 90.0]])
+def test_sharpness_that_changes_sign_or_over_decades_is_logarithmic(tmp_path, values):
+    rising = iter(values)
+    made.write_run(tmp_path / "a", regime="large", losses=[2.0, 1.0, 0.5], more_rows=lambda step: (
+        {}, [{"kind": "sharpness", "eigenvalue": next(rising), "residual": 0.1, "products": 5, "examples": 1000}]))
+    assert catalogue.draw("sharpness", *loaded(tmp_path)).figure.axes[0].get_yscale() == "symlog"
 
 
 def test_sgd_and_lars_alone_are_no_picture_of_noise(tmp_path):

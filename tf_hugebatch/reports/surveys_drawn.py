@@ -57,7 +57,12 @@ def draw_sharpness(figure, runs, sweeps):
             rows += [{"source": source.label, "epoch": epoch, "eigenvalue": value, "residual": residual}
                      for epoch, value, residual in points]
             remarks += [f"{source.label}: {run.path}, of the loss of {found[-1]['examples']:,} examples.", *noted([run])]
-        panel.set(yscale="symlog", xlabel="epochs", ylabel="largest eigenvalue of the Hessian")
+        panel.set(xlabel="epochs", ylabel="largest eigenvalue of the Hessian")
+        values = [row["eigenvalue"] for row in rows]
+        if values and min(values) > 0 and max(values) < 30 * min(values):  # a logarithm of less has too few labels
+            panel.set_ylim(bottom=0)
+        else:
+            panel.set_yscale("symlog")
         panel.legend(loc="best")
         headline(picture, f"{figure.name}: {figure.shows}")
     return picture, rows, remarks, missing
