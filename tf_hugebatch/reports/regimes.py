@@ -108,7 +108,9 @@ def find(groups: Iterable[Group], sweeps: Iterable[Sweep] = ()) -> list[Regimes]
         if not any(family.dataset == name for family in families):
             families[Family(name, None, registry.DATASETS[name].settings["model"], 0, "")] = []
     sweeps = list(sweeps)
-    return [_regimes(family, families[family], sweeps) for family in sorted(families, key=_place)]
+    # What has runs is what the reader asks about.
+    return [_regimes(family, families[family], sweeps)
+            for family in sorted(families, key=lambda family: (not families[family], _place(family)))]
 
 
 def _place(family):
