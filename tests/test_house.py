@@ -16,7 +16,7 @@ FLOORS = {
     3: ("training",),
     4: ("tuning", "planning"),
     5: ("reports",),
-    6: ("mnist_main", "cifar10_main", "imagenet_main", "one_run", "sweep_main", "report_main", "plan_main"),
+    6: ("mnist_main", "cifar10_main", "imagenet_main", "one_run", "sweep_main", "report_main", "plan_main", "__main__"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorboard", "tensorflow_datasets"}

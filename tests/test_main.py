@@ -202,3 +202,14 @@ def test_shards_are_read_before_replicas_are_made_of_the_cpu(tmp_path):
     assert "2 replica(s) x 1 micro-batch(es) x 8 examples; 2 batch-norm groups" in result.stderr
     assert "classic TPU TFRecords in data; their index is not there yet" in result.stderr
     assert not list((tmp_path / "data").glob("*.npz")), "a dry run reads no image"
+
+
+@pytest.mark.parametrize("words, code", [((), 0), (("--help",), 0), (("mnist",), 2)])
+def test_the_package_itself_names_its_programs(words, code, tmp_path):
+    command = [sys.executable, "-m", "tf_hugebatch", *words]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    said, silent = (result.stdout, result.stderr) if code == 0 else (result.stderr, result.stdout)
+    assert result.returncode == code and silent == "" and mnist_main.DESCRIPTION.split(" at ")[0] in said
+    for name in ("mnist_main", "cifar10_main", "imagenet_main", "sweep_main", "report_main", "plan_main"):
+        assert f"python -m tf_hugebatch.{name} --help" in said
+    assert ("Refused: mnist after python -m tf_hugebatch" in said) == bool(code)
