@@ -25,7 +25,7 @@ NAMED_FIGURES = {
     "sharpness": "the largest eigenvalue of the Hessian over a run",
     "batch_growth": "accuracy with a batch that grows beside a rate that falls",
     "frontier": "accuracy against batch size by optimizer",
-    "full_batch": "full batch, update by update, by optimizer",
+    "full_batch": "test accuracy against updates at full batch, by optimizer",
     "noise_by_optimizer": "the gradient noise scale by optimizer, beside where its large batches begin"}
 _BETWEEN_LINES = 50  # runs: a few seconds
 _WITH_BOUNDARIES = ("regimes", "table2")  # items

@@ -137,6 +137,14 @@ def test_a_miss_takes_a_whole_search_and_a_baseline_five_seeds(tmp_path):
     assert "B_L and B_H are open: the baseline has 2 seeds, fewer than 5." in draw(tmp_path / "few").caption
 
 
+@pytest.mark.parametrize("space", [None, [{"a": 1}], "poly_power", 3])
+def test_a_space_that_is_none_makes_no_point(tmp_path, space):
+    folder = made.write_frontier(tmp_path, "sgd", 8192, [0.99])
+    plan = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**plan, "space": space}))
+    assert not draw(tmp_path).rows
+
+
 def test_runs_and_searches_that_are_not_of_the_frontier_are_no_points(tmp_path):
     other = made.write_plan(tmp_path / "table3", "mnist", space={"peak_learning_rate": [1, 2]}, method="random", trials=20,
                             optimizer="sgd", batch_size=8192, epochs=30)

@@ -1,5 +1,6 @@
 """Full batch, update by update: a panel a data set, a line an optimizer; of searches over the frontier's spaces and no others."""
 
+import json
 import pathlib
 import re
 
@@ -10,6 +11,7 @@ from reference.drawn import loaded
 from tf_hugebatch import command_line
 from tf_hugebatch.reports import catalogue
 from tf_hugebatch.reports.blanks import cost_in_words
+from tf_hugebatch.reports.sheets import ON_TEST
 
 ROOT = pathlib.Path(__file__).parents[2]
 CIFAR = {"dataset": "cifar10", "model": "resnet9", "epochs": 60, "note": "JPEG-recompressed"}
@@ -35,8 +37,40 @@ def test_a_panel_a_data_set_and_a_line_an_optimizer_with_its_seeds(tmp_path):
     assert curve[-1]["accuracy_percent"] == pytest.approx(72)
     assert (curve[-1]["lowest_percent"], curve[-1]["highest_percent"]) == (pytest.approx(70), pytest.approx(74))
     assert "JPEG-recompressed" in found.caption
+    assert "(n = 2, 98.00 to 99.00), chosen in 20 trials" in found.caption
     missing = found.caption.partition("Missing: ")[2]
     assert "cifar10, lars" in missing and "sgd, full batch" in missing and "cifar10, muon" not in missing
+
+
+def test_what_was_tried_on_a_part_is_said_and_a_choice_on_test_is_marked(tmp_path):
+    folder = made.write_frontier(tmp_path / "a", "muon", "full", [0.70, 0.72, 0.74], **CIFAR)
+    plan = json.loads((folder / "sweep.json").read_text())
+    plan["settings"]["batch_size"], plan["select_on"] = 5000, "test"
+    (folder / "sweep.json").write_text(json.dumps(plan))
+    found = drawn(tmp_path)
+    assert "chosen in 20 trials at the full batch of 5,000 images" in found.caption and ON_TEST in found.caption
+    assert [text.get_text() for text in found.figure.axes[0].get_legend().get_texts()] == [f"muon{ON_TEST}, n = 3"]
+
+
+def test_fewer_seeds_than_asked_for_are_drawn_and_missing(tmp_path):
+    made.write_frontier(tmp_path, "muon", "full", [0.70, 0.72], **CIFAR)
+    found = drawn(tmp_path)
+    assert found.figure is not None and "cifar10, muon" in found.caption.partition("Missing: ")[2]
+
+
+def test_the_network_that_is_not_drawn_is_named(tmp_path):
+    made.write_frontier(tmp_path / "a", "muon", "full", [0.99, 0.98])
+    made.write_frontier(tmp_path / "a", "lars", "full", [0.99, 0.98])
+    made.write_frontier(tmp_path / "b", "muon", "full", [0.99, 0.98], model="lenet")
+    assert "Also run and not drawn: lenet." in drawn(tmp_path).caption
+
+
+@pytest.mark.parametrize("accuracy", [0.95, 0.9997, 0.1009])
+def test_seeds_that_agree_are_drawn(tmp_path, accuracy):
+    """A mean of equal numbers in floating point may lie outside them, and error bars of negative length are no picture."""
+    made.write_frontier(tmp_path, "muon", "full", [accuracy] * 3)
+    runs = loaded(tmp_path)
+    assert drawn(tmp_path).figure is not None and catalogue.draw("frontier", *runs).figure is not None
 
 
 def test_other_searches_runs_without_one_and_other_batches_are_no_lines(tmp_path):

@@ -139,10 +139,27 @@ def test_labels_of_the_papers_numbers_do_not_touch(tmp_path):
     assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
 
-def test_the_frontiers_runs_are_not_training_longer(tmp_path):
-    made.write_frontier(tmp_path, "muon", "full", [0.77, 0.78], dataset="cifar10", model="resnet9", epochs=60)
+def test_the_frontiers_runs_on_recompressed_images_do_not_stand_beside_the_papers_numbers(tmp_path):
+    own = {"dataset": "cifar10", "model": "resnet9", "epochs": 60}
+    made.write_frontier(tmp_path / "a", "muon", "full", [0.77, 0.78], note="JPEG-recompressed", **own)
     found = catalogue.draw(20, *loaded(tmp_path))
-    assert found.figure is None and not found.rows
+    assert found.figure is None and not found.rows and "2 runs of the frontier on other data are not drawn" in found.caption
+    made.write_frontier(tmp_path / "b", "muon", "full", [0.67, 0.68], **own)
+    assert [row["mean_percent"] for row in catalogue.draw(20, *loaded(tmp_path)).rows] == [pytest.approx(67.5)]
+
+
+def test_a_setting_chosen_on_validation_and_one_of_more_seeds_come_before_a_higher_one(tmp_path):
+    for seed, accuracy in enumerate((0.97, 0.975, 0.98)):
+        made.write_run(tmp_path / f"many{seed}", seed=seed, accuracy=accuracy, epochs=30, poly_power=1.0, **LAMB)
+    made.write_run(tmp_path / "one", accuracy=0.99, epochs=30, poly_power=3.0, **LAMB)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 97.5]])
+    assert ON_TEST not in found.caption
+    for seed in (1, 2):
+        made.write_run(tmp_path / f"chosen{seed}", seed=seed, accuracy=0.96, epochs=30, selected_on="validation", **LAMB)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 96]])
+    assert ON_TEST not in found.caption
 
 
 def test_equal_updates_are_of_one_network_and_name_their_split(tmp_path):

@@ -274,14 +274,21 @@ def test_error_against_batch_size_is_drawn_in_a_browser(tmp_path):
     some_runs(runs)
     made.write_run(runs / "other", accuracy=0.5, batch_size=64, dataset="cifar10")
     for batch, name in ((256, "sgd"), (1024, "lars"), (1024, "adam")):
-        made.write_run(runs / f"{name}_{batch}", accuracy=0.99, batch_size=batch, epochs=30, optimizer=name)
+        made.write_run(runs / f"{name}_{batch}", accuracy=0.9911, batch_size=batch, epochs=30, optimizer=name,
+                       selected_on="test" if name == "adam" else "none")
     page = page_of(tmp_path / "report", load_runs(runs), load_sweeps(runs))
     found = opened(tmp_path / "report" / "index.html", "sort=batch_size", tmp_path / "profile")
     marks = [link[1:] for link in found.links() if link.startswith("#run")][:4]
     names = dict(zip(page.identities, (row["name"] for row in page.rows)))
     # Neither trials, nor what diverged, nor another data set.
     assert sorted(names[mark] for mark in marks) == ["adam_1024", "good", "lars_1024", "sgd_256"]
-    assert "mnist, test error (%)" in found.text
+    assert "mnist, test error (%); not drawn: 1 diverged, 1 of other data sets" in found.text
+    assert "<title>adam_1024: 99.11% at 1,024; † selected on test</title>" in found.text
+    assert "<title>lars_1024: 99.11% at 1,024</title>" in found.text
+    places = [re.match(r"translate\(([\d.]+) ([\d.]+)\)", attributes["transform"]) for tag, attributes in found.tags
+              if tag == "path" and "transform" in attributes][:4]
+    across = dict(zip((names[mark] for mark in marks), (float(place[1]) for place in places)))
+    assert across["sgd_256"] == 80 and across["good"] == 860 and across["adam_1024"] == across["lars_1024"] == 80 + 780 * 2 / 5
     one_batch = opened(tmp_path / "report" / "index.html", "find=1024", tmp_path / "profile")
     assert ["hidden" in attributes for tag, attributes in one_batch.tags if tag == "section"] == [True]
 

@@ -1,4 +1,4 @@
-"""Full batch, update by update: test accuracy of every optimizer of the frontier at its own tuned setting, a panel a data set.
+"""Full batch: test accuracy against updates of every optimizer of the frontier at its own tuned setting, a panel a data set.
 
 On CIFAR-10 a trial at full batch takes an hour of a core, so settings are tried at the full batch of a tenth of the training
 set, the other nine validating, with as many updates; the chosen ones train on all of it.
@@ -7,8 +7,9 @@ set, the other nine validating, with as many updates; the chosen ones train on a
 from .. import published
 from . import commands, frontier
 from .drawing import LINES, headline, panels, style
-from .outcomes import updates
-from .sources import FULL, Figure, Source, ended, fits, groups_of, in_words, mean_curve, numbers, one_network
+from .outcomes import train_size, updates
+from .sheets import ON_TEST
+from .sources import FULL, Figure, Source, ended, fits, groups_of, in_words, mean_curve, numbers, one_network, other_networks
 
 NAME = "full_batch"
 #: Of CIFAR-10, flags/frontier/cifar10.flags: the network, updates, held-out images of a trial, final seeds.
@@ -27,16 +28,19 @@ def row(*frontiers):
                    f"--sweep_dir={commands.FOLDER}/frontier/cifar10/{name}_full")
         images = _UPDATES * (commands.TRIALS * (cifar.full - _HELD_OUT) + _SEEDS * cifar.full)
         sources.append(Source(f"{cifar.dataset}, {name}", wanted, command, _MODEL, images, seeds=_SEEDS))
-    return Figure(NAME, "full batch, update by update, by optimizer", NAME, None, (FULL,), (), tuple(sources), (),
-                  "Not in the paper. Every optimizer has the same quasi-random trials over as many decades.")
+    return Figure(NAME, "test accuracy against updates at full batch, by optimizer", NAME, None, (FULL,), (),
+                  tuple(sources), (),
+                  "Not in the paper. The optimizers' spaces span as many decades each (flags/sweeps/frontier_*.json).")
 
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a panel a data set, a line an optimizer."""
-    found = {}
+    found, others = {}, []
     for dataset in dict.fromkeys(source.wanted["dataset"] for source in figure.sources):
         sources = [source for source in figure.sources if source.wanted["dataset"] == dataset]
-        used = one_network([one for one in ended(runs, *(source.wanted for source in sources)) if frontier.is_searched(one)])
+        fed = [one for one in ended(runs, *(source.wanted for source in sources)) if frontier.is_searched(one)]
+        used = one_network(fed)
+        others += other_networks(fed, used)
         for source in sources:
             groups = groups_of(one for one in used if fits(one.values, source.wanted))
             if groups:
@@ -47,10 +51,11 @@ def draw(figure, runs, sweeps):
     rows += [{"dataset": dataset, "optimizer": _name(source), "final": "yes", "model": group.values["model"],
               "update": updates(group.values), **numbers(group)}
              for dataset, panel in found.items() for source, group in panel.items()]
-    missing = [source for source in figure.sources if source not in held]
-    remarks = [f"{dataset.upper()}, {_network(panel)}: "
-               + "; ".join(f"{_name(source)} {in_words(numbers(group))}" for source, group in panel.items()) + "."
-               for dataset, panel in found.items()]
+    missing = [source for source in figure.sources
+               if source not in held or held[source].n < source.seeds or (held[source].trials or 0) < commands.TRIALS]
+    said = {dataset: "; ".join(f"{_name(source)} {in_words(numbers(group))}{_search(group)}" for source, group in panel.items())
+            for dataset, panel in found.items()}
+    remarks = [f"{dataset.upper()}, {_network(found[dataset])}: {words}." for dataset, words in said.items()] + others
     if not any(mean_curve(group) for group in held.values()):
         return None, rows, remarks, missing
     with style() as matplotlib:
@@ -69,10 +74,18 @@ def _draw_panel(panel, dataset, groups):
                 ends = [[mean - point["lowest_percent"] for mean, point in zip(means, points)],
                         [point["highest_percent"] - mean for mean, point in zip(means, points)]]
                 panel.errorbar([point["update"] for point in points], means, yerr=ends, capsize=2, markersize=4,
-                               label=f"{name}, n = {points[0]['seeds']}", **look)
+                               label=f"{name}{ON_TEST if group.select_on == 'test' else ''}, n = {points[0]['seeds']}", **look)
     panel.set(xlabel="updates", ylabel="test accuracy (%), mean and range of seeds", xlim=(0, None),
               title=f"{dataset.upper()}, {_network(groups)}")
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+
+
+def _search(group):
+    """What chose a setting: on CIFAR-10 a part of the training set is tried, at its own full batch."""
+    settings = group.sweep.plan.get("settings")
+    tried = settings.get("batch_size") if isinstance(settings, dict) else None
+    on = f" at the full batch of {tried:,} images" if isinstance(tried, int) and tried < 0.9 * train_size(group.values) else ""
+    return f", chosen in {group.trials or 0} trials{on}"
 
 
 def _network(groups):

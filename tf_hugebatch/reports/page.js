@@ -92,46 +92,58 @@ function draw(shown) {                                      // logarithmic upwar
 
 const MARKS = ["M-5-5H5V5H-5Z", "M0-6L6 5H-6Z", "M0-6L6 0L0 6L-6 0Z", "M-5-2H-2V-5H2V-2H5V2H2V5H-2V2H-5Z", "M0 6L6-5H-6Z",
                "M-4-4L4 4M4-4L-4 4", "M-5 0H5M0-5V5", "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z"];
+const at = Object.fromEntries(heads.map((head, place) => [head.dataset.key, place]));
+const value = (row, key) => key in at ? row.cells[at[key]].dataset.v : "";
+// By all runs, so that a filter changes no one's mark; after eight the same marks come in other colours.
+const names = [...new Set(rows.map(row => value(row, "optimizer")))].sort();
+const look = name => {
+  const order = names.indexOf(name), color = LINES[order % 6][0];
+  return {d: MARKS[order % MARKS.length], stroke: color, "stroke-width": 1.5, fill: color, "fill-opacity": 0.35};
+};
 
 function drawBatches(shown) {                               // a mark a run; both axes logarithmic
-  const at = Object.fromEntries(heads.map((head, place) => [head.dataset.key, place]));
-  const value = (row, key) => key in at ? row.cells[at[key]].dataset.v : "";
-  const ended = ["test", "validation"].map(split => [split, shown.filter(row => value(row, `${split}_accuracy`) !== "" &&
-    value(row, "batch_size") !== "" && !["trials", "repeats"].includes(value(row, "part")))]);
+  const counted = shown.filter(row => ["", "final"].includes(value(row, "part")) && value(row, "batch_size") > 0);
+  const ended = ["test", "validation"].map(split => [split, counted.filter(row => value(row, `${split}_accuracy`) !== "")]);
   const [split, all] = ended.find(([, found]) => found.length) || ["test", []];
   const sets = new Map();                                   // accuracies of two data sets have nothing to do with each other
   for (const row of all) sets.set(value(row, "dataset"), (sets.get(value(row, "dataset")) || 0) + 1);
   const [dataset] = [...sets].sort((a, b) => b[1] - a[1])[0] || [""];
   const points = all.filter(row => value(row, "dataset") === dataset).map(row =>
-    ({row, batch: +value(row, "batch_size"), error: Math.max(100 - value(row, `${split}_accuracy`), 0.01),
-      name: value(row, "optimizer")}));
+    ({row, batch: +value(row, "batch_size"), percent: +value(row, `${split}_accuracy`)}))
+    .map(point => ({...point, error: Math.max(100 - point.percent, 0.01)}));
   const sizes = [...new Set(points.map(point => point.batch))].sort((a, b) => a - b);
   byId("of-batches").hidden = sizes.length < 2;
   if (sizes.length < 2) return;
   batches.replaceChildren();
   keys.replaceChildren();
+  batches.setAttribute("aria-label", `${dataset}: ${split} error against batch size of ${points.length} runs of the table`);
   const heights = points.map(point => Math.log10(point.error)), low = Math.min(...heights);
   const span = Math.max(Math.max(...heights) - low, 0.05), wide = Math.log2(sizes.at(-1) / sizes[0]);
   const x = batch => 80 + 780 * Math.log2(batch / sizes[0]) / wide;
   const y = error => 20 + 290 * (1 - (Math.log10(error) - low) / span);
   horizontals(batches, [10 ** low, 10 ** (low + span)], y);
-  let end = -Infinity;
-  for (const size of sizes.filter(size => x(size) - end > 48 && (end = x(size))))
+  let end = Infinity;                                       // the largest batch is what a reader looks for
+  for (const size of [...sizes].reverse().filter(size => end - x(size) > 48 && (end = x(size), true)))
     batches.append(make("text", {x: x(size), y: 330, "text-anchor": "middle"}, size.toLocaleString("en")));
-  const axes = `images an update; upwards: ${dataset}, ${split} error (%)`;
+  const diverged = counted.filter(row => value(row, "status") === "diverged").length;
+  const apart = [[diverged, "diverged"], [all.length - points.length, "of other data sets"]]
+    .filter(([number]) => number).map(([number, what]) => `${number} ${what}`);
+  const left = apart.length ? `; not drawn: ${apart.join(", ")}` : "";
+  const axes = `images an update; upwards: ${dataset}, ${split} error (%)${left}`;
   batches.append(make("text", {x: 470, y: 350, "text-anchor": "middle"}, axes));
-  [...new Set(points.map(point => point.name))].sort().forEach((name, order) => {
-    const color = LINES[order % LINES.length][0];
-    const look = {d: MARKS[order % MARKS.length], stroke: color, "stroke-width": 1.5, fill: color, "fill-opacity": 0.35};
-    for (const {row, batch, error} of points.filter(point => point.name === name)) {
-      const words = `${row.dataset.name}: ${short(100 - error)}% at ${batch.toLocaleString("en")}`;
-      const mark = make("path", {...look, transform: `translate(${x(batch).toFixed(1)} ${y(error).toFixed(1)})`});
-      batches.append(make("a", {href: "#" + row.id}, make("title", {}, words), mark));
-    }
+  for (const {row, batch, percent, error} of points) {
+    const marks = value(row, "marks");
+    const words = `${row.dataset.name}: ${percent.toFixed(2)}% at ${batch.toLocaleString("en")}${marks && `; ${marks}`}`;
+    const place = `translate(${x(batch).toFixed(1)} ${y(error).toFixed(1)})`;
+    const mark = make("path", {...look(value(row, "optimizer")), transform: place});
+    batches.append(make("a", {href: "#" + row.id, tabindex: -1}, make("title", {}, words), mark));   // the table has the links
+  }
+  const drawn = new Set(points.map(point => value(point.row, "optimizer")));
+  for (const name of names.filter(name => drawn.has(name))) {
     const item = document.createElement("li");
-    item.append(make("svg", {width: 16, height: 14}, make("path", {...look, transform: "translate(8 7)"})), name);
+    item.append(make("svg", {width: 16, height: 14}, make("path", {...look(name), transform: "translate(8 7)"})), name);
     keys.append(item);
-  });
+  }
 }
 
 heads.forEach(head => head.querySelector("button").addEventListener("click", () =>

@@ -33,8 +33,8 @@ def _thin(epochs, values):
 def batch_section():
     """HTML of error against batch size, which the script draws of the runs that the table shows; hidden when all are of one."""
     return ['<section id="of-batches" hidden>',
-            "<h2>Error against batch size: the runs of the table, but for a search's trials</h2>",
-            '<figure><svg id="batches" viewBox="0 0 900 360" role="img" aria-label="Error against batch size"></svg>'
+            "<h2>Error against batch size: the runs of the table, without the trials of searches</h2>",
+            '<figure><svg id="batches" viewBox="0 0 900 360" role="group" aria-label="Error against batch size"></svg>'
             '<ul id="keys"></ul></figure></section>']
 
 

@@ -8,9 +8,11 @@ definitions ask for 99.5% of A within rho epochs.
     full,  B_F         every training example in every update
 
 A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided. Where
-seeds fall apart, or some diverge, there is no mean to speak of: five seeds or more that all miss, each by its own test
-sampling, miss too (a sign test: were half of all seeds to reach the target, five would miss in a row once in 32). Every batch
-is undecided while the baseline is not sound (baselines.doubt): too few seeds, or an unstable setting.
+seeds fall apart, or some diverge, there is no mean to speak of: six seeds or more that all miss, each by its own test
+sampling, miss too. That is a one-sided sign test at the 2.5% that the mean's interval leaves on that side: were half of all
+seeds to reach the target, six would miss in a row once in 64. It speaks of the median seed, and never says that a batch holds.
+Two seeds that both diverge are enough, as tables call such a setting 'diverges'. Every batch is undecided while the baseline is
+not sound (baselines.doubt): too few seeds, or an unstable setting.
 """
 
 from __future__ import annotations
@@ -157,7 +159,7 @@ def _clear(mean, target):
 
 def _all_miss(group, target):
     """Whether each of enough seeds diverges or lies clearly below the target."""
-    return 0.5 ** group.n <= 1 - CONFIDENCE and all(
+    return 0.5 ** group.n <= (1 - CONFIDENCE) / 2 and all(
         outcome.diverged or wilson(outcome.accuracy, test_size(group.values))[1] < target for outcome in group.outcomes)
 
 

@@ -5,7 +5,6 @@ A run that has not ended counts nowhere; a diverged one counts in n, and its acc
 
 import dataclasses
 import json
-import statistics
 from collections.abc import Mapping
 
 from .. import published, registry
@@ -13,7 +12,7 @@ from .blanks import Blank, cost_in_words
 from .markup import number
 from .outcomes import checked_settings, read_outcomes, setting_of
 from .sheets import NUMBER_COLUMNS, ON_TEST, numbers_of
-from .stats import Group, group_runs
+from .stats import Group, group_runs, mean_between
 
 FULL = "full"
 ENDED = ("done", "diverged")
@@ -205,10 +204,15 @@ def mean_curve(group):
     for outcome in alive:
         for row in outcome.run.eval_rows("test"):
             if (accuracy := number(row.get("accuracy"))) is not None:
-                by_update.setdefault((row["step"], row.get("epoch")), []).append(100 * accuracy)
-    return [{"update": update, "epoch": epoch, "seeds": len(found), "accuracy_percent": statistics.fmean(found),
-             "lowest_percent": min(found), "highest_percent": max(found)}
-            for (update, epoch), found in sorted(by_update.items()) if len(found) == len(alive)]
+                by_update.setdefault(row["step"], []).append((100 * accuracy, row.get("epoch")))
+    points = []
+    for update, found in sorted(by_update.items()):
+        if len(found) == len(alive):
+            accuracies, epochs = zip(*found)
+            points.append({"update": update, "epoch": epochs[0], "seeds": len(found),
+                           "accuracy_percent": mean_between(accuracies),
+                           "lowest_percent": min(accuracies), "highest_percent": max(accuracies)})
+    return points
 
 
 def notes(runs):

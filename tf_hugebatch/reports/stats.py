@@ -93,7 +93,7 @@ def mean_of(values: Iterable[float], test_examples: int | None = None) -> Mean |
     values = tuple(values)
     if not values:
         return None
-    mean = statistics.fmean(values)
+    mean = mean_between(values)
     sampling = wilson(mean, test_examples) if test_examples else None
     if len(values) == 1:
         return Mean(values, mean, None, None, None, sampling)
@@ -103,6 +103,12 @@ def mean_of(values: Iterable[float], test_examples: int | None = None) -> Mean |
         return Mean(values, mean, deviation, mean - seeds, mean + seeds)
     low, high = (math.hypot(seeds, end - mean) for end in sampling)
     return Mean(values, mean, deviation, max(0.0, mean - low), min(1.0, mean + high), sampling)
+
+
+def mean_between(values: Iterable[float]) -> float:
+    """The mean, which rounding does not take out of the values' range: that of equal values is the value."""
+    values = tuple(values)
+    return min(max(statistics.fmean(values), min(values)), max(values))
 
 
 class Group:

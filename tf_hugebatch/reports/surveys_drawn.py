@@ -30,8 +30,7 @@ def draw_snr(figure, runs, sweeps):
                 if len(known):
                     law = values[known[0]] * (sizes / sizes[known[0]]) ** power
                     panel.plot(sizes, law, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), label=f"slope {power:g}")
-                rows += [{"source": source.label, "step": last["step"], "batch": size, "what": name, "value": value}
-                         for size, value in zip(sizes.tolist(), values.tolist()) if np.isfinite(value)]
+            rows += [row for survey in found for row in _survey_rows(source.label, survey)]
             panel.set(xscale="log", yscale="log", xlabel="examples B")
             panel.set_title(f"{source.label}, update {last['step']:,}", loc="left")
             panel.legend(loc="upper left", fontsize=7)
@@ -39,6 +38,15 @@ def draw_snr(figure, runs, sweeps):
         axes[0, 0].set_ylabel("norm, of the sum of B gradients")
         headline(picture, f"{figure.name}: {figure.shows}")
     return picture, rows, remarks, missing
+
+
+def _survey_rows(label, survey):
+    """Every survey of a run, the slopes after the values that they are fitted to."""
+    for name in ("signal", "noise"):
+        yield from ({"source": label, "step": survey["step"], "batch": size, "what": name, "value": value}
+                    for size, value in zip(survey["batch_sizes"], survey[name]) if number(value) is not None)
+        yield {"source": label, "step": survey["step"], "batch": None, "what": f"{name} slope",
+               "value": number(survey.get(f"{name}_slope"))}
 
 
 def draw_sharpness(figure, runs, sweeps):
