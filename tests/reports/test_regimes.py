@@ -134,6 +134,27 @@ def test_not_monotone_is_said(tmp_path):
     assert "not monotone: holds again at 2,048" in regime_tables.words_of(one, one.large)
 
 
+def test_a_batch_without_an_answer_ends_what_is_small_and_not_what_is_reached(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    for batch, accuracies in ((512, CLOSE), (1024, GOOD), (2048, BAD)):
+        linear(tmp_path, batch, accuracies)
+    for batch, accuracies in ((8192, GOOD), (16384, CLOSE), (32768, BAD)):
+        lars(tmp_path, batch, accuracies)
+    one = regimes_of(tmp_path)
+    assert (one.large.holds_at, one.large.fails_at, one.large.decided, one.large.open_batches) == (256, 2048, False, [512])
+    # 512 and 2,048, which nothing is known to reach, lie below a batch that something reaches.
+    assert (one.huge.holds_at, one.huge.fails_at, one.huge.decided, one.huge.open_batches) == (8192, 32768, False, [16384])
+    lars(tmp_path / "more", 16384, GOOD)
+    one = regimes_of(tmp_path)
+    assert (one.huge.holds_at, one.huge.value, one.huge.decided, one.huge.open_batches) == (16384, 16384, True, [])
+
+
+def test_a_run_that_measured_gives_way_to_one_of_its_seed_that_did_not(tmp_path):
+    made_seeds(tmp_path / "a", [0.5] * 5, 0.03, dataset="mnist", batch_size=256, diagnostics="noise_scale", **RULE)
+    linear(tmp_path, 256, BASELINE)
+    assert regimes_of(tmp_path).target == pytest.approx(0.995 * 0.992)
+
+
 def test_a_boundary_that_was_not_reached(tmp_path):
     linear(tmp_path, 256, BASELINE)
     linear(tmp_path, 512, GOOD)

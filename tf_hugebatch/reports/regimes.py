@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Boundary:
-    """Between holds_at, up to which every batch tried holds, and fails_at, the smallest tried that fails.
+    """Between holds_at, the largest that holds (B_L: up to which every batch does), and fails_at, the smallest that fails.
 
     decided: nothing in between was tried without an answer. again: batches above fails_at that hold.
     """
@@ -71,7 +71,8 @@ class Boundary:
     def open_batches(self) -> list[int]:
         """Batches tried without an answer that the boundary hangs on."""
         return [verdict.batch for verdict in self.verdicts
-                if verdict.holds is None and (self.fails_at is None or verdict.batch < self.fails_at)]
+                if verdict.holds is None and verdict.batch > (self.holds_at or 0)
+                and (self.fails_at is None or verdict.batch < self.fails_at)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,16 +217,22 @@ def _settings(groups):
 
 def boundary(name: str, baseline_batch: int | None, verdicts: Iterable[Verdict]) -> Boundary:
     """Where verdicts, smallest batch first, go from holding to failing. At the baseline's batch it holds by definition, unless
-    that is None: then it has a verdict like the others."""
+    that is None: then it has a verdict like the others.
+
+    Below B_L every batch reaches the target, so one without an answer ends what holds. Above B_H none does, which asks nothing
+    of a batch below one that holds.
+    """
     verdicts = tuple(verdicts)
     fails_at = next((verdict.batch for verdict in verdicts if verdict.holds is False), None)
-    holds_at, decided = baseline_batch, fails_at is not None
+    holds_at, undecided = baseline_batch, False
     for verdict in verdicts:
-        if verdict.holds:
-            holds_at = verdict.batch
-        else:
-            decided = decided and verdict.batch == fails_at
+        if verdict.batch == fails_at:
             break
+        if verdict.holds and (name == "B_H" or not undecided):
+            holds_at, undecided = verdict.batch, False
+        elif verdict.holds is None:
+            undecided = True
+    decided = fails_at is not None and not undecided
     again = tuple(verdict.batch for verdict in verdicts if fails_at and verdict.batch > fails_at and verdict.holds)
     return Boundary(name, verdicts, holds_at, fails_at, decided, again)
 
