@@ -138,3 +138,11 @@ def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):
     assert "alpha 2 (2.00 to 2.00)" in found.caption and "test accuracy 97.00%" in found.caption
     assert {blank.what.split(": ")[1] for blank in found.blanks} == \
         {"batch 256", "batch 8,192", "batch 32,768", "full batch (60,000)"}
+
+
+def test_seeds_that_ran_without_measuring_too_hide_no_distance(tmp_path):
+    for seed in (1, 2, 3):
+        made.write_run(tmp_path / "a" / str(seed), batch_size=1024, seed=seed, rows=100, **made.DIFFUSION)
+        made.write_run(tmp_path / "b" / str(seed), batch_size=1024, seed=seed, rows=100, distance=np.log1p, **made.DIFFUSION)
+    found = catalogue.draw(11, *loaded(tmp_path))
+    assert "batch 1,024, n = 3" in texts(found.figure)

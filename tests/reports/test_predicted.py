@@ -51,6 +51,16 @@ def test_one_network_fixes_the_factor_and_another_is_predicted(tmp_path):
     assert "B_L = c S with c from 20.5 to 41" in found.caption
 
 
+def test_seeds_that_ran_without_measuring_too_hide_no_noise_scale(tmp_path):
+    network(tmp_path / "b", "lenet5", 50.0, {1024: 0.99, 2048: 0.90}, seeds=3)
+    network(tmp_path / "a", "lenet", 100.0, {}, seeds=3)
+    for model in ("lenet5", "lenet"):
+        for seed in range(5):
+            made.write_run(tmp_path / "a_plain" / f"{model}{seed}", regime="baseline", model=model, seed=seed, accuracy=0.99)
+    found = catalogue.draw("predicted_large_batch", *loaded(tmp_path))
+    assert [row["seeds"] for row in found.rows] == [3, 3] and found.rows[0]["verdict"] == "fixes c"
+
+
 def test_s_is_the_median_over_stretches_and_then_over_seeds(tmp_path):
     for seed, scale in enumerate((10.0, 20.0, 900.0)):
         # A third of the run has 40 times the scale, a sixth hardly any.

@@ -40,10 +40,10 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each batch the setting with most seeds."""
     drawn = {}
     for source in figure.sources:
-        for group in groups_of(ended(runs, source.wanted)):
-            paths = [path for path in map(_path, (outcome.run for outcome in group.outcomes)) if path]
-            if paths:
-                drawn.setdefault(source, (group, *_together(paths)))
+        # Read before they are grouped, as in sources.first_runs.
+        found = {outcome.run: path for outcome in ended(runs, source.wanted) if (path := _path(outcome.run))}
+        for group in groups_of(ended(found, source.wanted))[:1]:
+            drawn[source] = (group, *_together([found[outcome.run] for outcome in group.outcomes]))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing

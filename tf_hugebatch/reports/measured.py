@@ -50,12 +50,11 @@ def draw(figure, runs, sweeps):
 def _of_other_runs(runs, diagnostic):
     """A source for each of the first MOST settings that differ in what they train on, by or with."""
     found = {}
-    for group in groups_of(ended(runs, dict.fromkeys(APART))):
+    for group in groups_of(one for one in ended(runs, dict.fromkeys(APART)) if diagnostic in one.values["diagnostics"]):
         values = group.values
-        if diagnostic in values["diagnostics"]:
-            wanted = {name: values[name] for name in ("dataset", "model", "optimizer", "batch_size")}
-            apart = {name: (values[name],) for name in APART if values[name] is not None}
-            label = f"{values['dataset']} {values['model']}, {values['optimizer']}, {batch_in_words(values['batch_size'])}"
-            label += "".join(f", {name} {commands.as_typed(of)}" for name, (of,) in apart.items())
-            found.setdefault(label, Source(label, {**wanted, **apart}, "", values["model"], 0))
+        wanted = {name: values[name] for name in ("dataset", "model", "optimizer", "batch_size")}
+        apart = {name: (values[name],) for name in APART if values[name] is not None}
+        label = f"{values['dataset']} {values['model']}, {values['optimizer']}, {batch_in_words(values['batch_size'])}"
+        label += "".join(f", {name} {commands.as_typed(of)}" for name, (of,) in apart.items())
+        found.setdefault(label, Source(label, {**wanted, **apart}, "", values["model"], 0))
     return list(found.values())[:MOST]

@@ -74,12 +74,12 @@ def draw(figure, runs, sweeps):
     boundaries = _boundaries(figure, runs, sweeps)
     networks, remarks = {}, []
     for source in figure.sources:
-        for group in groups_of(ended(runs, source.wanted)):
-            held = [outcome.run for outcome in group.outcomes if quotients(outcome.run)]
-            if held and source not in networks:
-                networks[source] = _measured([quotients(run)[1] for run in held],
-                                             boundaries.get((source.wanted["dataset"], source.wanted["model"]), (None, None)))
-                remarks += [f"{source.label}: noise scale from {', '.join(run.path for run in held)}.", *noted(held)]
+        # Read before they are grouped, as in sources.first_runs.
+        for group in groups_of(one for one in ended(runs, source.wanted) if quotients(one.run))[:1]:
+            held = [outcome.run for outcome in group.outcomes]
+            networks[source] = _measured([quotients(run)[1] for run in held],
+                                         boundaries.get((source.wanted["dataset"], source.wanted["model"]), (None, None)))
+            remarks += [f"{source.label}: noise scale from {', '.join(run.path for run in held)}.", *noted(held)]
     missing = [source for source in figure.sources if source not in networks or networks[source].seeds < FEWEST_SEEDS]
     if not networks:
         return None, [], [], missing
