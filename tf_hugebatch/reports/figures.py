@@ -38,7 +38,7 @@ SPLIT_LINES = {
     "train": {"color": LIGHT, "marker": "^", "linestyle": ":"},
 }
 MOST_POINTS = 800  # more than a figure has pixels for; longer runs are drawn as mean and range
-ACCURACY_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)
+_ACCURACY_TICKS = (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.5, 99.8, 99.9)
 
 
 def training_curves(run):
@@ -170,12 +170,22 @@ def _draw_accuracy(panel, run):
     if best < 90.0:
         panel.set_ylim(0, 100)
         return
+    accuracy_axis(panel, 0, 100.0 - (100.0 - best) / 2)
+
+
+def accuracy_axis(panel, low, high):
+    """Accuracies (%) from low to high up the panel, on a logarithm of their errors, so that those near 100% are told apart."""
     # 0.05% of error is the floor: an accuracy of 100% has no place on a logarithm.
     panel.set_yscale("function", functions=(lambda accuracy: -np.log10(np.maximum(100.05 - accuracy, 1e-9)),
                                             lambda height: 100.05 - 10.0 ** -height))
-    top = 100.0 - (100.0 - best) / 2
-    panel.set_ylim(0, top)
-    panel.set_yticks([tick for tick in ACCURACY_TICKS if tick <= top], minor=False)
+    panel.set_ylim(low, high)
+    heights = {tick: -np.log10(100.05 - tick) for tick in _ACCURACY_TICKS if low <= tick <= high}
+    least = 0.04 * np.log10((100.05 - low) / (100.05 - high))
+    ticks = []
+    for tick, height in heights.items():
+        if not ticks or height - heights[ticks[-1]] >= least:
+            ticks.append(tick)
+    panel.set_yticks(ticks, minor=False)
     panel.yaxis.set_major_formatter("{x:g}")
 
 

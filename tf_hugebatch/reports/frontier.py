@@ -11,6 +11,7 @@ import statistics
 from .. import published
 from . import commands, limits
 from .drawing import LINES, PAPER, apart, batch_in_words, headline, panels, style
+from .figures import accuracy_axis
 from .markup import number
 from .outcomes import updates
 from .sheets import ON_TEST
@@ -25,7 +26,6 @@ OPTIMIZERS = {
 #: Searched here and in no other search of these optimizers.
 _SEARCHED = {"poly_power", "weight_decay"}
 _RULES = ("linear", "sqrt")
-_LOWEST_SHOWN = 90.0
 
 
 def row(baseline, model, batches):
@@ -89,7 +89,7 @@ def draw(figure, runs, sweeps):
     tuned = [row for row in rows if row["by"] == "tuned" and row["mean_percent"] is not None]
     missing = [source for source in figure.sources if not any(
         by == "tuned" and fits(group.values, source.wanted) for (_, by, _), group in best.items())]
-    remarks = [*_limits_in_words(found), *_below(tuned), *other_networks(fed, used)]
+    remarks = [*_limits_in_words(found), *other_networks(fed, used)]
     if not tuned:
         return None, rows, remarks, missing
     with style() as matplotlib:
@@ -138,24 +138,18 @@ def _verdicts(found):
             for (name, by), boundary in found.boundaries.items() for verdict in boundary.verdicts}
 
 
-def _below(rows):
-    """A sentence about the points that the picture cuts off."""
-    low = [f"{row['optimizer']} at {row['batch']:,} ({row['mean_percent']:.2f}%)" for row in rows
-           if row["mean_percent"] < _LOWEST_SHOWN]
-    return [f"Below the picture's {_LOWEST_SHOWN:g}%: {', '.join(low)}."] if low else []
-
-
 def _draw_panel(panel, figure, rows):
     baseline = published.BASELINES[figure.dataset]
     for height, label, dashes in ((baseline.top1, "the baseline's", (1, 1)), (baseline.target, "target", (4, 3))):
         panel.axhline(height, color="#111111", linewidth=0.9, linestyle=(0, dashes), label=f"{label} {height:g}%")
-    for look, name in zip(LINES, dict.fromkeys(row["optimizer"] for row in rows)):
+    looks = dict(zip(OPTIMIZERS, LINES))  # an optimizer's look is the same whichever others ran
+    for name in dict.fromkeys(row["optimizer"] for row in rows):
         line = sorted((row for row in rows if row["optimizer"] == name), key=lambda row: row["batch"])
         means = [row["mean_percent"] for row in line]
         ends = [[mean - row["lowest_percent"] for mean, row in zip(means, line)],
                 [row["highest_percent"] - mean for mean, row in zip(means, line)]]
         mark = ON_TEST if any(row["selected_on"] == "test" for row in line) else ""
-        panel.errorbar([row["batch"] for row in line], means, yerr=ends, label=f"{name}{mark}", capsize=2, **look)
+        panel.errorbar([row["batch"] for row in line], means, yerr=ends, label=f"{name}{mark}", capsize=2, **looks[name])
     for result in figure.paper:
         panel.plot([result.batch], [result.top1], **PAPER)
         panel.annotate(f"{result.epochs:,} epochs", (result.batch, result.top1), xytext=(6, -11),
@@ -167,5 +161,7 @@ def _draw_panel(panel, figure, rows):
     panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.tick_params(axis="x", rotation=45)
     panel.set(xlabel="batch size", ylabel="test accuracy (%)")
-    panel.set_ylim(bottom=max(_LOWEST_SHOWN, panel.get_ylim()[0]))
+    lows = [row["lowest_percent"] for row in rows] + [result.top1 for result in figure.paper]
+    highs = [row["highest_percent"] for row in rows] + [result.top1 for result in figure.paper] + [baseline.top1]
+    accuracy_axis(panel, max(0, 100 - 1.3 * (100 - min(lows))), 100 - (100 - max(highs)) / 1.3)
     panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -7,6 +7,7 @@ set, the other nine validating, with as many updates; the chosen ones train on a
 from .. import published
 from . import commands, frontier
 from .drawing import LINES, headline, panels, style
+from .figures import accuracy_axis
 from .outcomes import train_size, updates
 from .sheets import ON_TEST
 from .sources import FULL, Figure, Source, ended, fits, groups_of, in_words, mean_curve, numbers, one_network, other_networks
@@ -28,7 +29,7 @@ def row(*frontiers):
                    f"--sweep_dir={commands.FOLDER}/frontier/cifar10/{name}_full")
         images = _UPDATES * (commands.TRIALS * (cifar.full - _HELD_OUT) + _SEEDS * cifar.full)
         sources.append(Source(f"{cifar.dataset}, {name}", wanted, command, _MODEL, images, seeds=_SEEDS))
-    return Figure(NAME, "test accuracy against updates at full batch, by optimizer", NAME, None, (FULL,), (),
+    return Figure(NAME, "accuracy against updates, by optimizer", NAME, None, (FULL,), (),
                   tuple(sources), (),
                   "Not in the paper. The optimizers' spaces span as many decades each (flags/sweeps/frontier_*.json).")
 
@@ -77,6 +78,9 @@ def _draw_panel(panel, dataset, groups):
                                label=f"{name}{ON_TEST if group.select_on == 'test' else ''}, n = {points[0]['seeds']}", **look)
     panel.set(xlabel="updates", ylabel="test accuracy (%), mean and range of seeds", xlim=(0, None),
               title=f"{dataset.upper()}, {_network(groups)}")
+    ends = [end for group in groups.values() for point in mean_curve(group)
+            for end in (point["lowest_percent"], point["highest_percent"])]
+    accuracy_axis(panel, max(0, 100 - 1.1 * (100 - min(ends))), 100 - (100 - max(ends)) / 1.3)
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
 
 

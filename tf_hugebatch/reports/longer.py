@@ -9,7 +9,7 @@ import numpy as np
 from .. import published
 from . import commands, frontier
 from .drawing import GREY, LINES, PAPER, apart, batch_in_words, headline, panels, style
-from .figures import column, thinned
+from .figures import accuracy_axis, column, thinned
 from .outcomes import train_size, updates
 from .sheets import ON_TEST
 from .sources import (FULL, Figure, Source, ended, fits, groups_of, in_words, noted, numbers, one_network,
@@ -172,12 +172,7 @@ def _scale(panel, rows, figure, best):
         panel.set_ylim(min(0, *values), 100)
         return
     top = 100 - (100 - max(best, published.BASELINES[figure.dataset].top1)) / 1.6
-    panel.set_yscale("function", functions=(lambda accuracy: -np.log10(np.maximum(100.05 - accuracy, 1e-9)),
-                                            lambda height: 100.05 - 10.0 ** -height))
-    panel.set_ylim(max(0, 100 - 1.6 * (100 - min(values))), top)
-    low = panel.get_ylim()[0]
-    panel.set_yticks([tick for tick in (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.4, 99.6, 99.8) if low <= tick <= top])
-    panel.yaxis.set_major_formatter("{x:g}")
+    accuracy_axis(panel, max(0, 100 - 1.6 * (100 - min(values))), top)
 
 
 def _best(rows):

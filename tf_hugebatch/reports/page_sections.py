@@ -11,7 +11,7 @@ from .outcomes import one_line, read_outcomes
 from .sheets import ON_TEST, chosen_on
 from .stats import group_runs, tested_before
 
-SEARCHING = ("trials", "repeats")  # parts of a sweep whose runs choose; page.js has the two names too
+SEARCHING = ("trials", "repeats")  # parts of a sweep whose runs choose
 _MOST_POINTS = 60  # of a curve; the page's pictures have few pixels and a thousand runs share a file
 
 
