@@ -62,8 +62,7 @@ def not_taken(merged: Merged) -> Iterator[Found]:
             f"{', '.join(placements)}; choose one of them")
     if values["nesterov"] and not values["momentum"]:
         yield "nesterov", ("optimizer", "momentum"), (
-            f"--nesterov=True with --momentum={values['momentum']}: there is no momentum to look ahead with; "
-            "give one")
+            f"--nesterov=True with --momentum={values['momentum']}: there is no momentum to look ahead with; give one")
     if values["grafting"] == "sgd":
         for name, neutral in (("trust_coefficient", 1.0), ("exclude_from_adaptation", None)):
             if values[name] != neutral:
@@ -81,8 +80,7 @@ def bounds(merged: Merged) -> Iterator[Found]:
     values = merged.values
     if values["trust_bounds_schedule"] == "adabound" and values["trust_bounds"] is None:
         yield "trust_bounds_schedule", ("optimizer", "trust_bounds"), (
-            "--trust_bounds_schedule=adabound with --trust_bounds=none: there are no bounds to tighten; give "
-            "--trust_bounds")
+            "--trust_bounds_schedule=adabound with --trust_bounds=none: there are no bounds to tighten; give --trust_bounds")
 
 
 def noise(merged: Merged) -> Iterator[Found]:
@@ -122,12 +120,17 @@ def data(merged: Merged) -> Iterator[Found]:
             f"--data_dir={folder}: that is a file; name the folder that holds it, "
             f"{os.path.dirname(folder) or os.curdir}")
     if values["shuffle"] == "shards" and not row.facts.get("shards"):
-        yield "shuffle", ("dataset",), (
-            f"--shuffle=shards: {row.name} does not come in shards; drop it")
-    elif values["shuffle"] == "shards" and values["validation_examples"]:
-        yield "validation_examples", ("shuffle",), (
-            f"--validation_examples={values['validation_examples']} with --shuffle=shards: a stream of shards can't "
-            "leave out single examples; drop one of the two")
+        yield "shuffle", ("dataset",), f"--shuffle=shards: {row.name} does not come in shards; drop it"
+    elif values["shuffle"] == "shards":
+        if values["validation_examples"]:
+            yield "validation_examples", ("shuffle",), (
+                f"--validation_examples={values['validation_examples']} with --shuffle=shards: a stream of shards can't leave "
+                "out single examples; give another --shuffle, or hold none out (a sweep: --select_on_test=true)")
+        for name in values["diagnostics"]:
+            if registry.DIAGNOSTICS[name].facts["at"] == "evaluations":
+                yield "diagnostics", ("shuffle",), (
+                    f"--diagnostics={name} with --shuffle=shards: it looks at single training examples, which a stream of "
+                    "shards can't fetch; drop it, or give another --shuffle")
     smallest = registry.MODELS[values["model"]].facts.get("smallest_image", 0)
     if values["image_size"] is not None and values["image_size"] < smallest:
         yield "image_size", ("dataset", "model"), (
@@ -135,8 +138,7 @@ def data(merged: Merged) -> Iterator[Found]:
             f"at least {smallest}")
     if values["model"] not in row.facts["models"]:
         yield "model", ("dataset",), (
-            f"--model={values['model']}: it does not fit {row.name}; choose one of "
-            f"{', '.join(row.facts['models'])}")
+            f"--model={values['model']}: it does not fit {row.name}; choose one of {', '.join(row.facts['models'])}")
 
 
 def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
@@ -150,8 +152,7 @@ def batch(merged: Merged, train_examples: int) -> Iterator[Found]:
         instead = "".join(f", or --dataset={name}" for name in larger if name != values["dataset"])
         yield "batch_size", ("dataset", "batch_size", "validation_examples", "regime"), (
             f"--batch_size={size} ({merged.sources['batch_size']}): {values['dataset']} has only "
-            f"{train_examples:,} training examples after the split; give at most that, or "
-            f"--batch_size=full{instead}")
+            f"{train_examples:,} training examples after the split; give at most that, or --batch_size=full{instead}")
     has_batch_norm = registry.MODELS[values["model"]].facts["batch_norm"]
     if values["norm"] == "local" and values["micro_batch_size"] == "auto":
         yield "norm", ("micro_batch_size",), (
@@ -253,16 +254,15 @@ def reporting(merged: Merged) -> Iterator[Found]:
             "--evaluate_test=false without --validation_examples: nothing would be evaluated; hold some out, or drop it")
     if not values["mllog"]:
         return
-    if not values["evaluate_test"]:
-        yield "evaluate_test", ("mllog",), (
-            "--evaluate_test=false with --mllog=true: MLPerf's log holds the test accuracy; drop one of the two")
+    if values["validation_examples"]:
+        yield "mllog", ("validation_examples",), (
+            f"--mllog=true with --validation_examples={values['validation_examples']}: MLPerf's log holds the test accuracy of "
+            "every evaluation, which such a run (each trial of a sweep is one) reads once; drop one of the two")
     if not registry.DATASETS[values["dataset"]].facts.get("mlperf"):
-        yield "mllog", ("dataset",), (
-            f"--mllog=true: MLPerf has no benchmark on {values['dataset']}; drop it")
+        yield "mllog", ("dataset",), f"--mllog=true: MLPerf has no benchmark on {values['dataset']}; drop it"
     elif importlib.util.find_spec("mlperf_logging") is None:
         yield "mllog", (), (
-            "--mllog=true: the package mlperf-logging writes the log and isn't installed; "
-            "pip install 'tf_hugebatch[mlperf]'")
+            "--mllog=true: the package mlperf-logging writes the log and isn't installed; pip install 'tf_hugebatch[mlperf]'")
 
 
 def duration(merged: Merged, total: int, warmup: int, peak: float) -> Iterator[Found]:

@@ -15,6 +15,7 @@ from tf_hugebatch import command_line
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.training.mllog import MLLog
+from tf_hugebatch.training.timetable import Timetable
 
 CLOSED = dict(
     dataset="synthetic", dataset_size=(256, 64), model="resnet18", image_size=32, batch_size=64, optimizer="lars",
@@ -85,9 +86,8 @@ def test_a_run_of_a_flagfile_passes_once_it_reaches_the_target(tmp_path, recipe)
     settings = command_line.parse([f"--flagfile={recipe}", "--mllog"], program="", description="",
                                   dataset="imagenet2012").settings
     log = MLLog(tmp_path / "mllog.txt", settings, Layout(settings.batch_size, 256, 8, settings.bn_span), 0, time.time())
-    period = settings.eval_every_epochs * settings.updates_per_epoch
-    evaluations = [*(math.ceil(k * period) for k in range(1, int(settings.total_updates / period) + 1)),
-                   settings.total_updates]
+    timetable = Timetable(settings, settings.total_updates)
+    evaluations = [done for done in range(1, settings.total_updates + 1) if timetable.evaluation_is_due(done)]
     for done in evaluations:
         log.evaluation_starts(done)
         log.evaluated(0.76 * done / settings.total_updates)
@@ -104,6 +104,11 @@ def test_a_run_of_a_flagfile_passes_once_it_reaches_the_target(tmp_path, recipe)
     numbers = [line["metadata"]["epoch_num"] for line in lines(tmp_path / "mllog.txt") if line["key"] == ACCURACY]
     assert all(number * steps >= done > (number - 1) * steps for number, done in zip(numbers, evaluations, strict=True))
     assert numbers[-1] == settings.train_steps / steps
+    # Every epoch is of one block, and an evaluation is of all that its block claims.
+    blocks = [line["metadata"] for line in lines(tmp_path / "mllog.txt") if line["key"] == "block_start"]
+    claimed = [range(block["first_epoch_num"], block["first_epoch_num"] + block["epoch_count"]) for block in blocks]
+    assert [epoch for block in claimed for epoch in block] == list(range(1, numbers[-1] + 1))
+    assert numbers == [block[-1] for block in claimed] and set(map(len, claimed[:-1])) == {4}
 
 
 def test_momentum_sgd_has_a_closed_division_too(tmp_path):

@@ -43,6 +43,19 @@ def test_the_best_are_repeated_on_the_validation_split_with_seeds_of_their_own(t
     assert (len(found.trials), len(found.final)) == (5, 2), "a repeat is neither a trial nor a final run"
 
 
+def test_a_repeat_that_failed_while_its_sweep_was_stopped_is_reported_and_not_repeated(tmp_path):
+    folder = tmp_path / "s"
+    assert run(folder, **SEARCH, confirm=1) == 0
+    path = folder / "repeats" / "0003-seed1002" / "status.json"
+    path.write_text(json.dumps({"status": "failed", "reason": "out of luck"}))
+    assert run(folder, **SEARCH, confirm=1) == 0
+    result = read(folder / "result.json")
+    assert result["repeat_failed"] == [{"trial": 3, "seed": 1002, "reason": "out of luck"}]
+    assert result["repeats"] == {"done": 1, "diverged": 0, "failed": 1}
+    assert result["chosen"]["accuracies"] == pytest.approx([accuracy(0.1, seed) for seed in (0, 1001)])
+    assert {starts for _, starts in runs_of(folder, "repeats").values()} == {1}
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_a_setting_that_diverges_with_another_seed_is_not_chosen_and_the_next_best_takes_its_place(tmp_path, monkeypatch, jobs):
     unstable(monkeypatch, *BY_ACCURACY[:2])

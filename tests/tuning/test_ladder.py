@@ -75,14 +75,14 @@ def test_each_rung_adds_what_the_paper_adds(climbed):
     folder, _, _ = climbed
     by_rung = {name: finals(folder, name) for name in ("rung0_tuned", "rung2", "rung3", "rung4", "rung4_without_warm-up",
                "rung4_without_label_smoothing", "rung4_without_clipping", "rung4_without_decay")}
-    assert by_rung["rung0_tuned"]["warmup_epochs"] == "0" and "label_smoothing" not in by_rung["rung0_tuned"]
-    assert "label_smoothing" not in by_rung["rung2"] and float(by_rung["rung3"]["label_smoothing"]) > 0
+    assert by_rung["rung0_tuned"]["warmup_epochs"] == by_rung["rung0_tuned"]["label_smoothing"] == "0"
+    assert by_rung["rung2"]["label_smoothing"] == "0" and float(by_rung["rung3"]["label_smoothing"]) > 0
     assert [by_rung[f"rung{n}"]["optimizer"] for n in (2, 3, 4)] == ["sgd", "sgd", "lars"]
     assert by_rung["rung4"]["exclude_from_adaptation"] == "none", "LeNet has no batch norm to absorb biases' bare rate"
     for settings in by_rung.values():
         assert settings["momentum"] == "0.9" and float(settings["weight_decay"]) == 1e-4
     assert by_rung["rung4_without_warm-up"]["warmup_epochs"] == "0"
-    assert "label_smoothing" not in by_rung["rung4_without_label_smoothing"]
+    assert by_rung["rung4_without_label_smoothing"]["label_smoothing"] == "0"
     assert by_rung["rung4_without_clipping"]["clip_global_norm"] == "none" != by_rung["rung4"]["clip_global_norm"]
     assert by_rung["rung4_without_decay"]["schedule"] == "constant" and by_rung["rung4"]["schedule"] == "cosine"
 
@@ -131,6 +131,12 @@ def test_what_the_user_gives_stays_and_what_the_rungs_decide_is_refused(tmp_path
     assert len(refused.value.problems) == 2 and "--optimizer=lamb" in refused.value.problems[0]
     with pytest.raises(Refusal, match="give --epochs"):
         make(tmp_path / "l", ("--dataset=mnist5k", "--train_steps=5"))
+    (tmp_path / "b.flags").write_text("--label_smoothing=0.1\n--momentum=0.8\n")
+    with pytest.raises(Refusal, match="label_smoothing=0.1 .flagfile .*b.flags.: the rungs") as refused:
+        make(tmp_path / "l", (*MNIST, f"--flagfile={tmp_path / 'b.flags'}"))
+    assert len(refused.value.problems) == 1
+    with pytest.raises(Refusal, match="--regime=full .command line.: it brings an optimizer's settings"):
+        make(tmp_path / "l", (*MNIST[:2], "--epochs=60", "--regime=full"))
 
 
 @pytest.mark.parametrize("spaces, said", [

@@ -3,7 +3,8 @@
 What the log says is what the settings and the run say; who submits is a placeholder. It can pass the package's
 compliance checker (v4.0.0 is the last that knows ResNet); that makes no MLPerf result, which takes a submission, its
 rules and its review. "closed" names the rules that the log is held against: they know LARS and momentum SGD with
-polynomial decay; anything else is "open". Epochs are MLPerf's: ceil(N / B) updates each, and one that has begun counts.
+polynomial decay; anything else is "open". Epochs are MLPerf's: ceil(N / B) updates each, and one that has begun counts; evaluations
+come after whole ones (training/timetable.py).
 The lines of a stopped run go on where they stopped.
 """
 
@@ -116,8 +117,9 @@ class MLLog:
 
     def _start_block(self):
         self._block = self._done // self._steps_per_epoch + 1
-        between = math.ceil(self._settings.eval_every_epochs)
-        self._start(constants.BLOCK_START, first_epoch_num=self._block, epoch_count=between)
+        left = ceil_div(self._settings.total_updates, self._steps_per_epoch) - self._block + 1
+        self._start(constants.BLOCK_START, first_epoch_num=self._block,
+                    epoch_count=min(math.ceil(self._settings.eval_every_epochs), left))
 
     def _stop_block(self):
         if self._block is not None:

@@ -12,13 +12,15 @@ class Timetable:
     """The stops of one run.
 
     Args:
-        settings: eval_every_epochs, stages and checkpoint_every_steps count.
+        settings: eval_every_epochs, stages, checkpoint_every_steps and mllog count.
         total: updates of the run.
     """
 
     def __init__(self, settings, total):
         self._total, self._every = total, settings.checkpoint_every_steps
         self._period, self._stages = Fraction(str(settings.eval_every_epochs)), settings.stages
+        # An MLPerf log counts whole updates an epoch, and its blocks end with these.
+        self._updates = max(1, round(self._period * math.ceil(settings.updates_per_epoch))) if settings.mllog else None
         self._saved = time.monotonic()
 
     def next_stop(self, done):
@@ -47,6 +49,8 @@ class Timetable:
 
     def _next_evaluation(self, done):
         """The first update after `done` with which another `eval_every_epochs` epochs are complete."""
+        if self._updates:
+            return (done // self._updates + 1) * self._updates
         # Rounded, so that a period whose last digit was cut off, such as 0.0324051 for two updates, does not slip to the next.
         periods = math.floor(round(self._stages.epoch(done) / self._period, 9)) + 1
         return max(done + 1, math.ceil(round(self._stages.updates(periods * self._period), 6)))

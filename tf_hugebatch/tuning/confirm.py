@@ -71,7 +71,12 @@ class Confirmation:
     def _outcome(self, trial, seed):
         if (trial.number, seed) in self.failed:
             return None
-        return outcome(self._plan.repeat_folder(trial.number, seed), self._plan.select_on)
+        found = outcome(self._plan.repeat_folder(trial.number, seed), self._plan.select_on)
+        if found and found.status == "failed":
+            # A sweep that was stopped when the run ended has not noted it.
+            self.failed[trial.number, seed] = found.reason
+            return None
+        return found
 
 
 def _ranked(trials):

@@ -70,6 +70,7 @@ def rungs(settings: Settings) -> list[Rung]:
     has_norm = registry.find("model", settings.model).facts["batch_norm"]
     batch = registry.find("dataset", settings.dataset).facts["baseline_batch"]
     sgd, lars = ("--optimizer=sgd",), ("--optimizer=lars",)
+    plain = (*sgd, "--label_smoothing=0")
     if not has_norm:
         # A bias that takes the bare rate of LARS, a thousand times SGD's, has no batch norm to absorb it.
         lars += ("--exclude_from_adaptation=none",)
@@ -84,15 +85,15 @@ def rungs(settings: Settings) -> list[Rung]:
 
     return [
         Rung("baseline rate", f"the rate that rungs 0 and 1 scale, tuned at batch {batch}", "baseline_rate", "baseline_rate",
-             (*sgd, f"--batch_size={batch}", "--lr_scaling=linear", "--warmup_epochs=0"), "baseline", ("learning_rate",)),
-        Rung("0", adds[0], "rung0", "rule", (*sgd, "--lr_scaling=linear", "--warmup_epochs=0")),
-        Rung("1", adds[1], "rung1", "rule", (*sgd, "--lr_scaling=linear", f"--warmup_epochs={warmup:g}")),
-        Rung("0 tuned", f"{adds[0]}; the rate tuned", "rung0_tuned", "tuned", (*sgd, "--warmup_epochs=0"), "sgd", (_RATE,)),
-        Rung("2", adds[2], "rung2", "tuned", sgd, "sgd", (_RATE, _WARMUP)),
+             (*plain, f"--batch_size={batch}", "--lr_scaling=linear", "--warmup_epochs=0"), "baseline", ("learning_rate",)),
+        Rung("0", adds[0], "rung0", "rule", (*plain, "--lr_scaling=linear", "--warmup_epochs=0")),
+        Rung("1", adds[1], "rung1", "rule", (*plain, "--lr_scaling=linear", f"--warmup_epochs={warmup:g}")),
+        Rung("0 tuned", f"{adds[0]}; the rate tuned", "rung0_tuned", "tuned", (*plain, "--warmup_epochs=0"), "sgd", (_RATE,)),
+        Rung("2", adds[2], "rung2", "tuned", plain, "sgd", (_RATE, _WARMUP)),
         Rung("3", adds[3], "rung3", "tuned", sgd, "sgd", (_RATE, _WARMUP, _LABELS)),
         Rung("4", adds[4], "rung4", "tuned", lars, "lars", (_RATE, _WARMUP, _LABELS)),
         without("warm-up", "--warmup_epochs=0", tunes=(_RATE, _LABELS)),
-        without("label smoothing", tunes=(_RATE, _WARMUP)),
+        without("label smoothing", "--label_smoothing=0", tunes=(_RATE, _WARMUP)),
         without("clipping", "--clip_global_norm=none",
                 n_a=None if settings.clip_global_norm else "the base clips nothing"),
         without("ghost batch norm", "--bn_span=full", n_a=no_norm),
@@ -132,8 +133,11 @@ class Ladder:
         if problems := base.problems():
             raise Refusal(problems)
         given = base.settings
-        problems = [f"--{name}={getattr(given, name)}: the rungs of a ladder decide it; drop it"
-                    for name in _DECIDED if given.sources[name] == "command line"]
+        problems = [f"--{name}={getattr(given, name)} ({given.sources[name]}): the rungs of a ladder decide it; drop it"
+                    for name in _DECIDED if _is_given(given, name)]
+        if given.regime != "baseline":
+            problems.append(f"--regime={given.regime} ({given.sources['regime']}): it brings an optimizer's settings, which would "
+                            "reach some rungs and not others; drop it, and give --batch_size and --epochs")
         if given.epochs is None:
             problems.append("--ladder: its rungs train for equally many epochs, the baseline's batch too; give --epochs")
         if problems:
