@@ -250,7 +250,7 @@ _ALL = [
     _reporting("reporting", "profile_steps", "first,last", parsers.step_range,
                None, "updates to profile, counted from 1", optional=True),
     _reporting("reporting", "mllog", "true|false", parsers.boolean, False,
-               "write an MLPerf log, mllog.txt, in the run folder; evaluations then come after whole epochs of ceil(N / B) updates"),
+               "write an MLPerf log, mllog.txt, in the run folder; evaluations come after whole epochs of ceil(N / B) updates"),
     _reporting("reporting", "diagnostics", "names or none", parsers.names(*registry.DIAGNOSTICS), (),
                f"what updates and evaluations tell besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
     _reporting("reporting", "survey_examples", "examples", _count, 1000, "training examples of whose loss sharpness is"),

@@ -3,8 +3,8 @@
 What the log says is what the settings and the run say; who submits is a placeholder. It can pass the package's
 compliance checker (v4.0.0 is the last that knows ResNet); that makes no MLPerf result, which takes a submission, its
 rules and its review. "closed" names the rules that the log is held against: they know LARS and momentum SGD with
-polynomial decay; anything else is "open". Epochs are MLPerf's: ceil(N / B) updates each, and one that has begun counts; evaluations
-come after whole ones (training/timetable.py).
+polynomial decay; anything else is "open". Epochs are MLPerf's: ceil(N / B) updates each, and one that has begun counts;
+evaluations come after whole ones (training/timetable.py).
 The lines of a stopped run go on where they stopped.
 """
 

@@ -136,8 +136,8 @@ class Ladder:
         problems = [f"--{name}={getattr(given, name)} ({given.sources[name]}): the rungs of a ladder decide it; drop it"
                     for name in _DECIDED if _is_given(given, name)]
         if given.regime != "baseline":
-            problems.append(f"--regime={given.regime} ({given.sources['regime']}): it brings an optimizer's settings, which would "
-                            "reach some rungs and not others; drop it, and give --batch_size and --epochs")
+            problems.append(f"--regime={given.regime} ({given.sources['regime']}): it brings an optimizer's settings, which "
+                            "would reach some rungs and not others; drop it, and give --batch_size and --epochs")
         if given.epochs is None:
             problems.append("--ladder: its rungs train for equally many epochs, the baseline's batch too; give --epochs")
         if problems:
