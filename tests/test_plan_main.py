@@ -102,6 +102,13 @@ def test_without_a_slice_it_is_this_machine_that_is_measured(tmp_path, capsys):
     assert "this machine: 20 micro-batch(es) of 50" in capsys.readouterr().out
 
 
+def test_batch_norm_groups_that_do_not_divide_the_batch_are_measured_as_they_are(tmp_path, capsys):
+    words = ["--dataset=synthetic", "--dataset_size=160,10", "--batch_size=160", "--bn_span=128", "--micro_batch_size=80",
+             "--model=resnet9", "--image_size=8", "--regime=baseline"]
+    assert plan_main.main([*words, "--plan_dir=here"]) == 0  # two groups of 80, where three rounds of them make 240
+    assert json.loads((tmp_path / "here" / "plan.json").read_text())["micro_batches"] == 2
+
+
 def test_a_busy_machine_makes_no_micro_batch_take_no_time():
     from tf_hugebatch.planning.measure import _split
 

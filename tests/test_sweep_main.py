@@ -59,12 +59,19 @@ def test_every_problem_is_in_one_message_and_nothing_is_written(elsewhere, capsy
     (("--space=s.json", "--sweep_dir=s.json"), "--sweep_dir=s.json: that is a file"),
     (("--space=nowhere.json",), "--space=nowhere.json: No such file"),
     (("--space=s.json", "--batch_size=3900"), "3,600 training examples"),
-    (("--ladder", "--optimizer=sgd"), "--optimizer=sgd: the rungs of a ladder decide it"),
+    (("--space=s.json", "--seed=4294967295"), "--seed=4294967295: the sweep's runs would take seeds up to 4294967300"),
+    (("--ladder", "--optimizer=sgd"), "--optimizer=sgd (command line): the rungs of a ladder decide it"),
 ])
 def test_what_a_sweep_cannot_do_is_named(elsewhere, capsys, words, said):
     problems = refused(capsys, *(word for word in WORDS if word.split("=")[0] not in {w.split("=")[0] for w in words}), *words)
     assert any(said in problem for problem in problems), problems
     assert not (elsewhere / "runs").exists()
+
+
+def test_a_grid_has_as_many_points_as_it_has(elsewhere, capsys):
+    (elsewhere / "s.json").write_text('{"learning_rate": {"low": 0.01, "high": 1.0, "log": true, "points": 600}}')
+    assert sweep_main.main([*WORDS, "--space=s.json", "--method=grid", "--dry_run"]) == 0
+    assert "600, grid" in capsys.readouterr().out
 
 
 def test_bad_data_are_found_before_any_run(elsewhere, capsys):

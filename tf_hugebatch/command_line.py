@@ -138,8 +138,8 @@ def _tokenise(words: Sequence[str], where: str, problems: list[str],
             words = words[:-1]
         except ValueError:  # --noswitch=value
             odd = next(word for word in words if _is_negated_with_value(word, fields))
-            problems.append(f"{odd} ({where}): a flag with 'no' takes no value; give "
-                            f"--{odd.partition('no')[2]}")
+            name = odd.partition("no")[2].partition("=")[0]
+            problems.append(f"{odd} ({where}): a flag with 'no' takes no value; give --{name}=true or --{name}=false")
             words = [word for word in words if word != odd]
     for word in rest:
         problems.append(_unknown(word, where, fields))

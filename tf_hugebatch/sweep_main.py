@@ -135,9 +135,9 @@ class _OneSweep:
         space = space_file.make(space_file.read(own["space"]), base.search_words, where=f"--space={own['space']}",
                                 grid=own["method"] == "grid", dataset=DATASET)
         trials = own["trials"] or (len(space.grid()) if own["method"] == "grid" else min(_TRIALS, space.size))
-        if trials > space.size:
+        if own["method"] != "grid" and trials > space.size:
             raise Refusal(f"--trials={trials}: the space has only {space.size:,} points (a range of fractions counts as what "
-                          f"rounding leaves); give at most that, or --method=grid")
+                          f"rounding leaves); give at most that")
         plan = base.plan(own["sweep_dir"], space=space, trials=trials)
         if problems := plan.problems():
             raise Refusal(problems)

@@ -63,7 +63,7 @@ def test_negative_numbers_are_values():
     (["--flagfil=x"], ["--flagfil=x", "did you mean flagfile"]),
     (["stray"], ["stray", "no flag"]),
     (["--seed"], ["--seed", "value is missing"]),
-    (["--nodry_run=true"], ["--nodry_run=true", "takes no value"]),
+    (["--nodry_run=true"], ["--nodry_run=true", "takes no value", "--dry_run=true or --dry_run=false"]),
     (["--flagfile"], ["--flagfile", "names no file"]),
     (["--data_dir="], ["--data_dir=", "an empty value", "write none"]),
     (["--run_dir="], ["--run_dir=", "an empty value", "drop the flag"]),

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from tf_hugebatch.settings import Refusal
+from tf_hugebatch import command_line
+from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning import space_file
 
 FLAGS = pathlib.Path(__file__).parents[2] / "flags"
@@ -141,7 +142,24 @@ def test_values_become_the_words_that_a_run_parses():
     assert space.size == 8
 
 
+def test_an_exclusion_that_is_null_is_the_default_and_an_empty_one_excludes_nothing():
+    values = [None, [], ["bias", "norm"], "bias"]
+    space = make({"exclude_from_decay": values})
+    words = [word for point in space.grid() for word in space.words(point)]
+    assert words == [f"--exclude_from_decay={text}" for text in ("default", "none", "bias,norm", "bias")]
+    for value, word in zip(values, words, strict=True):
+        found = command_line.parse([word], program="", description="", dataset="mnist").settings
+        assert found.exclude_from_decay == Settings(exclude_from_decay=value).exclude_from_decay
+
+
 def test_a_range_of_a_whole_flag_is_whole():
     space = make({"warmup_steps": {"low": 1, "high": 16, "log": True, "points": 5}})
     assert space.grid() == [{"warmup_steps": n} for n in (1, 2, 4, 8, 16)] and space.size == 16
     assert space.words(space.grid()[0]) == ["--warmup_steps=1"]
+
+
+def test_with_local_norm_the_micro_batch_changes_the_result_and_can_be_searched():
+    content = {"micro_batch_size": [16, 32]}
+    words = ("--dataset=synthetic", "--model=resnet18", "--image_size=32", "--norm=local")
+    assert make(content, *words).grid() == [{"micro_batch_size": 16}, {"micro_batch_size": 32}]
+    assert "a layout flag changes no result" in problems(content, *words[:-1])[0]

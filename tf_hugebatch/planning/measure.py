@@ -36,6 +36,17 @@ class Measured:
         return self.layout.rounds * self.micro_batch + self.end
 
 
+@dataclasses.dataclass(frozen=True)
+class _Rounds(Layout):
+    """The run's layout, its batch-norm groups too, in updates of `timed` rounds."""
+
+    timed: int = 1
+
+    @property
+    def rounds(self) -> int:
+        return self.timed
+
+
 def measure(settings, begin=lambda text: None) -> Measured:
     """Builds the run as training would, and times its step.
 
@@ -64,13 +75,13 @@ def _split(few, many):
 
 def _update(settings, assembly, rounds):
     """A function that makes an update of so many rounds, and has made one."""
-    layout = dataclasses.replace(
-        assembly.layout, batch_size=rounds * assembly.replicas * assembly.layout.micro_batch_size)
+    layout = _Rounds(**dataclasses.asdict(assembly.layout), timed=rounds)
     step = make_step(settings, assembly.strategy, assembly.model, assembly.optimizer, layout)
     size = layout.micro_batch_size
     made = tf.data.Dataset.from_tensors({
         "image": tf.random.stateless_uniform([size, *settings.image_shape], [0, 0]), "label": tf.zeros([size], tf.int32),
-        "position": tf.range(size, dtype=tf.int64), "weight": tf.ones([size])}).repeat()
+        "position": tf.range(size, dtype=tf.int64), "weight": tf.cast(tf.range(size) < layout.cell(0, 0).count, tf.float32),
+    }).repeat()
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     iterator = iter(assembly.strategy.distribute_datasets_from_function(lambda context: made.with_options(options)))

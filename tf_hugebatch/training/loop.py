@@ -83,15 +83,15 @@ def _go(trainer, stop):
     except KeyboardInterrupt:
         # The second signal: nothing is saved now, and nothing that was saved is lost.
         reason = "stopped at once by a second signal; the same command goes on from the last checkpoint"
-        folder.write_last_status(status="interrupted", reason=reason)
+        folder.write_last_status(status="interrupted", reason=reason, **trainer.so_far)
         return Result("interrupted", str(folder.path), {}, 128 + signal.SIGINT, reason)
     except BaseException as error:
         trainer.checkpoints.drop_unfinished()
         stopped = assembly.workers.lost(error) or explained(error, assembly.settings)
         if stopped is None:
-            folder.write_last_status(status="failed", reason=f"{type(error).__name__}: {error}")
+            folder.write_last_status(status="failed", reason=f"{type(error).__name__}: {error}", **trainer.so_far)
             raise
-        folder.write_last_status(status=stopped.status, reason=str(stopped))
+        folder.write_last_status(status=stopped.status, reason=str(stopped), **trainer.so_far)
         raise stopped from None
     finally:
         trainer.release()

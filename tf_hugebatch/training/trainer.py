@@ -45,12 +45,8 @@ class Trainer:
         self.seconds_before, self.done_before = status.get("wall_seconds") or 0.0, status.get("step")
         self.timetable = Timetable(settings, self.total)
         self.identity = {
-            "experiment": settings.experiment_hash(),
-            "total_updates": self.total,
-            "train_examples": settings.train_examples,
-            "seed": settings.seed,
-            "data": splits.fingerprint(),
-            **self.note,
+            "experiment": settings.experiment_hash(), "total_updates": self.total, "train_examples": settings.train_examples,
+            "seed": settings.seed, "data": splits.fingerprint(), **self.note,
         }
         self.checkpoints = Checkpoints(
             folder.path / "checkpoints", identity=self.identity, keep=settings.keep_checkpoints,
@@ -153,6 +149,11 @@ class Trainer:
     def release(self):
         """Closes what is open; the run folder stays as it is."""
         self.journal.release()
+
+    @property
+    def so_far(self):
+        """How far the run is, as status.json says it."""
+        return {"step": self.done, "wall_seconds": round(self.seconds_before + time.monotonic() - self.started, 3)}
 
     def _go_on(self):
         """Begins, or goes on, after `done` updates: input and journal."""
@@ -290,8 +291,7 @@ class Trainer:
         left_out = sum(map(len, self.splits.undecodable().values()))
         best = {"best": self.evaluations.best} if self.evaluations.best else {}
         self.folder.write_status(
-            status=status, step=self.done, total_steps=self.total,
-            wall_seconds=round(self.seconds_before + time.monotonic() - self.started, 3),
+            status=status, **self.so_far, total_steps=self.total,
             images_per_second=round(self.speed.images_per_second, 1),
             input_wait_share=round(self.speed.input_wait_share, 4),
             peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

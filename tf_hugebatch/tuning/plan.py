@@ -61,7 +61,13 @@ class Base:
 
     def problems(self) -> list[str]:
         """Of the words, as they are while searching and for the final runs."""
-        return list(dict.fromkeys([*self._parse(self.search_words).problems, *self._parse(self.final_words).problems]))
+        problems = dict.fromkeys([*self._parse(self.search_words).problems, *self._parse(self.final_words).problems])
+        last = self.settings.seed + max(self.final_seeds, max(_REPEAT_SEEDS) if self.confirm else 0)
+        try:
+            FIELDS["seed"].parse(last)
+        except ValueError as error:
+            problems[f"--seed={self.settings.seed}: the sweep's runs would take seeds up to {last}; {error}"] = None
+        return list(problems)
 
     @property
     def final_words(self) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ import itertools
 import math
 from collections.abc import Mapping
 
+from tf_hugebatch import parsers
+from tf_hugebatch.fields import FIELDS
+
 #: A chosen value of a range counts as on its edge within this share of the range's (logarithmic) length.
 EDGE_SHARE = 0.05
 _RESOLUTION = 1e-3
@@ -93,7 +96,7 @@ class Space:
 
     def words(self, values: Mapping) -> list[str]:
         """The words of a command line that give a point's values."""
-        return [f"--{flag}={as_text(value)}" for flag, value in values.items()]
+        return [f"--{flag}={as_text(flag, value)}" for flag, value in values.items()]
 
     @property
     def size(self) -> int:
@@ -117,8 +120,10 @@ def is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def as_text(value) -> str:
-    """A JSON value as a flag takes it."""
-    if value is None or isinstance(value, bool):
+def as_text(flag: str, value) -> str:
+    """A JSON value as the flag takes it; null is what the settings' None is."""
+    if value is None:
+        return "default" if FIELDS[flag].parse is parsers.exclusions else "none"
+    if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(map(as_text, value)) if isinstance(value, (list, tuple)) else str(value)
+    return ",".join(as_text(flag, part) for part in value) or "none" if isinstance(value, (list, tuple)) else str(value)

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from tf_hugebatch import command_line, registry
-from tf_hugebatch.fields import EXCLUSIVE, FIELDS
+from tf_hugebatch.fields import EXCLUSIVE, FIELDS, kind_of
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.tuning.space import Dimension, Space, as_text, is_number
 
@@ -69,9 +69,10 @@ def make(content: Mapping, words: Sequence[str], *, where: str, grid: bool = Fal
         raise Refusal(f"{where}: the space is empty; give at least one flag with its values")
     problems: list[str] = []
     given = {word.lstrip("-").partition("=")[0] for word in words}
+    values = command_line.parse(words, program="", description="", dataset=dataset).settings.as_dict()
     dimensions = []
     for flag in sorted(content):
-        found = list(_problems_of_a_flag(flag, given))
+        found = list(_problems_of_a_flag(flag, given, values))
         if flag in FIELDS:
             try:
                 dimensions.append(_dimension(flag, content[flag], grid))
@@ -87,12 +88,12 @@ def make(content: Mapping, words: Sequence[str], *, where: str, grid: bool = Fal
     return space
 
 
-def _problems_of_a_flag(flag, given):
+def _problems_of_a_flag(flag, given, values):
     if flag not in FIELDS:
         yield f"unknown flag{registry.close_matches(flag, FIELDS) or '; --help lists them all'}"
     elif flag in _SET_BY_THE_SWEEP:
         yield f"{_SET_BY_THE_SWEEP[flag]}; take it out"
-    elif FIELDS[flag].kind != "experiment":
+    elif kind_of(flag, values) != "experiment":
         yield f"a {FIELDS[flag].kind} flag changes no result, so there is nothing to search; take it out"
     elif flag in given:
         yield "it is searched, and the command line gives it too; drop it from one of the two"
@@ -142,7 +143,7 @@ def _parsed(flag, value):
     """As the flag's parser takes it."""
     if value is None and not FIELDS[flag].optional:
         raise ValueError("the flag takes no none; give a value")
-    return FIELDS[flag].parse(as_text(value))
+    return FIELDS[flag].parse(as_text(flag, value))
 
 
 def _range(flag, content, grid) -> Dimension:
