@@ -310,9 +310,7 @@ def test_after_a_crash_between_checkpoints_nothing_is_lost_or_doubled(tmp_path, 
             train(run_dir, steps_per_loop=1)
     status = status_of(run_dir)
     assert status["status"] == "failed" and "RuntimeError: the disk fell out" in status["reason"]
-    made = [row["step"] for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-            if row["kind"] == "train"]
-    assert status["step"] == made[-1] > 0
+    assert status["step"] == rows_of(run_dir)[0][-1]["step"] > 0
     # What a kill while rows were written leaves: rows beyond the checkpoint, the last one torn.
     with open(run_dir / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "step": 5, "epoch": 0.08, "loss": 9.9}\n{"kind": "train", "st')
