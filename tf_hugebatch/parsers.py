@@ -19,6 +19,8 @@ Parser = Callable[[object], object]
 _NONE_WORDS = ("none", "null")
 #: Of a moving average's memory: what is nearer to 1 is 1 as a float32, and the average never moves.
 LARGEST_MEMORY = 0.9999999
+#: Nearly the largest float32: beyond it a number is infinite in an update.
+LARGEST = 3.4e38
 _LARGEST_INTEGER = 2**63 - 1  # of TensorFlow's int64; named only to who goes beyond it
 
 
@@ -50,12 +52,12 @@ def _as_float(value: object) -> float:
 
 def number(*, low: float | None = None, high: float | None = None, above: bool = False,
            below: bool = False) -> Parser:
-    """A finite float in [low, high]; `above` opens the lower end, `below` the upper."""
+    """A float in [low, high], finite as a float32 too; `above` opens the lower end, `below` the upper."""
 
     def parse(value: object) -> float:
         result = _as_float(value)
-        if not math.isfinite(result):
-            raise ValueError("not a finite number; give one such as 0.1")
+        if not abs(result) <= LARGEST:
+            raise ValueError("not a finite number of 32 bits; give one such as 0.1")
         _check_range(result, low, high, above, below)
         return result
 

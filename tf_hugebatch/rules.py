@@ -7,14 +7,13 @@ isn't worth telling when a setting that it builds on has failed by itself.
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from collections.abc import Iterator
 
 from tf_hugebatch import registry
 from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.levels import ROW_NAMES, Merged
-from tf_hugebatch.parsers import pair
+from tf_hugebatch.parsers import LARGEST, pair
 
 Found = tuple[str, tuple[str, ...], str]
 # 90 epochs of ImageNet at batch 1 are 115 million; at full batch an update is an epoch, and epochs are int32.
@@ -294,7 +293,7 @@ def duration(merged: Merged, total: int, warmup: int, peak: float) -> Iterator[F
         yield "end_learning_rate", rates, (
             f"--end_learning_rate={end:g} ({sources['end_learning_rate']}): it is above the peak rate "
             f"{peak:g}; give less")
-    if math.isinf(peak):
+    if peak > LARGEST:
         yield "learning_rate", rates, (
             f"--learning_rate={values['learning_rate']:g}: scaled to the batch ({values['lr_scaling']}) it "
             "is no finite number; give less")

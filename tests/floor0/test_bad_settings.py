@@ -41,7 +41,8 @@ def problems(**given):
     ({"peak_learning_rate": "-0.5"}, ["--peak_learning_rate=-0.5", "greater than 0"]),
     ({"learning_rate": "nan"}, ["--learning_rate=nan", "finite"]),
     ({"learning_rate": float("inf")}, ["--learning_rate=inf", "finite"]),
-    ({"learning_rate": 1e308, "batch_size": 60_000}, ["--learning_rate=1e+308", "finite", "give less"]),
+    ({"learning_rate": 1e38, "batch_size": 60_000}, ["--learning_rate=1e+38", "finite", "give less"]),
+    ({"learning_rate": 1e39}, ["--learning_rate=1e+39", "32 bits"]),
     ({"batch_size": 10**400}, ["at most 9,223,372,036,854,775,807"]),
     ({"learning_rate": "fast"}, ["--learning_rate=fast", "number"]),
     ({"learning_rate": [0.1]}, ["--learning_rate=[0.1]", "number"]),
@@ -136,7 +137,7 @@ def problems(**given):
     # the run's length
     ({"dataset": "mnist5k", "epochs": 1e9}, ["--epochs=1000000000.0", "500,000,000 updates", "larger batch"]),
     ({"dataset": "mnist5k", "batch_size": "full", "epochs": "1e9"}, ["--epochs=1000000000.0", "500,000,000"]),
-    ({"epochs": 1e308}, ["--epochs=1e+308", "500,000,000 updates"]),
+    ({"epochs": 1e30}, ["--epochs=1e+30", "500,000,000 updates"]),
     ({"train_steps": 500_000_001}, ["--train_steps=500000001", "500,000,000 updates", "train less"]),
     ({"warmup_steps": 6, "train_steps": 5}, ["--warmup_steps=6", "run of 5"]),
     ({"warmup_epochs": 31}, ["--warmup_epochs=31", "longer than the run"]),

@@ -165,6 +165,20 @@ def test_works_under_plain_fit_and_survives_a_save(tmp_path):
     assert again.layers[0].get_config() == model.layers[0].get_config()
 
 
+def test_a_frozen_layer_uses_its_moving_statistics_and_leaves_them():
+    layer = layers.GhostBatchNormalization(4)
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer, keras.layers.Flatten(), keras.layers.Dense(2)])
+    layer.trainable = False
+    model.compile("sgd", loss="mse")
+    x = images(10)
+    model.fit(x, np.zeros((10, 2)), epochs=2, verbose=0)
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), np.zeros(3))
+    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    layer.trainable = True
+    layer(x, training=True)
+    assert np.abs(layer.moving_mean.numpy()).min() > 0
+
+
 def test_statistics_stay_float32_under_mixed_precision():
     layer = layers.GhostBatchNormalization(8, dtype="mixed_bfloat16")
     x = images(8)

@@ -1,5 +1,7 @@
 """Dropout keyed by position: slices of one mask, the right share of units, no correlation between keys."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +72,26 @@ def test_inference_is_the_identity_and_fit_falls_back_on_keras():
     outside = layer(x, training=True).numpy()
     assert 0.4 < (outside == 0).mean() < 0.6
     assert (outside != layer(x, training=True).numpy()).any()
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16", "float64"])
+def test_its_own_dtype_holds_in_training_too(dtype):
+    layer = layers.Dropout(0.5, dtype=dtype)
+    x = tf.ones((2, 3))
+    assert layer(x, training=True).dtype == layer(x, training=False).dtype == layer.compute_dtype
+
+
+@pytest.mark.parametrize("make, argument", [(layers.Dropout, 0.5), (layers.ActivationNoise, 0.1),
+                                            (layers.GhostBatchNormalization, 2)])
+def test_a_mask_is_passed_on(make, argument):
+    layer = make(argument)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Embedding(5, 3, mask_zero=True), layer, keras.layers.LSTM(2)])
+    words = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Keras warns of a mask that is lost
+        states = model(words)
+    # What the mask hides does not count: a shorter sentence ends in the same state.
+    np.testing.assert_allclose(states[1:], model(words[1:, :1]), rtol=1e-5)
 
 
 def test_survives_a_save_and_refuses_a_bad_rate(tmp_path):

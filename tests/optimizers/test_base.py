@@ -166,7 +166,13 @@ def test_a_schedule_is_read_at_the_updates_done_so_far():
     (lambda: LAMB(0.1, clip_global_norm=0.0), "clip_global_norm=0.0"),
     (lambda: optimizers.get("lambs"), "lamb"),
     (lambda: optimizers.Shampoo(0.1, grafting="adam"), "'sgd', 'lars'"),
-    (lambda: optimizers.Shampoo(0.1, trust_coefficient=0.1), "layerwise=True"),
+    (lambda: optimizers.Shampoo(0.1, trust_coefficient=0.1), "Give grafting='lars'"),
+    (lambda: optimizers.Shampoo(0.1, exclude_from_adaptation=()), "Give grafting='lars'"),
+    (lambda: optimizers.SGD(0.1, clip_global_norm=float("inf")), "clip_global_norm=inf"),
+    (lambda: optimizers.SGD(0.1, clip_global_norm=1e39), "clip_global_norm=1e\\+39"),
+    (lambda: optimizers.SGD(0.1, weight_decay=float("inf")), "weight_decay=inf"),
+    (lambda: optimizers.LARS(0.1, epsilon=float("inf")), "epsilon=inf"),
+    (lambda: optimizers.LAMB(0.1, trust_bounds=(float("inf"), float("inf"))), "low finite"),
     (lambda: optimizers.Shampoo(0.1, epsilon=0.0), "epsilon=0.0"),
     (lambda: optimizers.Shampoo(0.1, block_size=0), "block_size=0.*from 1"),
     (lambda: optimizers.SGD(float("inf")), "learning_rate=inf"),
@@ -184,6 +190,23 @@ def test_a_bad_value_is_refused_with_value_and_remedy(make, message):
 def test_arguments_of_the_keras_base_class_are_refused(argument):
     with pytest.raises(TypeError, match=argument):
         LARS(0.1, **{argument: 2})
+
+
+def test_the_keras_way_to_exclude_from_decay_is_refused_with_ours():
+    with pytest.raises(NotImplementedError, match="exclude_from_decay"):
+        optimizers.SGD(0.1, weight_decay=0.5).exclude_from_weight_decay(var_names=["kernel"])
+
+
+@pytest.mark.parametrize("make", [optimizers.SGD, optimizers.Muon, optimizers.Shampoo, LARS, LAMB],
+                         ids=lambda make: make.__name__)
+@pytest.mark.parametrize("shape", [(), (0, 3), (3, 0), (2, 0, 3)], ids=str)
+def test_odd_shapes_by_the_name_of_kernel_are_updated_like_any(make, shape):
+    odd = keras.Variable(np.ones(shape, np.float32), name="kernel")
+    usual = keras.Variable(np.ones((2, 3), np.float32), name="kernel")
+    optimizer = make(0.1)
+    optimizer.build([odd, usual])
+    optimizer.apply([tf.ones(shape), tf.ones((2, 3))], [odd, usual])
+    assert odd.shape == shape and (usual.numpy() < 1).all() and (odd.numpy() < 1).all()
 
 
 def test_the_rest_is_by_keyword_and_the_rate_a_number_or_schedule():

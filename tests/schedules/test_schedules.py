@@ -158,9 +158,10 @@ def test_a_row_by_name_needs_drops_by_updates():
     assert float(schedules.get("steps", 0.1, 7000, rate_drops=((5, 10),))(5)) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("drops", [((3, 2), (1, 2)), ((1, 2), (1, 2)), ((-1, 2),), ((1, 0),), ((1, float("nan")),)])
+@pytest.mark.parametrize("drops", [((3, 2), (1, 2)), ((1, 2), (1, 2)), ((-1, 2),), ((1, 0),), ((1, float("nan")),),
+                                   ((1.5, 10),), (3,)])
 def test_drops_that_can_not_be_made_are_refused(drops):
-    with pytest.raises(ValueError, match="rate_drops=.*(Order them|Give a factor)"):
+    with pytest.raises(ValueError, match="rate_drops=.*(Order them|Give a factor|give pairs)"):
         schedules.Steps(0.8, rate_drops=drops)
 
 
@@ -226,6 +227,18 @@ def test_bad_values_are_refused_with_value_and_remedy(make, names):
 def test_a_warmup_needs_something_with_a_peak():
     with pytest.raises(TypeError, match="0.1 has no peak_learning_rate"):
         schedules.Warmup(5, 0.1)
+
+
+def test_a_scaled_peak_is_what_a_warmup_climbs_to_and_follows_the_scale():
+    scaled = schedules.Scaled(schedules.Polynomial(1.0, 10), 0.5)
+    warmed = schedules.Warmup(3, scaled)
+    np.testing.assert_allclose([warmed(t) for t in range(4)], [0.5 / 3, 1 / 3, 0.5, 0.5], rtol=1e-6)
+    outside = schedules.Scaled(schedules.Warmup(3, schedules.Polynomial(1.0, 10)), 0.5)
+    scaled.scale.assign(0.25)
+    outside.scale.assign(0.25)
+    np.testing.assert_allclose(warmed(tf.range(12)), outside(tf.range(12)), rtol=1e-6)
+    with pytest.raises(TypeError, match="schedule=0.1 is no LearningRateSchedule"):
+        schedules.Scaled(0.1)
 
 
 @pytest.mark.parametrize("case", CASES)

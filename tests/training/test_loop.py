@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 
+import keras
 import numpy as np
 import pytest
 from reference.interruptions import after, terminate
@@ -482,3 +483,19 @@ def test_batches_of_one_with_a_profile_that_outlives_a_resume(tmp_path):
     assert [row["step"] for row in rows_of(run_dir)[0]] == [1, 2, 3, 4, 5]
     assert sorted(run_dir.rglob("*.xplane.pb")) == profiles
     assert len(os.listdir(run_dir / "checkpoints")) == 1
+
+
+def test_the_model_of_a_result_is_any_keras_model(finished):
+    """It is out of the run's tf.distribute strategy: compiled anew it is evaluated and goes on training."""
+    result = dataclasses.replace(finished[0])  # without the model that the other tests compare
+    test = splits().test
+    model = result.model
+    assert model is result.model
+    model.compile(optimizer=hb.optimizers.LARS(0.1), metrics=["accuracy"],
+                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = test.images.astype(np.float32) / 255
+    loss, accuracy = model.evaluate(images, test.labels, verbose=0)
+    assert accuracy == pytest.approx(result.final["test_accuracy"]) and loss == pytest.approx(result.final["test_loss"], rel=1e-5)
+    before = model.get_weights()
+    model.fit(images, test.labels, verbose=0)
+    assert not same_bits(before, model.get_weights()) and same_bits(before, result.trained.get_weights())

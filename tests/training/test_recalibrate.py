@@ -10,7 +10,7 @@ from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.keras_versions import native
-from tf_hugebatch.layers import GhostBatchNormalization
+from tf_hugebatch.layers import ActivationNoise, GhostBatchNormalization
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.loop import train
 from tf_hugebatch.training.recalibrate import Recalibration
@@ -23,11 +23,11 @@ def examples():
     return Examples(generator.integers(0, 256, (N, 4, 4, 3), dtype=np.uint8), np.zeros(N, np.int32))
 
 
-def recalibrated(strategy, micro, span):
+def recalibrated(strategy, micro, span, *first):
     """(model, recalibration, iterator) on a model whose first layer is a batch norm, its input known exactly."""
     layout = Layout(BATCH, micro, strategy.num_replicas_in_sync, span)
     with strategy.scope():
-        model = keras.Sequential([keras.Input((4, 4, 3)), GhostBatchNormalization(span), keras.layers.ReLU(),
+        model = keras.Sequential([keras.Input((4, 4, 3)), *first, GhostBatchNormalization(span), keras.layers.ReLU(),
                                   keras.layers.Flatten(), keras.layers.Dense(2)])
     dataset = training_micro_batches(examples(), Stream(5, N), layout, 0, BATCHES)
     iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
@@ -53,7 +53,7 @@ def by_numpy(span):
 def test_statistics_are_numpys_on_every_layout_and_every_replica(replicas, micro, span, mirrored):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0") if replicas == 1 else mirrored(replicas)
     model, recalibration, iterator = recalibrated(strategy, micro, span)
-    recalibration.assign(iterator, BATCHES)
+    recalibration.assign(iterator, BATCHES, 0)
     norm = model.layers[0]
     for variable, expected in zip((norm.moving_mean, norm.moving_variance), by_numpy(span)):
         for value in strategy.experimental_local_results(native(variable)):
@@ -63,11 +63,18 @@ def test_statistics_are_numpys_on_every_layout_and_every_replica(replicas, micro
 def test_after_the_context_the_statistics_are_trainings_again_also_when_it_fails():
     model, recalibration, iterator = recalibrated(tf.distribute.OneDeviceStrategy("CPU:0"), 7, 7)
     before = [value.copy() for value in model.get_weights()]
-    with pytest.raises(RuntimeError), recalibration(iterator, BATCHES):
+    with pytest.raises(RuntimeError), recalibration(iterator, BATCHES, 0):
         assert not np.array_equal(model.layers[0].moving_mean.numpy(), before[2])
         raise RuntimeError
     for value, then in zip(model.get_weights(), before):
         np.testing.assert_array_equal(value, then)
+
+
+@pytest.mark.parametrize("done, added", [(0, 4.0), (9, 0.4)])
+def test_injected_noise_is_that_of_the_weights_update(done, added):
+    model, recalibration, iterator = recalibrated(tf.distribute.OneDeviceStrategy("CPU:0"), 7, 7, ActivationNoise(2.0, decay=1.0))
+    recalibration.assign(iterator, BATCHES, done)
+    np.testing.assert_allclose(model.layers[1].moving_variance.numpy(), by_numpy(7)[1] + added, rtol=0.15)
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ class GhostBatchNormalization(keras.layers.Layer):
     replicas of a round (Ying et al. 2018, section 3.3; section 4.1 of the paper): one sum over the replicas of a
     [groups, 2 x channels + 1] tensor, so the update is the same. Padding has weight 0 in every sum (an example that
     could not be read has not: it is a grey image of its group). Under plain `fit` the groups are laid over each replica's
-    own batch. At inference the moving statistics are used.
+    own batch. At inference, and where the layer is not trainable, the moving statistics are used. A mask is passed
+    on, and what it hides counts in the statistics.
 
     Statistics are float32 sums and counts whatever the compute type.
 
@@ -48,6 +49,7 @@ class GhostBatchNormalization(keras.layers.Layer):
                              f"is usual.")
         if not isinstance(momentum, numbers.Real) or not 0 <= momentum <= 1:
             raise ValueError(f"momentum={momentum!r} is outside [0, 1]; 0.9 is MLPerf's.")
+        self.supports_masking = True
         self.span = int(span)
         self.momentum = float(momentum)
         self.epsilon = epsilon
@@ -67,7 +69,7 @@ class GhostBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         x = tf.cast(inputs, tf.float32)
-        if not training:
+        if not (training and self.trainable):
             y = self._normalise(x, self.moving_mean[tf.newaxis], self.moving_variance[tf.newaxis])
             return tf.cast(y, inputs.dtype)
         view = replica.current()

@@ -63,7 +63,8 @@ class Dropout(keras.layers.Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"rate={rate} is outside [0, 1): it is the share of units dropped; 0.4 drops 40%.")
         self.rate = rate
-        self._outside_a_step = keras.layers.Dropout(rate)
+        self._outside_a_step = keras.layers.Dropout(rate, dtype=self.dtype_policy)
+        self.supports_masking = True
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:

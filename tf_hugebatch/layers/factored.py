@@ -79,8 +79,8 @@ class Conv2D(FactoredLayer, keras.layers.Conv2D):
         ValueError: groups other than 1, or data_format "channels_first".
     """
 
-    def __init__(self, filters, kernel_size, strides=(1, 1), **options):
-        super().__init__(filters, kernel_size, strides, **options)
+    def __init__(self, filters, kernel_size, strides=(1, 1), padding="valid", **options):
+        super().__init__(filters, kernel_size, strides, padding, **options)
         if self.groups != 1 or self.data_format != "channels_last":
             raise ValueError(f"groups={self.groups}, data_format={self.data_format!r}: the factors of such a convolution are "
                              f"not known here; use keras.layers.Conv2D, whose kernel K-FAC leaves to the plain rule.")

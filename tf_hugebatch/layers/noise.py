@@ -53,6 +53,7 @@ class ActivationNoise(keras.layers.Layer):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{what}={value}: give a finite number, 0 or more.")
         self.stddev, self.decay = float(stddev), float(decay)
+        self.supports_masking = True
 
     def call(self, inputs, training=False):
         view = replica.current() if training else None

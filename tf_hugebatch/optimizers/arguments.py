@@ -9,13 +9,11 @@ import numpy as np
 
 from tf_hugebatch import registry
 from tf_hugebatch.optimizers.roles import check_patterns
-from tf_hugebatch.parsers import LARGEST_MEMORY
+from tf_hugebatch.parsers import LARGEST, LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
 
-LARGEST = 3.4e38  # nearly the largest float32: beyond it a number is infinite in an update
 
-
-def check_number(name, value, low, high=float("inf"), but=None):
+def check_number(name, value, low, high=LARGEST, but=None):
     """`value` as a float; TypeError unless it is a number, ValueError unless low <= value <= high, value !=
     but.
     """
@@ -54,16 +52,16 @@ def check_choice(name, value, choices):
 
 
 def check_bounds(name, bounds):
-    """None, or (low, high) as floats; ValueError unless 0 <= low <= high and 0 < high."""
+    """None, or (low, high) as floats; ValueError unless 0 <= low <= high, 0 < high, and low is finite."""
     if bounds is None:
         return None
     try:
         low, high = map(float, bounds)
     except (TypeError, ValueError):
         low = high = math.nan
-    if not (0.0 <= low <= high and high > 0.0):
-        raise ValueError(f"{name}={bounds!r} are no bounds: give (low, high) with 0 <= low <= high and "
-                         f"high > 0, or None for no bounds")
+    if not (0.0 <= low <= min(high, LARGEST) and high > 0.0):
+        raise ValueError(f"{name}={bounds!r} are no bounds: give (low, high) with 0 <= low <= high, low "
+                         f"finite and high > 0, or None for no bounds")
     return low, high
 
 
@@ -71,7 +69,7 @@ def check_ratios(name, ratios):
     """None, or ((regular expression, ratio), ...) from pairs or a dict; ValueError unless every ratio is finite and > 0."""
     if ratios is None:
         return None
-    pairs = tuple((pattern, check_number(f"{name}[{pattern!r}]", ratio, 0.0, LARGEST, but=0.0))
+    pairs = tuple((pattern, check_number(f"{name}[{pattern!r}]", ratio, 0.0, but=0.0))
                   for pattern, ratio in (ratios.items() if isinstance(ratios, dict) else ratios))
     check_patterns(name, [pattern for pattern, _ in pairs])
     return pairs

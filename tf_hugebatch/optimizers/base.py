@@ -43,28 +43,25 @@ class HugeBatchOptimizer(Rule, Optimizer):
         layerwise: whether updates are scaled by a trust ratio per variable.
         trust_coefficient: eta.
         trust_bounds: None or (lower, upper), bounds on r.
-        trust_bounds_schedule: "fixed", or "adabound": bounds that tighten towards trust_bounds
-            (`trust.adabound_bounds`).
+        trust_bounds_schedule: "fixed", or "adabound": bounds that tighten towards trust_bounds (`trust.adabound_bounds`).
         trust_bounds_rate: the rate of the "adabound" schedule, per update.
         exclude_from_decay, exclude_from_adaptation: None (biases and norm scales and offsets), () (nothing)
             or regular expressions searched in `variable.path`.
         fixed_trust_ratios: None, or {regular expression searched in `variable.path`: r} that names every adapted variable
             once: r is that number at every update, zero norms included, in the place of one from norms; bounds still hold.
-        clip_global_norm: None, or the largest global norm of the global-batch gradient, clipped before
-            anything else.
+        clip_global_norm: None, or the largest global norm of the global-batch gradient, clipped before anything else.
         name: name of the optimizer's variables.
 
     Raises:
-        TypeError, ValueError: for a value out of its range, or an argument that another one leaves without
-        effect.
+        TypeError, ValueError: for a value out of its range, what acts on a trust ratio without layerwise, or "adabound"
+        without bounds and rate.
     """
 
     def __init__(self, learning_rate, *, weight_decay, layerwise, trust_coefficient, trust_bounds,
                  trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
                  clip_global_norm, name, decoupled_weight_decay=False, fixed_trust_ratios=None):
         if isinstance(learning_rate, numbers.Real):
-            # Infinity, and what float32 rounds to it, would only show as the first update's NaN.
-            learning_rate = check_number("learning_rate", learning_rate, 0.0, float(tf.float32.max))
+            learning_rate = check_number("learning_rate", learning_rate, 0.0)
         elif not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             raise TypeError(f"learning_rate={learning_rate!r}: give a number or a LearningRateSchedule")
         super().__init__(learning_rate=learning_rate, name=name)
@@ -78,8 +75,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         self.exclude_from_decay = roles.check_patterns("exclude_from_decay", exclude_from_decay)
         self.exclude_from_adaptation = roles.check_patterns("exclude_from_adaptation", exclude_from_adaptation)
         self.fixed_trust_ratios = check_ratios("fixed_trust_ratios", fixed_trust_ratios)
-        self.clip_global_norm = (None if clip_global_norm is None
-                                 else check_number("clip_global_norm", clip_global_norm, 0.0, but=0.0))
+        self.clip_global_norm = clip_global_norm if clip_global_norm is None else check_number(
+            "clip_global_norm", clip_global_norm, 0.0, but=0.0)
         self._refuse_arguments_without_effect()
 
     def _refuse_arguments_without_effect(self):
@@ -166,6 +163,10 @@ class HugeBatchOptimizer(Rule, Optimizer):
         return {"learning_rate": inherited["learning_rate"], "name": inherited["name"],
                 **{name: _plain(getattr(self, name)) for name in parameters
                    if name not in ("self", "learning_rate", "name")}}
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Refused with NotImplementedError, so that it is not ignored."""
+        raise NotImplementedError("exclude_from_weight_decay(): give the constructor exclude_from_decay, which takes patterns")
 
     def _apply_weight_decay(self, variables):
         """Does nothing: Keras would decay here whatever decoupled_weight_decay says, and an update without its guard."""

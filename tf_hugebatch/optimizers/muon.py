@@ -12,6 +12,7 @@ from tf_hugebatch.optimizers.arguments import (
     check_choice, check_count, check_flag, check_memory, check_number, preset_arguments)
 from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import accumulate
+from tf_hugebatch.parsers import LARGEST
 
 #: Jordan et al. 2024. Five iterations take what is 0.005 of the norm, or more, to between 0.68 and 1.16; three, to 0.2 and up.
 QUINTIC = (3.4445, -4.775, 2.0315)
@@ -54,7 +55,9 @@ def orthogonalize(matrix, steps, coefficients=QUINTIC):
 class Muon(HugeBatchOptimizer):
     """Momentum, orthogonalised by Newton-Schulz iterations, for matrices; Adam for the other variables.
 
-    A kernel, as a matrix [fan_in, fan_out] (of a convolution: [height * width * channels in, channels out]):
+    A kernel, as a matrix [fan_in, fan_out] (of a convolution: [height * width * channels in, channels out]; the last axis is
+    taken for fan_out, which it is not in Conv2DTranspose, and not all of it in EinsumDense and attention: name such kernels
+    in exclude_from_orthogonalization):
 
     ```
     v = momentum * v + g
@@ -130,7 +133,7 @@ class Muon(HugeBatchOptimizer):
         if len(newton_schulz_coefficients) != 3:
             raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
         self.newton_schulz_coefficients = tuple(
-            check_number("newton_schulz_coefficients", value, -math.inf) for value in newton_schulz_coefficients)
+            check_number("newton_schulz_coefficients", value, -LARGEST) for value in newton_schulz_coefficients)
         self.update_scale = check_choice("update_scale", update_scale, tuple(UPDATE_SCALES))
         self.exclude_from_orthogonalization = roles.check_patterns(
             "exclude_from_orthogonalization", exclude_from_orthogonalization)
@@ -161,6 +164,8 @@ class Muon(HugeBatchOptimizer):
     def left_to_adam(self, assignment):
         """Why a variable is Adam's, in words; None for one that is orthogonalised."""
         axes = len(assignment.shape)
+        if 0 in assignment.shape:
+            return "empty"
         if axes < 2 or axes > 2 and not self.reshape_kernels:
             return f"rank {axes}"
         return roles.excluded_by(assignment.path, assignment.role, self.exclude_from_orthogonalization, NEVER_BY_DEFAULT)

@@ -75,8 +75,8 @@ def _equal_parts(side, largest):
 class Shampoo(HugeBatchOptimizer):
     """Momentum SGD, or LARS, on gradients that Shampoo has turned.
 
-    A kernel is reshaped to [fan_in, fan_out], fan_in = height * width * channels for a convolution, and cut into blocks of
-    at most block_size rows and columns. For each block G of the gradient:
+    A kernel is reshaped to [fan_in, fan_out], fan_in = height * width * channels for a convolution and fan_out the last axis of
+    any kernel, and cut into blocks of at most block_size rows and columns. For each block G of the gradient:
 
     ```
     L = s * L + c * G G^T                                  # c = 1 - s; with statistics_decay s = 1 a sum: c = 1
@@ -118,6 +118,10 @@ class Shampoo(HugeBatchOptimizer):
                  inverse_interval=1, grafting="sgd", weight_decay=0.0, decoupled_weight_decay=False, trust_coefficient=1.0,
                  exclude_from_decay=None, exclude_from_adaptation=None, clip_global_norm=None, name="shampoo"):
         check_choice("grafting", grafting, ("sgd", "lars"))
+        if grafting == "sgd" and (trust_coefficient != 1.0 or exclude_from_adaptation is not None):
+            raise ValueError(
+                f"trust_coefficient={trust_coefficient!r}, exclude_from_adaptation={exclude_from_adaptation!r}: with "
+                f"grafting='sgd' there is no trust ratio for them to act on. Give grafting='lars' or leave them out")
         super().__init__(
             learning_rate, weight_decay=weight_decay, layerwise=grafting == "lars", trust_coefficient=trust_coefficient,
             trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=0.0,
@@ -134,7 +138,7 @@ class Shampoo(HugeBatchOptimizer):
         self.slots = (("momentum", 0.0),) if self.momentum else ()
 
     def factors_of(self, assignment):
-        if assignment.role != "kernel":
+        if assignment.role != "kernel" or len(assignment.shape) < 2 or 0 in assignment.shape:
             return ()
         blocks = Blocks(assignment.shape, self.block_size)
         sides = {"left": blocks.rows, "right": blocks.columns}

@@ -123,7 +123,10 @@ class Steps(Schedule):
 
     def __init__(self, peak_learning_rate, steps=None, *, rate_drops=()):
         super().__init__(peak_learning_rate, 1 if steps is None else steps)
-        self.steps, self.rate_drops = steps, tuple((operator.index(at), float(by)) for at, by in rate_drops or ())
+        try:
+            self.steps, self.rate_drops = steps, tuple((operator.index(at), float(by)) for at, by in rate_drops or ())
+        except TypeError:
+            raise ValueError(f"rate_drops={rate_drops!r}: give pairs of a whole number of updates and a factor.") from None
         updates = [at for at, _ in self.rate_drops]
         if updates != sorted(set(updates)) or min(updates, default=0) < 0:
             raise ValueError(f"rate_drops={self.rate_drops}: the updates must be at least 0 and ascend, each once. Order them.")

@@ -18,10 +18,13 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         scale: the number to begin with, finite and at least 0.
 
     Raises:
+        TypeError: schedule is none.
         ValueError: another scale.
     """
 
     def __init__(self, schedule, scale=1.0):
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            raise TypeError(f"schedule={schedule!r} is no LearningRateSchedule: give one, for example Constant(0.1).")
         if not 0 <= scale < float("inf"):
             raise ValueError(f"scale={scale!r}: give a finite number that is not negative.")
         self.schedule = schedule
@@ -30,8 +33,8 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
 
     @property
     def peak_learning_rate(self):
-        """The schedule's own, before it is scaled."""
-        return self.schedule.peak_learning_rate
+        """scale times the schedule's own, a scalar tensor."""
+        return tf.convert_to_tensor(self.scale) * self.schedule.peak_learning_rate
 
     def __call__(self, step):
         """Learning rate of update `step`, float32, in the shape of `step`."""

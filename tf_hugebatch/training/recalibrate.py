@@ -30,17 +30,20 @@ class Recalibration:
         self._layers = batch_norm_layers(model)
         self._run = tf.function(self._sums)
 
-    def assign(self, iterator, batches):
-        """Replaces the moving statistics by those of `batches` global batches of micro-batches from `iterator`."""
-        sums = self._run(iterator, tf.constant(batches * self._layout.rounds))
+    def assign(self, iterator, batches, done):
+        """Replaces the moving statistics by those of `batches` global batches of micro-batches from `iterator`.
+
+        done: updates that the weights have seen, by which injected noise has decayed.
+        """
+        sums = self._run(iterator, tf.constant(batches * self._layout.rounds), tf.constant(done, tf.int64))
         self._set([tuple(tf.unstack(total / batches)) for total in sums])
 
     @contextlib.contextmanager
-    def __call__(self, iterator, batches):
+    def __call__(self, iterator, batches, done):
         """Inside the context the model has the new statistics, after it those that training left."""
         before = [(layer.moving_mean.numpy(), layer.moving_variance.numpy()) for layer in self._layers]
         try:
-            self.assign(iterator, batches)
+            self.assign(iterator, batches, done)
             yield
         finally:
             self._set(before)
@@ -51,18 +54,18 @@ class Recalibration:
                 layer.moving_mean.assign(mean)
                 layer.moving_variance.assign(variance)
 
-    def _sums(self, iterator, micro_batches):
+    def _sums(self, iterator, micro_batches, done):
         sums = [tf.zeros([2, layer.gamma.shape[0]]) for layer in self._layers]
         for _ in tf.range(micro_batches):
-            parts = self._strategy.run(self._one, args=(next(iterator),))
+            parts = self._strategy.run(self._one, args=(next(iterator), done))
             sums = [total + self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None)
                     for total, part in zip(sums, parts)]
         return sums
 
-    def _one(self, micro_batch):
+    def _one(self, micro_batch, done):
         view = replica.View(
             layout=self._layout, positions=micro_batch["position"], weights=micro_batch["weight"],
-            update=tf.constant(0, tf.int64), seed=self._seed,
+            update=done, seed=self._seed,
             all_reduce_sum=replica.collective_of(self._strategy), one_program=replica.is_one_program(self._strategy),
         )
         with replica.scope(view):

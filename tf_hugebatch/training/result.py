@@ -1,7 +1,10 @@
 """What a run came to."""
 
 import dataclasses
+import functools
 from typing import Any
+
+import keras
 
 #: Of runs that have ended; a diverged run is a result.
 EXIT_CODES = {"done": 0, "diverged": 3}
@@ -19,7 +22,7 @@ class Result:
         reason: why it diverged or was interrupted; None for a run that is done.
         repeated: True when the run had ended before and nothing was done.
         note: words on the data that every number of the run carries, or "".
-        model: the trained Keras model; None where nothing was trained.
+        trained: the model on the run's devices, in their tf.distribute strategy; None where nothing was trained.
     """
 
     status: str
@@ -29,7 +32,17 @@ class Result:
     reason: str | None = None
     repeated: bool = False
     note: str = ""
-    model: Any = None
+    trained: Any = dataclasses.field(default=None, repr=False)
+
+    @functools.cached_property
+    def model(self):
+        """The trained Keras model in no strategy, to be compiled, fitted, evaluated and saved as any other; None where nothing
+        was trained. A copy, made when it is first asked for."""
+        if self.trained is None:
+            return None
+        model = keras.models.clone_model(self.trained)
+        model.set_weights(self.trained.get_weights())
+        return model
 
 
 def finished(folder):

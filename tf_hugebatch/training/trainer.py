@@ -184,7 +184,7 @@ class Trainer:
     def _recalibrated(self):
         """The context of an evaluation with statistics from the first batches of the stream."""
         batches = self.settings.recalibrate_bn_batches
-        return self.recalibration(self._micro_batches(0, batches), batches)
+        return self.recalibration(self._micro_batches(0, batches), batches, self.done)
 
     # What it does.
 
@@ -260,7 +260,7 @@ class Trainer:
         self._evaluate(self.evaluations.unread(self.done))
         if batches := self.settings.recalibrate_bn_batches:
             # What was reported is what the finished model does.
-            self.recalibration.assign(self._micro_batches(0, batches), batches)
+            self.recalibration.assign(self._micro_batches(0, batches), batches, self.done)
         self._save()
         if not self.trend.fell:
             return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "
@@ -276,7 +276,7 @@ class Trainer:
         if self.mllog:
             self.mllog.close()
         return Result("interrupted", str(self.folder.path), {}, 128 + number, reason,
-                      model=self.assembly.model)
+                      trained=self.assembly.model)
 
     def _end(self, status, reason):
         final = {"train_loss": self.trend.last, **self.evaluations.final()}
@@ -285,7 +285,7 @@ class Trainer:
         if self.mllog:
             self.mllog.close("success" if status == "done" else "aborted")
         return Result(status, str(self.folder.path), final, EXIT_CODES[status], reason, note=self.splits.note,
-                      model=self.assembly.model)
+                      trained=self.assembly.model)
 
     def _write_status(self, status, **fields):
         left_out = sum(map(len, self.splits.undecodable().values()))
