@@ -201,8 +201,7 @@ def test_the_keras_way_to_exclude_from_decay_is_refused_with_ours():
                          ids=lambda make: make.__name__)
 @pytest.mark.parametrize("shape", [(), (0, 3), (3, 0), (2, 0, 3)], ids=str)
 def test_odd_shapes_by_the_name_of_kernel_are_updated_like_any(make, shape):
-    odd = keras.Variable(np.ones(shape, np.float32), name="kernel")
-    usual = keras.Variable(np.ones((2, 3), np.float32), name="kernel")
+    odd, usual = variables_of({"odd/kernel": np.ones(shape), "usual/kernel": np.ones((2, 3))})
     optimizer = make(0.1)
     optimizer.build([odd, usual])
     optimizer.apply([tf.ones(shape), tf.ones((2, 3))], [odd, usual])
