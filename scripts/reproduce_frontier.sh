@@ -31,7 +31,7 @@ for name in $optimizers; do
     space=${name/nesterov/sgd}
     for batch in $batches; do
         run sweep_main --flagfile=flags/frontier/$name.flags --batch_size="$batch" --model="$model" --data_dir="$data" \
-            --space=flags/sweeps/frontier_$space.json --method=random --trials=20 --final_seeds=5 --jobs="$jobs" \
+            --space=flags/sweeps/frontier_$space.json --method=random --trials=20 --confirm=3 --final_seeds=5 --jobs="$jobs" \
             --sweep_dir="$runs/$model/${name}_$batch"
     done
 done
@@ -81,7 +81,7 @@ fi
 if [[ -n $cifar ]]; then
     for name in $optimizers; do
         run sweep_main --flagfile=flags/frontier/cifar10_$name.flags --data_dir="$cifar" --validation_examples=45000 \
-            --space=flags/sweeps/frontier_${name/nesterov/sgd}.json --method=random --trials=20 --final_seeds=3 --jobs="$jobs" \
+            --space=flags/sweeps/frontier_${name/nesterov/sgd}.json --method=random --trials=20 --confirm=3 --final_seeds=3 --jobs="$jobs" \
             --sweep_dir="$runs/cifar10/${name}_full"
     done
 fi

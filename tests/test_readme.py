@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 import tf_hugebatch as hb
-from tf_hugebatch import command_line
+from tf_hugebatch import command_line, registry
 from tf_hugebatch.reports.tables import results_table
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,3 +81,7 @@ def test_every_flagfile_is_accepted_and_says_where_it_comes_from(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     for word in ("source", "expected", "cost", "command"):
         assert any(line.lower().startswith(f"# {word}:") for line in header), f"{path.name} has no line '# {word}:'"
+    settings = command.settings
+    if settings.optimizer == "lars" and not registry.find("model", settings.model).facts["batch_norm"]:
+        # The bare rate of LARS is hundreds of times what a bias bears; the frontier's search had let biases take it.
+        assert settings.exclude_from_adaptation == (), "no batch norm absorbs biases that move at the bare rate"

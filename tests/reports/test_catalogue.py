@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ALL = [*catalogue.NUMBERS, *measured.FIGURES, catalogue.ADAPTED, catalogue.NOISES, catalogue.PREDICTED,
        catalogue.STEPS_TO_TARGET, "batch_growth", "frontier", "full_batch", "noise_by_optimizer"]
 DATASET = {"mnist_main": "mnist", "cifar10_main": "cifar10", "imagenet_main": "imagenet2012", "sweep_main": "mnist"}
-OF_A_SWEEP = {"space", "method", "trials", "final_seeds", "sweep_dir", "ladder"}
+OF_A_SWEEP = {"space", "method", "trials", "confirm", "final_seeds", "sweep_dir", "ladder"}
 
 
 @pytest.fixture(scope="module")

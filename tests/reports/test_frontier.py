@@ -62,6 +62,16 @@ def test_both_momentums_are_lines_of_their_own(tmp_path):
     assert points(draw(tmp_path)) == {"sgd": [[256, pytest.approx(99.0)]], "nesterov": [[256, pytest.approx(98.0)]]}
 
 
+def test_a_choice_by_one_run_a_setting_is_said(tmp_path):
+    made.write_frontier(tmp_path, "lamb", "full", [0.96])
+    folder = made.write_frontier(tmp_path, "muon", "full", [0.99])
+    path = folder / "sweep.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "confirm": 3}))
+    for figure in ("frontier", "full_batch"):
+        assert ("Chosen by one run a setting, without repeats of the best: lamb, 60,000."
+                in catalogue.draw(figure, *loaded(tmp_path)).caption)
+
+
 def test_what_it_takes_to_the_target_are_medians_over_seeds(tmp_path):
     folder = made.write_frontier(tmp_path, "muon", "full", [0.993, 0.994, 0.988])
     for seconds, path in zip((10.0, 20.0, 900.0), sorted(folder.glob("final/*/status.json")), strict=True):

@@ -46,7 +46,7 @@ def test_every_optimizer_is_searched_alike_at_every_batch(commands):
                 for program, command in commands if program == "sweep_main"}
     assert set(searches) == {(name, batch) for name in frontier.OPTIMIZERS for batch in BATCHES.values()}
     for (name, _), own in searches.items():
-        assert (own["method"], own["trials"], own["confirm"], own["final_seeds"]) == ("random", 20, 0, 5)
+        assert (own["method"], own["trials"], own["confirm"], own["final_seeds"]) == ("random", 20, 3, 5)
         assert own["space"].endswith(f"frontier_{frontier.OPTIMIZERS[name][1]}.json") and (ROOT / own["space"]).exists()
 
 

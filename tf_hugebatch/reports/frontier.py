@@ -37,7 +37,7 @@ def row(baseline, model, batches):
                       **own}
             command = (f"python -m tf_hugebatch.sweep_main --flagfile=flags/frontier/{name}.flags --batch_size={batch} "
                        f"--model={model} --data_dir=DIR --space=flags/sweeps/frontier_{space}.json --method=random "
-                       f"--trials={commands.TRIALS} --final_seeds={commands.SEEDS} "
+                       f"--trials={commands.TRIALS} --confirm={commands.CONFIRM} --final_seeds={commands.SEEDS} "
                        f"--sweep_dir={commands.FOLDER}/frontier/{model}/{name}_{batch}")
             images = baseline.epochs * baseline.full * (commands.TRIALS + commands.SEEDS)
             sources.append(Source(f"{name}, {batch_in_words(batch)}", wanted, command, model, images))
@@ -67,7 +67,7 @@ def _fed(runs, dataset, epochs):
 def _points(fed):
     best = {}
     for group in groups_of(one_network([outcome for outcome in fed if _by(outcome)])):
-        name = next(name for name, (own, _) in OPTIMIZERS.items() if fits(group.values, own))
+        name = _name(group)
         by = _by(group.outcomes[0])
         place = best.setdefault((name, by, group.values["batch_size"]), group)
         if (group.trials or 0, group.n) > (place.trials or 0, place.n):
@@ -89,7 +89,7 @@ def draw(figure, runs, sweeps):
     tuned = [row for row in rows if row["by"] == "tuned" and row["mean_percent"] is not None]
     missing = [source for source in figure.sources if not any(
         by == "tuned" and fits(group.values, source.wanted) for (_, by, _), group in best.items())]
-    remarks = [*_limits_in_words(found), *other_networks(fed, used)]
+    remarks = [*_limits_in_words(found), *unconfirmed(best.values()), *other_networks(fed, used)]
     if not tuned:
         return None, rows, remarks, missing
     with style() as matplotlib:
@@ -103,6 +103,17 @@ def is_searched(outcome):
     """Whether a run is of a setting that a search over flags/sweeps/frontier_*.json chose."""
     space = outcome.sweep.plan.get("space") if outcome.sweep is not None else None
     return isinstance(space, dict) and _SEARCHED <= set(space)
+
+
+def unconfirmed(groups):
+    """A sentence on searches whose choice hangs on one run of each setting, which favours the edge of stability."""
+    names = {f"{_name(group)}, {group.values['batch_size']:,}" for group in groups
+             if group.sweep is not None and not group.sweep.plan.get("confirm")}
+    return [f"Chosen by one run a setting, without repeats of the best: {'; '.join(sorted(names))}."] if names else []
+
+
+def _name(group):
+    return next(name for name, (own, _) in OPTIMIZERS.items() if fits(group.values, own))
 
 
 def _by(outcome):

@@ -25,7 +25,7 @@ def row(*frontiers):
         wanted = {"dataset": cifar.dataset, "batch_size": FULL, "epochs": _UPDATES, "schedule": "polynomial", **own}
         command = (f"python -m tf_hugebatch.sweep_main --flagfile=flags/frontier/cifar10_{name}.flags --data_dir=DIR "
                    f"--validation_examples={_HELD_OUT} --space=flags/sweeps/frontier_{space}.json --method=random "
-                   f"--trials={commands.TRIALS} --final_seeds={_SEEDS} "
+                   f"--trials={commands.TRIALS} --confirm={commands.CONFIRM} --final_seeds={_SEEDS} "
                    f"--sweep_dir={commands.FOLDER}/frontier/cifar10/{name}_full")
         images = _UPDATES * (commands.TRIALS * (cifar.full - _HELD_OUT) + _SEEDS * cifar.full)
         sources.append(Source(f"{cifar.dataset}, {name}", wanted, command, _MODEL, images, seeds=_SEEDS))
@@ -56,7 +56,8 @@ def draw(figure, runs, sweeps):
                if source not in held or held[source].n < source.seeds or (held[source].trials or 0) < commands.TRIALS]
     said = {dataset: "; ".join(f"{_name(source)} {in_words(numbers(group))}{_search(group)}" for source, group in panel.items())
             for dataset, panel in found.items()}
-    remarks = [f"{dataset.upper()}, {_network(found[dataset])}: {words}." for dataset, words in said.items()] + others
+    remarks = [f"{dataset.upper()}, {_network(found[dataset])}: {words}." for dataset, words in said.items()]
+    remarks += [*frontier.unconfirmed(held.values()), *others]
     if not any(mean_curve(group) for group in held.values()):
         return None, rows, remarks, missing
     with style() as matplotlib:
