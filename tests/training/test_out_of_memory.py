@@ -70,7 +70,7 @@ def test_a_given_micro_batch_is_named_and_not_changed(tmp_path, monkeypatch):
             train(tmp_path / "run", steps_per_loop=1)
     assert tried == [32]
     status = status_of(tmp_path / "run")
-    assert (status["status"], status["step"]) == ("failed", 2) and "--micro_batch_size=32" in status["reason"]
+    assert (status["status"], status["step"]) == ("failed", 3) and "--micro_batch_size=32" in status["reason"]
     assert train(tmp_path / "run", micro_batch_size=16).status == "done"
 
 
