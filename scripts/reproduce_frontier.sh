@@ -5,8 +5,8 @@
 # usage: scripts/reproduce_frontier.sh DATA_DIR [BATCHES="256 8192 32768 full"] [JOBS=2] [RUNS=runs/frontier] [MODEL=lenet5] [CIFAR_DIR]
 # The other batches of the frontier are 1024, 2048, 4096 and 16384. The rules need 256 among BATCHES, or its searches in RUNS.
 # Stopped at any point, the same command goes on; what has ended is not made again. With DRY_RUN=1 it prints its commands.
-# cost: on two cores about 20 hours with lenet5 (15,000 images/s) for the four batches, and 6 hours for lenet's column (2,400);
-# CIFAR-10 takes 11 hours more (resnet9, 2,000)
+# cost: on two cores about 24 hours with lenet5 (15,000 images/s) for the four batches, and 6 hours for lenet's column (2,400);
+# CIFAR-10 takes 13 hours more (resnet9, 2,000)
 set -euo pipefail
 data=${1:?"give the folder of mnist.npz, or of the IDX files: scripts/reproduce_frontier.sh DATA_DIR [BATCHES] [JOBS] [RUNS]"}
 batches=${2:-256 8192 32768 full} jobs=${3:-2} runs=${4:-runs/frontier} model=${5:-lenet5} cifar=${6:-}

@@ -97,11 +97,13 @@ def test_commands_are_sweeps_of_a_tenth_whose_final_runs_have_every_image(monkey
         words = source.command.split()
         assert words[2] == "tf_hugebatch.sweep_main"
         flags = [word for word in words[3:] if word.split("=")[0][2:] not in
-                 ("space", "method", "trials", "final_seeds", "sweep_dir", "data_dir")]
+                 ("space", "method", "trials", "confirm", "final_seeds", "sweep_dir", "data_dir")]
         settings = command_line.parse(flags, program="sweep_main", description="", dataset="mnist").settings
         assert (settings.batch_size, settings.model, settings.total_updates) == (5000, "resnet9", 60)
         final = settings.replace(validation_examples=0, batch_size="full")
         assert (final.batch_size, final.total_updates, final.train_examples) == (50_000, 60, 50_000)
-        assert source.seeds == 3 and source.blank("x").cost == cost_in_words("resnet9", 60 * (20 * 5000 + 3 * 50_000))
+        trials_and_repeats = 20 + 3 * 2
+        assert source.seeds == 3 and source.blank("x").cost == cost_in_words(
+            "resnet9", 60 * (trials_and_repeats * 5000 + 3 * 50_000))
         name = re.search(r"frontier/(\w+)\.flags", source.command)[1]
         assert f"# command: {source.command}\n" in (ROOT / f"flags/frontier/{name}.flags").read_text()

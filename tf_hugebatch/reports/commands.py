@@ -14,7 +14,9 @@ from tf_hugebatch.settings import resolve
 #: Seeds of a setting that a number is made of.
 SEEDS = 5
 #: Trials of a search, how many of its best settings are confirmed by two more seeds, and the most examples that it holds out.
-TRIALS, CONFIRM, REPEATS_OF_ONE = 20, 3, 2
+TRIALS, CONFIRM = 20, 3
+#: Runs of a search before its final ones, where no confirmed setting diverges.
+SEARCH_RUNS = TRIALS + 2 * CONFIRM
 HELD_OUT = published.MNIST_VALIDATION_EXAMPLES
 #: Where the commands put their runs.
 FOLDER = "runs"
@@ -77,7 +79,7 @@ def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:
 def sweep_cost(model: str, examples: int, epochs: float) -> str:
     """What a search, its repeats and its final runs cost."""
     held_out = min(HELD_OUT, examples // 10)  # as sweep_main does
-    return cost_in_words(model, epochs * ((TRIALS + CONFIRM * REPEATS_OF_ONE) * (examples - held_out) + SEEDS * examples))
+    return cost_in_words(model, epochs * (SEARCH_RUNS * (examples - held_out) + SEEDS * examples))
 
 
 def _data(dataset: str) -> list[str]:

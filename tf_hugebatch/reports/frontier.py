@@ -39,7 +39,7 @@ def row(baseline, model, batches):
                        f"--model={model} --data_dir=DIR --space=flags/sweeps/frontier_{space}.json --method=random "
                        f"--trials={commands.TRIALS} --confirm={commands.CONFIRM} --final_seeds={commands.SEEDS} "
                        f"--sweep_dir={commands.FOLDER}/frontier/{model}/{name}_{batch}")
-            images = baseline.epochs * baseline.full * (commands.TRIALS + commands.SEEDS)
+            images = baseline.epochs * baseline.full * (commands.SEARCH_RUNS + commands.SEEDS)
             sources.append(Source(f"{name}, {batch_in_words(batch)}", wanted, command, model, images))
     at_best = {}
     for result in published.RESULTS:

@@ -27,7 +27,7 @@ def row(*frontiers):
                    f"--validation_examples={_HELD_OUT} --space=flags/sweeps/frontier_{space}.json --method=random "
                    f"--trials={commands.TRIALS} --confirm={commands.CONFIRM} --final_seeds={_SEEDS} "
                    f"--sweep_dir={commands.FOLDER}/frontier/cifar10/{name}_full")
-        images = _UPDATES * (commands.TRIALS * (cifar.full - _HELD_OUT) + _SEEDS * cifar.full)
+        images = _UPDATES * (commands.SEARCH_RUNS * (cifar.full - _HELD_OUT) + _SEEDS * cifar.full)
         sources.append(Source(f"{cifar.dataset}, {name}", wanted, command, _MODEL, images, seeds=_SEEDS))
     return Figure(NAME, "accuracy against updates, by optimizer", NAME, None, (FULL,), (),
                   tuple(sources), (),
