@@ -48,7 +48,9 @@ def mean_ratios(runs):
             raise ValueError(f"{run.path}: its network has other variables than that of the runs before it; name runs of one")
         for path, values in of_run.items():
             logs.setdefault(path, []).extend(values)
-    means = {path.partition("/")[2] or path: float(np.exp(np.mean(values)))
+    # Of networks built of layers the first part is a layer's name; a model's own is the same in every path.
+    of_model = len({path.partition("/")[0] for path in logs}) == 1
+    means = {(of_model and path.partition("/")[2]) or path: float(np.exp(np.mean(values)))
              for path, values in logs.items() if np.any(values)}
     if not means:
         raise ValueError("no trust ratio was written down; name runs of a layer-wise rule with --diagnostics=trust")

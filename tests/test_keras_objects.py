@@ -70,3 +70,32 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     model.save(tmp_path / "m.keras")
     with pytest.raises(ValueError, match="safe"):
         hb.load_model(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("patterns", [["enc/", "bias"], ["^(?!.*dec/)"], ["whole/enc|bias"]])
+def test_patterns_name_layers_of_nested_models_after_a_save_too(patterns, tmp_path):
+    # Keras leaves 'd/kernel' of 'whole/enc/d/kernel' and of 'whole/dec/d/kernel'.
+    def part(name):
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="d")], name=name)
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, part("dec")(part("enc")(inputs)), name="whole")
+    model.compile(optimizer=hb.optimizers.LARS(1.0, exclude_from_adaptation=patterns), loss="mse")
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    try:
+        model.fit(x, x, shuffle=False, verbose=0)
+    except ValueError:
+        pytest.skip("this Keras leaves the model's own name out from the start")
+    model.save(tmp_path / "m.keras")
+    loaded = hb.load_model(tmp_path / "m.keras")
+    assert loaded.optimizer.describe() == model.optimizer.describe()
+    assert len({*model.optimizer.adapted()}) == 2
+    for each in (model, loaded):
+        each.fit(x, x, shuffle=False, verbose=0)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+    # An optimizer of that configuration for another model goes by that model's own paths.
+    other = part("enc")
+    again = hb.optimizers.LARS.from_config({**model.optimizer.get_config(), "exclude_from_adaptation": ["bias"]})
+    again.build(other.trainable_variables)
+    assert again.adapted() == [True, False]

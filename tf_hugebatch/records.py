@@ -121,7 +121,7 @@ class RunFolder:
         except OSError as error:
             return [f"{stated}: {error.strerror}; name another folder"]
         if not names:
-            found = _not_writable(path)
+            found = not_writable("run_dir", path)
             if settings.resume == "required":
                 found.append(f"{stated}: there is no run to resume; drop --resume=required, or name the "
                              "run's folder")
@@ -138,7 +138,7 @@ class RunFolder:
         if unknown := sorted({*stored} - {*FIELDS, "schema_version"}):
             return [f"{stated}: its settings.json has {', '.join(unknown[:5])}, which this release doesn't know; use the "
                     f"release that wrote it, or another folder"]
-        found = _not_writable(path)
+        found = not_writable("run_dir", path)
         differences = _differences(stored, settings)
         if differences:
             more = [f"and {len(differences) - 5} more"] if len(differences) > 5 else []
@@ -268,13 +268,13 @@ def _differences(stored: Mapping, settings: Settings) -> list[str]:
     return differences
 
 
-def _not_writable(path: str) -> list[str]:
-    """A problem when the folder, or the nearest one above it that exists, takes no new files."""
+def not_writable(flag: str, path: str) -> list[str]:
+    """A problem of --flag=path when the folder, or the nearest one above it that exists, takes no new files."""
     nearest = os.path.abspath(path)
     while not os.path.exists(nearest):
         nearest = os.path.dirname(nearest)
     if not os.path.isdir(nearest):
-        return [f"--run_dir={path}: {nearest} is a file; name another folder"]
+        return [f"--{flag}={path}: {nearest} is a file; name another folder"]
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return [f"--run_dir={path}: {nearest} can't be written to; name another folder"]
+        return [f"--{flag}={path}: {nearest} can't be written to; name another folder"]
     return []

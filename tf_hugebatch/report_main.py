@@ -110,7 +110,12 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("Interrupted; what was made until then is in the folder.", file=sys.stderr)
         return 128 + signal.SIGINT
-    summary = made.write_summary(items, shlex.join(["python", "-m", f"tf_hugebatch.{PROGRAM}", *argv]))
+    try:
+        summary = made.write_summary(items, shlex.join(["python", "-m", f"tf_hugebatch.{PROGRAM}", *argv]))
+    except OSError as error:
+        print("", *_problems(items), f"--output={own['output']}: report.md can't be written ({error.strerror}); what was made "
+              "until then is in the folder; mend that, and the same command makes it anew", sep="\n", file=sys.stderr)
+        return 1
     print("", *_table(items), *_left_aside(evidence, summary), *_blanks(items, summary), *_problems(items),
           *_nothing_counts(own, evidence), f"report: {summary}",
           sep="\n")

@@ -75,7 +75,7 @@ def test_trust_and_diffusion_are_the_norms_of_the_weights_around_each_update():
     assert found["distance_from_start"] > found["update_norm"] > 0
 
 
-@pytest.mark.parametrize("bounds, hit", [((1e3, 1e4), -1), ((0.0, 1e-4), 1), ((0.0, 1e4), 0)])
+@pytest.mark.parametrize("bounds, hit", [((1e3, 1e4), -1), ((0.0, 1e-4), 1), ((0.0, 1e4), 0), ((0.5, 0.5), 1)])
 def test_a_ratio_held_at_a_bound_is_told_for_variables_that_have_one(bounds, hit):
     watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 48, ("trust",), "sgd_layerwise_bounded",
                       learning_rate=1e-3, trust_bounds=bounds, momentum=0.0)
@@ -85,6 +85,14 @@ def test_a_ratio_held_at_a_bound_is_told_for_variables_that_have_one(bounds, hit
     assert found["bound_hits"]["contract/hidden/bias"] == 0  # excluded from adaptation
     if hit:
         assert found["trust_ratios"]["contract/hidden/kernel"] == pytest.approx(bounds[0] if hit < 0 else bounds[1])
+
+
+def test_the_ratio_that_stands_in_for_a_zero_weight_hits_no_bound():
+    watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 48, ("trust",), "sgd_layerwise_bounded",
+                      learning_rate=1e-3, trust_bounds=(1e-6, 1.0), momentum=0.0, exclude_from_adaptation=())
+    found = watched.update()
+    assert found["weight_norms"]["contract/hidden/bias"] == 0 and found["trust_ratios"]["contract/hidden/bias"] == 1
+    assert found["bound_hits"]["contract/hidden/bias"] == 0
 
 
 def test_bounds_that_tighten_are_told_where_they_are_now():

@@ -251,3 +251,17 @@ def test_a_batch_norm_inside_a_layer_that_calls_it_twice_moves_by_the_mean_of_th
     norm = run.model.layers[0].norm
     np.testing.assert_allclose(norm.moving_mean.numpy(), 0.1 * 2 * x.mean(), rtol=1e-4)
     np.testing.assert_allclose(norm.moving_variance.numpy(), 0.9 + 0.1 * (x.var() + (3 * x).var()) / 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("examples", [34, 41])
+def test_a_replica_without_examples_of_the_last_batch_leaves_its_statistics(examples, mirrored):
+    # 34 over batches of 32 on 4 replicas: one, one, none and none.
+    x = images(examples)
+    with mirrored(4).scope():
+        model = keras.Sequential([keras.Input((4, 4, 3)), layers.GhostBatchNormalization(8), keras.layers.Flatten(),
+                                  keras.layers.Dense(2)])
+        model.compile("sgd", loss="mse")
+    model.fit(x, np.zeros((examples, 2)), batch_size=32, epochs=2, verbose=0, shuffle=False)
+    for statistic in (model.layers[0].moving_mean, model.layers[0].moving_variance):
+        assert np.isfinite(statistic.numpy()).all()
+    assert np.isfinite(model.evaluate(x, np.zeros((examples, 2)), verbose=0))

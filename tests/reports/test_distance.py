@@ -105,15 +105,20 @@ def test_a_descent_before_the_walk_is_in_no_fit_but_that_of_all_updates(tmp_path
         assert words in found.caption
 
 
-def test_a_run_that_diverged_has_a_path_and_no_part_in_the_loss_at_the_end(tmp_path):
+def test_a_run_that_diverged_cuts_no_path_and_has_no_part_in_the_loss_at_the_end(tmp_path):
     for seed, status in ((1, "done"), (2, "diverged")):
-        folder = made.write_run(tmp_path / str(seed), batch_size=1024, rows=100, seed=seed, status=status, **made.DIFFUSION,
-                                distance=np.log)
+        folder = made.write_run(tmp_path / str(seed), batch_size=1024, rows=1000, seed=seed, status=status,
+                                **made.DIFFUSION, distance=np.log)
+        if status == "diverged":
+            rows = folder / "metrics.jsonl"
+            rows.write_text("".join(line for line in rows.open() if json.loads(line)["step"] <= 40))
         path = folder / "status.json"
         found = json.loads(path.read_text())
         path.write_text(json.dumps({**found, "final": {**found["final"], "train_loss": 0.1 if status == "done" else 9.0}}))
-    [row] = [row for row in catalogue.draw(11, *loaded(tmp_path)).rows if row.get("loss_stays_below_share") == 0.5]
-    assert row["n"] == 2 and row["train_loss"] == pytest.approx(0.1)
+    found = catalogue.draw(11, *loaded(tmp_path))
+    [row] = [row for row in found.rows if row.get("loss_stays_below_share") == 0.5]
+    assert row["updates"] == 1000 and "without 1 seed that diverged" in found.caption
+    assert row["n"] == 1 and row["train_loss"] == pytest.approx(0.1)
 
 
 def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):

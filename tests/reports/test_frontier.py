@@ -120,7 +120,8 @@ def test_large_and_huge_begin_where_the_definitions_say_with_one_baseline_for_al
             "sgd, linear: B_L is above 256 and at most 8,192 (256 holds, 8,192 fails, 60,000 fails).",
             "lars, tuned: B_H is above every batch tried (256 holds, 8,192 holds).",
             "lamb, tuned: no batch tried is below B_H (256 fails, 8,192 fails).",
-            "muon, tuned: B_H is above every batch tried (256 holds, 8,192 holds, 32,768 undecided, 60,000 holds).",
+            "muon, tuned: no batch is huge, as 60,000 is every training example (256 holds, 8,192 holds, 32,768 undecided, 60,000 "
+            "holds).",
             "muon, sqrt: B_L is above 8,192 and at most 32,768 (256 holds, 8,192 holds, 32,768 fails, 60,000 fails)."):
         assert said in found.caption
     rows = {(row["optimizer"], row["by"], row["batch"]): row for row in found.rows}

@@ -1,5 +1,6 @@
 """Accuracy against epochs: seeds of a duration, its commands, its labels; loss and accuracy at equal updates."""
 
+import itertools
 import re
 import shlex
 
@@ -12,6 +13,7 @@ from tf_hugebatch import command_line
 from tf_hugebatch.fields import kind_of
 from tf_hugebatch.reports import catalogue
 from tf_hugebatch.reports.blanks import cost_in_words
+from tf_hugebatch.reports.longer import _alike
 from tf_hugebatch.reports.outcomes import checked_settings
 from tf_hugebatch.reports.sheets import ON_TEST
 from tf_hugebatch.runs import load_runs
@@ -36,9 +38,9 @@ def test_the_cost_is_of_all_seeds():
     assert blank.cost == cost_in_words("lenet5", 5 * 30 * 60_000)
 
 
-@pytest.mark.parametrize("first", ["b32768_e30", "b32768_e30/seed0"])
-def test_seeds_that_a_duration_lacks_are_trained_beside_those_that_it_has(tmp_path, first):
-    values = {**LAMB, "epochs": 30, "weight_decay": 0.02}
+@pytest.mark.parametrize("first, on", [("b32768_e30", "none"), ("b32768_e30/seed0", "none"), ("b32768_e30", "test")])
+def test_seeds_that_a_duration_lacks_are_trained_beside_those_that_it_has(tmp_path, first, on):
+    values = {**LAMB, "epochs": 30, "weight_decay": 0.02, "selected_on": on}
     made.write_run(tmp_path / first, seed=0, accuracy=0.98, **values)
     blank = next(blank for blank in catalogue.draw(18, *loaded(tmp_path)).blanks if "30 epochs" in blank.what)
     assert blank.what == "Figure 18: batch 32,768, 30 epochs: 4 more seeds"
@@ -50,6 +52,7 @@ def test_seeds_that_a_duration_lacks_are_trained_beside_those_that_it_has(tmp_pa
     settings = command_line.parse(words, program="", description="", dataset="mnist").settings.as_dict()
     [begun] = map(checked_settings, load_runs(tmp_path))
     assert [name for name in begun if kind_of(name, begun) == "experiment" and begun[name] != settings[name]] == []
+    assert settings["selected_on"] == on  # else they would be a group of their own
     for seed in (1, 2, 3, 4):
         made.write_run(tmp_path / "b32768_e30" / f"seed{seed}", seed=seed, accuracy=0.98, **values)
     found = catalogue.draw(18, *loaded(tmp_path))
@@ -171,3 +174,17 @@ def test_equal_updates_are_of_one_network_and_name_their_split(tmp_path):
     assert f"{tmp_path / 'b'}, accuracy on validation." in found.caption
     assert "Also run and not drawn: resnet18 at 224." in found.caption
     assert f"{tmp_path / 'a'}, accuracy on test." in found.caption
+
+
+def test_equal_updates_takes_runs_of_lengths_alike_and_then_the_longest(tmp_path):
+    def brute(lengths):
+        choices = itertools.product(*(of_source.items() for of_source in lengths.values()))
+        updates = [[length for _, length in choice] for choice in choices]
+        return min((max(found) / max(1, min(found)), -min(found)) for found in updates)
+
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        lengths = {source: {f"{source}{run}": int(generator.integers(0, 9)) for run in range(generator.integers(1, 4))}
+                   for source in "abc"}
+        found = [lengths[source][run] for source, run in _alike(lengths).items()]
+        assert len(found) == 3 and (max(found) / max(1, min(found)), -min(found)) == brute(lengths)

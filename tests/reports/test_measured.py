@@ -1,6 +1,7 @@
 """The figures of diagnostics that the paper doesn't have: ratios of layers, and the noise scale."""
 
 import json
+import re
 import types
 
 import numpy as np
@@ -141,12 +142,16 @@ def test_noise_and_fixed_ratios_stand_beside_each_other_with_their_sharpness(tmp
         made.write_noise(tmp_path / "labels" / f"seed{seed}", 32768, "labels", seed, accuracy=0.80)
         made.write_run(tmp_path / "lars_shuffled" / f"seed{seed}", batch_size=32768, epochs=30, optimizer="lars", seed=seed,
                        accuracy=0.7, fixed_trust_ratios="kernel=0.1")
+    diverged = made.write_noise(tmp_path / "labels" / "seed4", 32768, "labels", 4, accuracy=None, status="diverged")
+    diverged = diverged / "metrics.jsonl"
+    diverged.write_text(re.sub(r'"eigenvalue": [^,]*', '"eigenvalue": 1e9', diverged.read_text()))
     made.write_noise(tmp_path / "elsewhere", 8192, "labels", accuracy=0.99)
     found = catalogue.draw("noise_and_ratios", *loaded(tmp_path))
     rows = {row["setting"]: row for row in found.rows}
     assert list(rows) == ["momentum SGD", "SGD, noise on labels", "fixed ratios: lars_shuffled"]
     assert [round(row["mean_percent"], 6) for row in rows.values()] == [92.0, 80.0, 70.0]
-    assert all(row["n"] == 3 and row["batch"] == "batch 32,768" for row in rows.values())
+    assert [row["n"] for row in rows.values()] == [3, 4, 3] and {row["batch"] for row in rows.values()} == {"batch 32,768"}
+    assert rows["SGD, noise on labels"]["sharpness"] == pytest.approx(20.0)
     assert rows["momentum SGD"]["sharpness"] == pytest.approx(20.0)
     assert rows["momentum SGD"]["sharpness_low"] < 10 < 30 < rows["momentum SGD"]["sharpness_high"]
     assert rows["fixed ratios: lars_shuffled"]["sharpness"] is None

@@ -86,3 +86,14 @@ def test_without_the_first_network_nothing_is_predicted_and_the_caption_says_why
     found = catalogue.draw("predicted_large_batch", *loaded(tmp_path))
     assert [row["verdict"] for row in found.rows] == ["no prediction"]
     assert "mnist, lenet5 does not say c yet" in found.caption
+
+
+def test_the_limit_of_other_images_is_not_set_beside_the_noise_scale(tmp_path):
+    network(tmp_path, "lenet5", 50.0, {512: 0.99, 1024: 0.90})
+    alone = catalogue.draw("predicted_large_batch", *loaded(tmp_path)).rows
+    for seed in range(5):
+        for batch, accuracy in ((256, 0.99), (4096, 0.99), (8192, 0.90)):
+            made.write_run(tmp_path / f"other_{batch}_{seed}", regime="baseline", model="lenet5", seed=seed, batch_size=batch,
+                           accuracy=accuracy, note="recompressed")
+    assert (alone[0]["holds_at"], alone[0]["fails_at"]) == (512, 1024)
+    assert catalogue.draw("predicted_large_batch", *loaded(tmp_path)).rows == alone

@@ -81,7 +81,7 @@ def test_known_boundaries(known):
     assert (one.huge.holds_at, one.huge.fails_at, one.huge.value, one.huge.decided) == (8192, 16384, 8192, True)
     assert [verdict.word for verdict in one.large.verdicts] == ["holds", "holds", "fails", "fails"]
     assert "diverges with all 3 seeds" in one.large.verdicts[-1].reason
-    assert one.large.again == one.huge.again == ()
+    assert one.large.out_of_order == one.huge.out_of_order == ()
 
 
 def test_the_report_says_brackets_search_space_and_trials(known):
@@ -130,8 +130,31 @@ def test_not_monotone_is_said(tmp_path):
     for batch, accuracies in ((512, GOOD), (1024, BAD), (2048, GOOD)):
         linear(tmp_path, batch, accuracies)
     one = regimes_of(tmp_path)
-    assert (one.large.value, one.large.again) == (1024, (2048,))
+    assert (one.large.value, one.large.out_of_order) == (1024, (2048,))
     assert "not monotone: holds again at 2,048" in regime_tables.words_of(one, one.large)
+
+
+def test_above_huge_nothing_reaches_so_a_failure_below_a_batch_that_holds_is_no_boundary(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    for batch, accuracies in ((4096, GOOD), (8192, BAD), (16384, GOOD)):
+        lars(tmp_path, batch, accuracies)
+    one = regimes_of(tmp_path)
+    assert (one.huge.holds_at, one.huge.fails_at, one.huge.value, one.huge.decided) == (16384, None, None, False)
+    lars(tmp_path, 32768, BAD)
+    one = regimes_of(tmp_path)
+    assert (one.huge.holds_at, one.huge.fails_at, one.huge.value, one.huge.out_of_order) == (16384, 32768, 16384, (8192,))
+    assert regime_tables.words_of(one, one.huge).startswith("16,384 <= B_H < 32,768: ")
+    assert "not monotone: fails below it at 8,192" in regime_tables.words_of(one, one.huge)
+
+
+def test_where_the_full_batch_holds_none_is_huge_and_nothing_is_asked_for(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 16384, CLOSE)
+    lars(tmp_path, "full", GOOD)
+    one = regimes_of(tmp_path)
+    assert (one.huge.decided, one.huge.value, one.huge.fails_at, one.huge.open_batches) == (True, 60_000, None, [])
+    assert regime_tables.words_of(one, one.huge).startswith("no batch is huge: ")
+    assert not [blank for blank in regime_blanks.blanks_of([one]) if "B_H of" in blank.what]
 
 
 def test_a_batch_without_an_answer_ends_what_is_small_and_not_what_is_reached(tmp_path):

@@ -50,6 +50,11 @@ def test_means_are_geometric_over_the_updates_in_which_a_ratio_was_one(script, t
     assert means == pytest.approx({"a/kernel": 4.0 ** (1 / 3), "a/bias": 1.0})
 
 
+def test_a_network_without_a_name_of_its_own_in_its_paths_keeps_its_layers_apart(script, tmp_path):
+    write_run(tmp_path / "1", [{"stem_conv/kernel": 2.0, "block1_conv/kernel": 8.0, "stem_norm/gamma": 1.0}] * 2)
+    assert script.mean_ratios(hb.load_runs(tmp_path)) == pytest.approx({"stem_conv/kernel": 2.0, "block1_conv/kernel": 8.0})
+
+
 def test_shuffling_moves_every_layer_and_keeps_kernels_kernels(script):
     means = {f"{layer}/{name}": place + 10 * (name == "bias") for place, layer in enumerate(LAYERS, 1)
              for name in ("kernel", "bias")}

@@ -8,6 +8,7 @@ from reference.interruptions import after, terminate
 from reference.six_updates import UPDATES, rows_of, same_bits, settings, status_of, tensorboard_of, train, weights
 
 import tf_hugebatch as hb
+from tf_hugebatch.stops import RunStopped
 from tf_hugebatch.training.step import METRICS, Step
 
 REWIND = {"on_divergence": "rewind", "rewind_factor": 0.5}
@@ -151,3 +152,15 @@ def test_what_a_rewind_depends_on_is_part_of_the_experiment_only_where_there_are
               experiment(on_divergence="rewind", rewind_factor=0.25, checkpoint_every_steps=2),
               experiment(**REWIND, rewinds=2, checkpoint_every_steps=2)]
     assert len({rewinding, *others}) == 5
+
+
+@pytest.mark.fault("the only checkpoint that a rewind can go back to is gone", holds="failed by name: no divergence made up")
+def test_without_a_checkpoint_to_go_back_to_the_run_fails_and_has_not_diverged(tmp_path, monkeypatch):
+    folder = tmp_path / "run" / "checkpoints"
+    with monkeypatch.context() as patch:
+        after(patch, 1, lambda: shutil.rmtree(folder / "update-0000000000"))
+        with pytest.raises(RunStopped, match="no intact checkpoint up to update 0 is left"):
+            run(tmp_path / "run", 2, patch, checkpoint_every_steps=4, steps_per_loop=1)
+    status = status_of(tmp_path / "run")
+    assert status["status"] == "failed" and "the same command starts again" in status["reason"]
+    assert run(tmp_path / "run", 6, monkeypatch, checkpoint_every_steps=4).status == "done"

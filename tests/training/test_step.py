@@ -10,6 +10,7 @@ from tf_hugebatch import optimizers, schedules
 from tf_hugebatch.data.order import Stream, epoch_permutation
 from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.keras_versions import native, register_serializable, variable_path
+from tf_hugebatch.layers import GhostBatchNormalization
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS, Step
 
@@ -300,3 +301,16 @@ def test_a_model_with_losses_of_its_own_is_refused():
     with pytest.raises(ValueError, match=r"(?s)1 loss.*weight_decay"):
         Step(strategy=one(), model=dense_model(keras.regularizers.L2(1e-4)), layout=Layout(BATCH, 16),
              optimizer=optimizers.get("sgd", learning_rate=0.1))
+
+
+def test_a_frozen_batch_norm_has_no_statistics_to_move():
+    def frozen():
+        model = contract_model(16)
+        for layer in model.layers:
+            layer.trainable = not isinstance(layer, GhostBatchNormalization)
+        return model
+
+    run = run_updates(one(), batch=BATCH, micro=16, span=16, updates=2, model=frozen, optimizer="sgd",
+                      optimizer_arguments={"learning_rate": 0.1})
+    assert [row["applied"] for row in run.metrics] == [1, 1]
+    assert sorted({*value} for value in run.moving.values()) == [{0.0}, {1.0}]

@@ -198,3 +198,31 @@ def test_a_rung_without_any_accuracy_says_so(tmp_path):
     spaces = {**SPACES, "lars": {**SPACES["lars"], "peak_learning_rate": {"low": 1.0, "high": 100.0, "log": True}}}
     code, said = climb(tmp_path / "l", spaces=spaces)
     assert code == 0 and "n/a: no trial came to an accuracy" in said.splitlines()[-6]
+
+
+def test_rungs_that_scale_a_rate_say_on_which_split_it_was_chosen(climbed, tmp_path):
+    folder, _, _ = climbed
+    assert {finals(folder, rung)["selected_on"] for rung in ("rung0", "rung1")} == {"validation"}
+    base = Base(words=MNIST, dataset="mnist", validation_examples=0, final_seeds=1, method="random")
+    with Screen(io.StringIO()) as screen:
+        Ladder(base, str(tmp_path / "l"), where="l.json", spaces=SPACES, trials=2, runner=FAKE).run(jobs=2, screen=screen)
+    assert {finals(tmp_path / "l", rung)["selected_on"] for rung in ("rung0", "rung1")} == {"test"}
+
+
+def test_without_final_runs_no_rung_is_said_to_have_failed(tmp_path):
+    base = Base(words=MNIST, dataset="mnist", validation_examples=400, final_seeds=0, method="random")
+    stream = io.StringIO()
+    with Screen(stream) as screen:
+        Ladder(base, str(tmp_path / "l"), where="l.json", spaces=SPACES, trials=2, runner=FAKE).run(jobs=2, screen=screen)
+    table = stream.getvalue().rpartition("Test accuracy")[2]
+    assert "no final runs were asked for" in table and "no trial" not in table
+
+
+def test_a_kill_before_its_first_file_leaves_a_folder_to_begin_in(tmp_path):
+    (tmp_path / "l").mkdir()
+    (tmp_path / "l" / "ladder.json.123.tmp").write_text("{")
+    make(tmp_path / "l")
+    (tmp_path / "file").write_text("mine")
+    for folder in ("file", "file/below"):
+        with pytest.raises(Refusal, match="is a file; name"):
+            make(tmp_path / folder)

@@ -37,3 +37,12 @@ def test_numbers_in_words():
     assert in_words({}) == "-" and percent(None) == "-" and percent(0.98765) == "98.77%"
     assert [mean_and_range(some) for some in ([], [0.5], [0.5, 0.6])] == ["-", "50.00%", "55.00% (50.00% to 60.00%)"]
     assert [duration(seconds) for seconds in (5, 65, 3665)] == ["0:05", "1:05", "1:01:05"]
+
+
+def test_values_that_look_like_markup_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Screen(terminal) as screen:
+        screen.show([("trial 0", "starting", "exclude_from_adaptation=[/]bias")], "no best so far")
+    assert "[/]bias" in terminal.getvalue()

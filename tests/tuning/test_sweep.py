@@ -1,7 +1,9 @@
 """A sweep of fake runs: what is tried, chosen, tested, written and refused."""
 
 import io
+import json
 import math
+import os
 import pathlib
 
 import pytest
@@ -10,6 +12,7 @@ from reference.small_sweeps import RATES, WORDS, make_plan, read, run, runs_of
 from tf_hugebatch import command_line
 from tf_hugebatch.runs import load_sweeps
 from tf_hugebatch.settings import Refusal
+from tf_hugebatch.tuning.children import outcome_of_exit
 
 
 def rates_of(folder):
@@ -221,3 +224,81 @@ def test_a_final_run_that_fails_is_reported_and_not_repeated(tmp_path, monkeypat
     result = read(tmp_path / "s" / "result.json")
     assert result["final_failed"] == [{"seed": 1, "reason": "exit code 1: out of paper"}]
     assert pathlib.Path(tmp_path / "s" / "logs" / "final-seed1.txt").read_text() == "out of paper\n"
+
+
+def test_final_runs_that_one_choice_failed_are_made_of_the_next(tmp_path, monkeypatch):
+    space = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True}}
+    fake = make_plan(tmp_path / "s").runner
+    refused = tmp_path / "refused.py"
+    refused.write_text("import runpy, sys\nif any('/final/' in word for word in sys.argv): sys.exit(2)\n"
+                       f"sys.argv[0] = {fake[1]!r}\nrunpy.run_path({fake[1]!r}, run_name='__main__')\n")
+    monkeypatch.setattr("reference.small_sweeps.FAKE", (fake[0], str(refused)))
+    assert run(tmp_path / "s", content=space, trials=1, final_seeds=2) == 1
+    monkeypatch.setattr("reference.small_sweeps.FAKE", fake)
+    assert run(tmp_path / "s", content=space, trials=8, final_seeds=2) == 0
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] != 0 and result["final_failed"] == []
+    assert len(runs_of(tmp_path / "s", "final")) == 2
+
+
+@pytest.mark.fault("a kill between the moves of final runs and the note of the choice", holds="the same command goes on")
+@pytest.mark.parametrize("moves", [1, 2])
+def test_a_choice_that_comes_back_survives_a_kill_at_any_of_its_moves(tmp_path, monkeypatch, moves):
+    space = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True}}
+    for trials in (1, 8):
+        run(tmp_path / "s", content=space, trials=trials, final_seeds=1)
+    assert read(tmp_path / "s" / "result.json")["chosen"]["trial"] != 0
+    rates = [read(path)["learning_rate"] for path in sorted((tmp_path / "s" / "trials").glob("*/settings.json"))]
+    monkeypatch.setenv("FAKE_UNSTABLE", json.dumps([float(rate) for rate in rates[1:]]))  # but the first, with other seeds
+    moved, ordinary = [], os.rename
+
+    def rename(*paths):
+        ordinary(*paths)
+        moved.append(paths)
+        if len(moved) == moves:
+            raise KeyboardInterrupt  # a kill leaves no more than this does
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "s", content=space, trials=8, final_seeds=1, confirm=1)
+    assert run(tmp_path / "s", content=space, trials=8, final_seeds=1, confirm=1) == 0
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] == 0 and len(result["tested_before"]) == 1
+    [(settings, starts)] = runs_of(tmp_path / "s", "final").values()
+    assert float(settings["learning_rate"]) == result["chosen"]["values"]["learning_rate"] and starts == 1
+
+
+@pytest.mark.fault("a sweep's journal or result.json is damaged, or another's", holds="named with the remedy, nothing changed")
+@pytest.mark.parametrize("name, content, said", [
+    ("journal.log", "another's", "is of another sweep (space is"), ("journal.log", b"\0\0\n", "line 1"),
+    ("journal.log", b"[1]\n", "can't be read"), ("result.json", b'{"final_failed": 5}', "damaged"),
+    ("result.json", b'{"chosen": [1]}', "damaged"), ("result.json", b'{"chosen": {"trial": "x"}}', "damaged"),
+    ("result.json", b'{"repeat_failed": [{}]}', "damaged")])
+def test_what_a_sweep_keeps_is_not_taken_for_its_own_when_it_is_not(tmp_path, name, content, said):
+    run(tmp_path / "s", trials=2, final_seeds=0)
+    if content == "another's":
+        run(tmp_path / "other", trials=2, final_seeds=0, content={"learning_rate": [0.1, 0.2]})
+        content = (tmp_path / "other" / name).read_bytes()
+    (tmp_path / "s" / name).write_bytes(content)
+    with pytest.raises(Refusal) as refusal:
+        run(tmp_path / "s", trials=3, final_seeds=0)
+    assert name in str(refusal.value) and said in str(refusal.value)
+    assert (tmp_path / "s" / name).read_bytes() == content and len(runs_of(tmp_path / "s")) == 2
+
+
+@pytest.mark.parametrize("folder", ["file/below", "file"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, folder):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(Refusal, match="is a file; name"):
+        run(tmp_path / folder, trials=1, final_seeds=0)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_reason_of_a_failure_is_not_one_that_stood_in_the_log_before(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("Refused: 1 problem.\n  * --data_dir=x: not there\n")
+    start = log.stat().st_size
+    with open(log, "a") as file:
+        file.write("ValueError: the reason\n")
+    assert outcome_of_exit(1, str(tmp_path / "run"), "test", str(log), start).reason == "exit code 1: ValueError: the reason"

@@ -51,9 +51,10 @@ class NoiseScale(Probe):
     def cut_by(self, layout):
         super().cut_by(layout)
         if layout.cell(0, 0).count == layout.batch_size:
-            raise ValueError(
-                f"noise_scale: the batch of {layout.batch_size:,} is one micro-batch, and noise shows in how several "
-                f"differ; give a --micro_batch_size of at most half the batch, or more replicas")
+            remedy = "a --micro_batch_size of at most half the batch, or more replicas" if layout.batch_size > 1 else \
+                "a --batch_size of two or more"
+            raise ValueError(f"noise_scale: the batch of {layout.batch_size:,} is one micro-batch, and noise shows in how "
+                             f"several differ; give {remedy}")
 
     def after_micro_batch(self, gradients, count):
         power = tf.add_n([_power(gradient) for gradient in gradients])

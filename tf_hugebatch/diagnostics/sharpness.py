@@ -21,13 +21,15 @@ def measure(product, size, seed=0, most=MOST_PRODUCTS, enough=ENOUGH):
         enough: stops where the residual is at most this share of |theta|.
 
     Returns:
-        dict: eigenvalue, residual, products.
+        dict: eigenvalue, residual, products. The first two are not numbers where a product is none.
     """
     vector = np.random.default_rng(seed).normal(size=size)
     basis = [vector / np.linalg.norm(vector)]
     diagonal, beside = [], []
     while True:
         image = np.asarray(product(basis[-1]), np.float64)
+        if not np.isfinite(image).all():
+            return {"eigenvalue": np.nan, "residual": np.nan, "products": len(basis)}
         diagonal.append(float(image @ basis[-1]))
         for _ in range(2):  # once leaves what rounding brings back
             image = image - sum((image @ other) * other for other in basis)
@@ -37,7 +39,7 @@ def measure(product, size, seed=0, most=MOST_PRODUCTS, enough=ENOUGH):
         theta, residual = float(values[-1]), length * abs(float(vectors[-1, -1]))
         # The rest of the space has nothing that the start vector could show, or all of it was seen.
         exhausted = length <= 1e-10 * max(abs(values).max(), np.finfo(float).tiny) or len(basis) == size
-        if residual <= enough * abs(theta) or exhausted or len(basis) == most or not np.isfinite(theta):
+        if residual <= enough * abs(theta) or exhausted or len(basis) == most:
             return {"eigenvalue": theta, "residual": residual, "products": len(basis)}
         beside.append(length)
         basis.append(image / length)

@@ -14,7 +14,8 @@ class Trust(Probe):
     weight_norms    ||w_t||                 before the update
     gradient_norms  ||g_t||                 as the rule gets it: before clipping, with noise injected into gradients
     update_norms    ||w_{t+1} - w_t||       of the rule: rate and trust ratio are in it, noise injected into weights is not
-    bound_hits      -1 at the lower of trust_bounds, 1 at the upper, 0 between them or without bounds
+    bound_hits      -1 at the lower of trust_bounds, 1 at the upper (of equal ones too), 0 between them, without bounds, or
+                    where no ratio is computed
     ```
 
     The norms are those that the optimizer took for its update, so looking on takes no pass over anything.
@@ -25,12 +26,14 @@ class Trust(Probe):
     def after_update(self, result, weights):
         ratios = self.optimizer.trust_ratio_vector()
         norms = {name: result[name] for name in ("weight_norms", "gradient_norms", "update_norms")}
-        return {"trust_ratios": ratios, "bound_hits": self._hits(ratios), **norms}
+        # The ratio is 1 where a norm that it divides is zero: computed nowhere, held nowhere.
+        stands_in = (ratios == 1.0) & ((norms["weight_norms"] == 0.0) | (norms["gradient_norms"] == 0.0))
+        return {"trust_ratios": ratios, "bound_hits": tf.where(stands_in, 0.0, self._hits(ratios)), **norms}
 
     def _hits(self, ratios):
         bounds = self.optimizer.bounds_at(tf.cast(native(self.optimizer.iterations), tf.float32))
         if bounds is None:
             return tf.zeros_like(ratios)
         lower, upper = bounds
-        hits = tf.cast(ratios >= upper, tf.float32) - tf.cast(ratios <= lower, tf.float32)
+        hits = tf.where(ratios >= upper, 1.0, tf.where(ratios <= lower, -1.0, 0.0))
         return hits * tf.constant(self.optimizer.adapted(), tf.float32)

@@ -76,8 +76,10 @@ class GhostBatchNormalization(keras.layers.Layer):
         if view is None:
             assignment, weights = self._groups_of_batch(tf.shape(x)[0])
             mean, variance = self._group_statistics(x, assignment, weights)
-            share = _weighted_sums(mean, variance, weights) / tf.reduce_sum(weights)
-            self.update_moving_statistics(share[0], share[1])
+            # The last batch of an epoch may leave a replica without examples: it has nothing to tell.
+            count = tf.reduce_sum(weights)
+            share = tf.math.divide_no_nan(_weighted_sums(mean, variance, weights), count)
+            self.update_moving_statistics(share[0], share[1], applied=count > 0)
         else:
             if view.layout.span != self.span:
                 raise ValueError(
@@ -117,7 +119,7 @@ class GhostBatchNormalization(keras.layers.Layer):
         """Plain Keras: the groups rule over the batch at hand, whose size may be known only when it runs."""
         size = tf.cast(size, tf.int64)
         groups = (size + self.span - 1) // self.span
-        group = ((tf.range(size) + 1) * groups - 1) // size
+        group = ((tf.range(size) + 1) * groups - 1) // tf.maximum(size, 1)
         return tf.one_hot(group, tf.cast(groups, tf.int32)), tf.ones([size])
 
     def _group_statistics(self, x, assignment, weights, all_reduce_sum=None):

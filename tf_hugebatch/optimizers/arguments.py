@@ -6,8 +6,10 @@ import math
 import numbers
 
 import numpy as np
+import tensorflow as tf
 
 from tf_hugebatch import registry
+from tf_hugebatch.keras_versions import global_policy, variable_path
 from tf_hugebatch.optimizers.roles import check_patterns
 from tf_hugebatch.parsers import LARGEST, LARGEST_MEMORY
 from tf_hugebatch.settings import CONSTRUCTOR_NAMES
@@ -23,6 +25,32 @@ def check_number(name, value, low, high=LARGEST, but=None):
         excluded = "" if but is None else f", {but} excluded"
         raise ValueError(f"{name}={value!r} is out of range: give a number from {low} to {high}{excluded}")
     return float(value)
+
+
+def check_float32(variables):
+    """ValueError for a variable that is not float32, and for the policy mixed_float16."""
+    if global_policy().name == "mixed_float16":
+        # Keras would wrap the optimizer in a loss scale, whose skipped updates no schedule here knows of.
+        raise ValueError("the policy 'mixed_float16' needs loss scaling, which these optimizers do not have: use "
+                         "'mixed_bfloat16' or 'float32'")
+    wrong = {variable_path(v): str(v.dtype) for v in variables if tf.as_dtype(v.dtype) != tf.float32}
+    if wrong:
+        raise ValueError(f"these variables are not float32: {wrong}. Slots and trust ratios need float32: use the "
+                         f"policy 'float32' or 'mixed_bfloat16', not a pure 16-bit or 64-bit one")
+
+
+def refuse_arguments_without_effect(rule):
+    """ValueError for arguments of an optimizer that others leave nothing to act on."""
+    if not rule.layerwise and (rule.trust_bounds is not None or rule.trust_coefficient != 1.0
+                               or rule.exclude_from_adaptation is not None or rule.fixed_trust_ratios is not None):
+        raise ValueError(
+            f"trust_bounds={rule.trust_bounds!r}, trust_coefficient={rule.trust_coefficient!r}, "
+            f"exclude_from_adaptation={rule.exclude_from_adaptation!r}, fixed_trust_ratios={rule.fixed_trust_ratios!r}: "
+            f"without layerwise=True there is no trust ratio for them to act on. Give layerwise=True or leave them out")
+    if rule.trust_bounds_schedule == "adabound" and (rule.trust_bounds is None or rule.trust_bounds_rate == 0.0):
+        raise ValueError(
+            f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
+            f"not trust_bounds={rule.trust_bounds!r} and trust_bounds_rate={rule.trust_bounds_rate!r}")
 
 
 def check_memory(name, value):

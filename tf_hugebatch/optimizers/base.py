@@ -12,9 +12,11 @@ import numbers
 import keras
 import tensorflow as tf
 
-from tf_hugebatch.keras_versions import Optimizer, global_policy, native, variable_path
+from tf_hugebatch.keras_versions import Optimizer, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
-from tf_hugebatch.optimizers.arguments import check_bounds, check_choice, check_flag, check_number, check_ratios
+from tf_hugebatch.optimizers.arguments import (
+    check_bounds, check_choice, check_flag, check_float32, check_number, check_ratios,
+    refuse_arguments_without_effect)
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
@@ -48,7 +50,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         exclude_from_decay, exclude_from_adaptation: None (biases and norm scales and offsets), () (nothing)
             or regular expressions searched in `variable.path`.
         fixed_trust_ratios: None, or {regular expression searched in `variable.path`: r} that names every adapted variable
-            once: r is that number at every update, zero norms included, in the place of one from norms; bounds still hold.
+            once: r is that number at every update, zero norms included, in the place of one from norms, its coefficient and
+            clip; bounds still hold.
         clip_global_norm: None, or the largest global norm of the global-batch gradient, clipped before anything else.
         name: name of the optimizer's variables.
 
@@ -56,6 +59,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
         TypeError, ValueError: for a value out of its range, what acts on a trust ratio without layerwise, or "adabound"
         without bounds and rate.
     """
+
+    _saved_paths = ()
 
     def __init__(self, learning_rate, *, weight_decay, layerwise, trust_coefficient, trust_bounds,
                  trust_bounds_schedule, trust_bounds_rate, exclude_from_decay, exclude_from_adaptation,
@@ -77,19 +82,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         self.fixed_trust_ratios = check_ratios("fixed_trust_ratios", fixed_trust_ratios)
         self.clip_global_norm = clip_global_norm if clip_global_norm is None else check_number(
             "clip_global_norm", clip_global_norm, 0.0, but=0.0)
-        self._refuse_arguments_without_effect()
-
-    def _refuse_arguments_without_effect(self):
-        if not self.layerwise and (self.trust_bounds is not None or self.trust_coefficient != 1.0
-                                   or self.exclude_from_adaptation is not None or self.fixed_trust_ratios is not None):
-            raise ValueError(
-                f"trust_bounds={self.trust_bounds!r}, trust_coefficient={self.trust_coefficient!r}, "
-                f"exclude_from_adaptation={self.exclude_from_adaptation!r}, fixed_trust_ratios={self.fixed_trust_ratios!r}: "
-                f"without layerwise=True there is no trust ratio for them to act on. Give layerwise=True or leave them out")
-        if self.trust_bounds_schedule == "adabound" and (self.trust_bounds is None or self.trust_bounds_rate == 0.0):
-            raise ValueError(
-                f"trust_bounds_schedule='adabound' tightens trust_bounds at trust_bounds_rate: give both, "
-                f"not trust_bounds={self.trust_bounds!r} and trust_bounds_rate={self.trust_bounds_rate!r}")
+        refuse_arguments_without_effect(self)
 
     def build(self, variables):
         """Creates the slots and decides every variable's role. Idempotent.
@@ -99,16 +92,9 @@ class HugeBatchOptimizer(Rule, Optimizer):
         """
         if self.built:
             return
-        if global_policy().name == "mixed_float16":
-            # Keras would wrap the optimizer in a loss scale, whose skipped updates no schedule here knows of.
-            raise ValueError("the policy 'mixed_float16' needs loss scaling, which these optimizers do not have: use "
-                             "'mixed_bfloat16' or 'float32'")
-        wrong = {variable_path(v): str(v.dtype) for v in variables if tf.as_dtype(v.dtype) != tf.float32}
-        if wrong:
-            raise ValueError(
-                f"these variables are not float32: {wrong}. Slots and trust ratios need float32: use the "
-                f"policy 'float32' or 'mixed_bfloat16', not a pure 16-bit or 64-bit one")
-        self._role_table = roles.assign([(variable_path(v), tuple(v.shape)) for v in variables],
+        check_float32(variables)
+        paths = roles.as_saved(map(variable_path, variables), self._saved_paths)
+        self._role_table = roles.assign([(path, tuple(v.shape)) for path, v in zip(paths, variables)],
                                         self.exclude_from_decay, self.exclude_from_adaptation)
         if self.fixed_trust_ratios is not None:
             self._role_table = roles.fix_ratios(self._role_table, self.fixed_trust_ratios)
@@ -157,12 +143,24 @@ class HugeBatchOptimizer(Rule, Optimizer):
         return roles.render(self._role_table, self.weight_decay > 0.0, self.layerwise, self.role_columns())
 
     def get_config(self):
-        """Every constructor argument, each kept in the attribute of its name: from_config loses nothing."""
+        """Every constructor argument, each kept in the attribute of its name: from_config loses nothing. Where patterns decide
+        roles, once built, the "paths" that they were searched in too, since Keras does not keep all names of a model."""
         inherited = super().get_config()
         parameters = inspect.signature(type(self).__init__).parameters
-        return {"learning_rate": inherited["learning_rate"], "name": inherited["name"],
-                **{name: _plain(getattr(self, name)) for name in parameters
-                   if name not in ("self", "learning_rate", "name")}}
+        config = {"learning_rate": inherited["learning_rate"], "name": inherited["name"],
+                  **{name: _plain(getattr(self, name)) for name in parameters
+                     if name not in ("self", "learning_rate", "name")}}
+        by_pattern = self.fixed_trust_ratios or any(config[name] for name in config if name.startswith("exclude_from_"))
+        return {**config, "paths": [row.path for row in self._role_table]} if self.built and by_pattern else config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer of a `get_config()`."""
+        config = dict(config)
+        paths = config.pop("paths", ())
+        optimizer = super().from_config(config, custom_objects)
+        optimizer._saved_paths = tuple(paths)
+        return optimizer
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Refused with NotImplementedError, so that it is not ignored."""

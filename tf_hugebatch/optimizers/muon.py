@@ -56,8 +56,8 @@ class Muon(HugeBatchOptimizer):
     """Momentum, orthogonalised by Newton-Schulz iterations, for matrices; Adam for the other variables.
 
     A kernel, as a matrix [fan_in, fan_out] (of a convolution: [height * width * channels in, channels out]; the last axis is
-    taken for fan_out, which it is not in Conv2DTranspose, and not all of it in EinsumDense and attention: name such kernels
-    in exclude_from_orthogonalization):
+    taken for fan_out, which it is not in Conv2DTranspose and DepthwiseConv, and not all of it in EinsumDense and attention:
+    name such kernels in exclude_from_orthogonalization):
 
     ```
     v = momentum * v + g

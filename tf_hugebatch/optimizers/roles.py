@@ -2,9 +2,9 @@
 
 Plain Python. A role comes from the last part of the variable's path, else from its rank. `None` for an
 exclusion means DEFAULT_EXCLUDED, `()` means exclude nothing, anything else is a list of regular expressions,
-each searched in the whole path; a variable that any of them matches is excluded. Leave the model's own name
-out of a pattern: Keras drops it from the paths ('sequential/dense/kernel' becomes 'dense/kernel') of a model
-loaded from a `.keras` file.
+each searched in the whole path; a variable that any of them matches is excluded. Keras drops names of models,
+of nested ones too, from the paths of what it loads from a `.keras` file ('net/encoder/dense/kernel' becomes
+'dense/kernel'): patterns are searched in the paths that the optimizer was built with before it was saved.
 """
 
 import collections
@@ -92,6 +92,15 @@ def refuse_unmatched(exclusions, paths):
     if unmatched:
         raise ValueError(f"{', '.join(unmatched)}: matches no variable. Remove it or correct it; the paths are "
                          f"{', '.join(paths)}")
+
+
+def as_saved(paths, saved):
+    """The paths that patterns are searched in: `saved`, where each of `paths` is what Keras leaves of the one at its place,
+    else `paths`."""
+    paths = list(paths)
+    same = len(paths) == len(saved) and all(
+        before == path or before.endswith(f"/{path}") for path, before in zip(paths, saved))
+    return list(saved) if same else paths
 
 
 def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=None):

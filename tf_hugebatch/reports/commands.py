@@ -47,6 +47,11 @@ def words_of(values: Mapping) -> list[str]:
     return [f"--{name}={as_typed(value)}" for name, value in words.items()]
 
 
+def selected(split: str) -> list[str]:
+    """What runs say of the split that chose their setting, which is no part of the experiment; nothing where none did."""
+    return [f"--selected_on={split}"] if split in ("validation", "test") else []
+
+
 def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int], variable: str = "") -> str:
     """One run a seed, in `folder`/seed<seed>. variable: a flag that the shell is to fill in."""
     seeds = list(seeds)

@@ -22,7 +22,7 @@ from .drawing import GREY, LINES, headline, panels, style
 from .figures import column, thinned
 from .markup import number
 from .sources import ended, final_percent, groups_of, noted
-from .stats import CONFIDENCE, t_quantile
+from .stats import CONFIDENCE, Group, t_quantile
 
 KEY = "distance_from_start"
 #: The share of its first value below which the loss stays in the window that laws are fitted in; others for comparison, None
@@ -38,12 +38,15 @@ OFFSETS = np.geomspace(1e-2, 1e7, 600)
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each batch the setting with most seeds."""
-    drawn = {}
+    drawn, lost = {}, {}
     for source in figure.sources:
         # Read before they are grouped, as in sources.first_runs.
         found = {outcome.run: path for outcome in ended(runs, source.wanted) if (path := _path(outcome.run))}
         for group in groups_of(ended(found, source.wanted))[:1]:
-            drawn[source] = (group, *_together([found[outcome.run] for outcome in group.outcomes]))
+            # A path that ends early would cut those that don't, whose accuracy and loss stand beside it.
+            kept = [outcome for outcome in group.outcomes if not outcome.diverged] or group.outcomes
+            lost[source] = group.n - len(kept)
+            drawn[source] = (Group(kept), *_together([found[outcome.run] for outcome in kept]))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing
@@ -69,7 +72,7 @@ def draw(figure, runs, sweeps):
             rows += [{**ended_at, "loss_stays_below_share": share or "", **of_share.columns()}
                      for share, of_share in laws.items() if of_share]
             rows += [] if law else [ended_at]
-            remarks += [_in_words(source, group, end, law), *_others_in_words(source, laws),
+            remarks += [_in_words(source, group, end, law, lost[source]), *_others_in_words(source, laws),
                         *noted([outcome.run for outcome in group.outcomes])]
             if end["train_loss"]:
                 ends.plot(end["distance"], end["train_loss"], **{**line, "linestyle": "none", "markersize": 7})
@@ -222,13 +225,15 @@ def _interval_in_words(law, before=""):
     return f"{before}({law.interval[0]:.2f} to {law.interval[1]:.2f})" if law.interval else ""
 
 
-def _in_words(source, group, end, law):
+def _in_words(source, group, end, law, lost):
     words = [f"{source.label}: {', '.join(outcome.run.path for outcome in group.outcomes)}; distance "
              f"{end['distance']:.4g} after {end['updates']:,} updates"]
     if end["train_loss"] is not None:
         words.append(f"training loss {end['train_loss']:.4g}")
     if end["test_accuracy_percent"] is not None:
         words.append(f"test accuracy {end['test_accuracy_percent']:.2f}%")
+    if lost:
+        words.append(f"without {lost} seed{'s' * (lost > 1)} that diverged")
     if law is None:
         words.append("too few rows with a loss that fell to fit a law")
     else:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from .. import published
 from . import baselines, regimes
 from .commands import TRIALS
+from .outcomes import train_size
 from .stats import Group
 
 TUNED = "tuned"
@@ -51,7 +52,7 @@ def find(groups: Mapping[tuple[str, str, int], Group], baseline_batch: int, base
         line = {batch: group for (one, how, batch), group in groups.items()
                 if one == name and (how == by or (how == TUNED and batch == baseline_batch))}
         verdicts = [_verdict(by, batch, line[batch], target, loss_limit) for batch in sorted(line)]
-        found[name, by] = regimes.boundary("B_H" if by == TUNED else "B_L", None, verdicts)
+        found[name, by] = regimes.boundary("B_H" if by == TUNED else "B_L", None, train_size(of_baseline.values), verdicts)
     return Limits(found)
 
 
@@ -64,7 +65,9 @@ def _verdict(by, batch, group, target, loss_limit):
 def in_words(name: str, by: str, boundary: regimes.Boundary) -> str:
     """A sentence about one boundary."""
     batches = ", ".join(f"{verdict.batch:,} {verdict.word}" for verdict in boundary.verdicts)
-    if boundary.decided and boundary.holds_at is not None:
+    if boundary.decided and boundary.fails_at is None:
+        said = f"{boundary.bracket}, as {boundary.holds_at:,} is every training example"
+    elif boundary.decided and boundary.holds_at is not None:
         between = f"above {boundary.holds_at:,} and at most {boundary.fails_at:,}" if boundary.name == "B_L" else (
             f"at least {boundary.holds_at:,} and below {boundary.fails_at:,}")
         said = f"{boundary.name} is {between}"

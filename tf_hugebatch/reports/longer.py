@@ -1,7 +1,6 @@
 """Training longer: accuracy against epochs with the target line (8, 9, 18-22); loss and accuracy at equal updates (10)."""
 
 import dataclasses
-import itertools
 import os
 
 import numpy as np
@@ -86,7 +85,8 @@ def _still_to_run(source, groups):
     return dataclasses.replace(
         source, label=f"{source.label}: {lacking} more seed{'s' * (lacking > 1)}", seeds=lacking,
         images=source.images * lacking / source.seeds, command=commands.train(
-            commands.words_of(begun.values), begun.values["dataset"], folder, range(first, first + lacking)))
+            [*commands.words_of(begun.values), *commands.selected(begun.select_on)], begun.values["dataset"], folder,
+            range(first, first + lacking)))
 
 
 def _points(groups, own):
@@ -190,10 +190,18 @@ def _diverged(rows):
     return [f"Diverged: {', '.join(lost)}."] if lost else []
 
 
-def _unequal(runs):
-    """Sorts choices of a run a batch: lengths alike first, since a schedule ends with its run; then the longest."""
-    lengths = [run.train_rows[-1]["step"] for run in runs]
-    return max(lengths) / max(1, min(lengths)), -min(lengths)
+def _alike(lengths):
+    """{source: run} of {source: {run: updates}}, a run each: lengths alike first, since a schedule ends with its run; then the
+    longest. The shortest of the best choice is one of these runs, and beside it the next longer ones are the most alike."""
+    choices = []
+    for shortest in {length for of_source in lengths.values() for length in of_source.values()}:
+        longer = {source: {run: length for run, length in of_source.items() if length >= shortest}
+                  for source, of_source in lengths.items()}
+        if all(longer.values()):
+            chosen = {source: min(of_source, key=of_source.get) for source, of_source in longer.items()}
+            longest = max(longer[source][run] for source, run in chosen.items())
+            choices.append((longest / max(1, shortest), -shortest, chosen))
+    return min(choices, key=lambda choice: choice[:2])[2]
 
 
 def regime_adaptation(name, row, batches):
@@ -218,13 +226,15 @@ def draw_equal_updates(figure, runs, sweeps):
     """Training loss and test accuracy against updates, a line a batch, as far as the shortest of them goes."""
     fed = ended(runs, *(source.wanted for source in figure.sources))
     able = one_network([outcome for outcome in fed if outcome.run.train_rows])
-    found = {source: [one.run for one in able if fits(one.values, source.wanted)] for source in figure.sources}
+    lengths = {one.run: one.run.train_rows[-1]["step"] for one in able}
+    found = {source: {one.run: lengths[one.run] for one in able if fits(one.values, source.wanted)}
+             for source in figure.sources}
     found = {source: fit for source, fit in found.items() if fit}
-    drawn = dict(zip(found, min(itertools.product(*found.values()), key=_unequal, default=()))) if found else {}
+    drawn = _alike(found) if found else {}
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing
-    shared = min(run.train_rows[-1]["step"] for run in drawn.values())
+    shared = min(found[source][run] for source, run in drawn.items())
     rows, remarks = [], [f"Drawn to update {shared:,}, the last that all of them have."]
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 2, 1, (7.0, 5.6), sharex=True)

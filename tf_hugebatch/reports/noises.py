@@ -9,7 +9,6 @@ trust ratios is about, its folder's name tells (scripts/trust_controls.py).
 import os
 
 from . import commands
-from .commands import TRIALS
 from .drawing import LINES, batch_in_words, headline, panels, style
 from .markup import number
 from .sources import Figure, Source, ended, fits, groups_of, noted, numbers, one_network, other_networks
@@ -28,9 +27,9 @@ def figure(name, row, batches):
                {"dataset": row.dataset, "batch_size": batch, "epochs": row.epochs, "schedule": "polynomial", **wanted},
                f"python -m tf_hugebatch.sweep_main --flagfile=flags/noise/{kind}.flags --batch_size={batch} "
                f"--validation_examples={_HELD_OUT} --data_dir=DIR --space=flags/sweeps/noise_{kind.removeprefix('sgd_')}.json "
-               f"--method=random --trials={TRIALS} --final_seeds={_FINAL_SEEDS} "
+               f"--method=random --trials={commands.TRIALS} --confirm={commands.CONFIRM} --final_seeds={_FINAL_SEEDS} "
                f"--sweep_dir={commands.FOLDER}/noise/lenet5/b{batch}/{kind}", "lenet5",
-               (TRIALS + _FINAL_SEEDS) * row.epochs * row.full)
+               (commands.SEARCH_RUNS + _FINAL_SEEDS) * row.epochs * row.full)
         for batch in batches for kind, (label, wanted) in plain.items())
     return Figure(name, f"noise, LARS, and LARS with fixed trust ratios, {row.dataset}", name, row.dataset, tuple(batches),
                   (row.epochs,), sources, (), "The paper names neither data set, batch nor amounts of noise.")
@@ -88,8 +87,9 @@ def _controls(outcomes, wanted):
 
 
 def _sharpness(group):
-    """Mean over seeds of the last survey's eigenvalue, and its interval; blank without surveys."""
-    last = [rows[-1].get("eigenvalue") for outcome in group.outcomes if (rows := outcome.run.diagnostic_rows("sharpness"))]
+    """Mean of the last survey's eigenvalue over seeds that did not diverge, and its interval; blank without surveys."""
+    last = [rows[-1].get("eigenvalue") for outcome in group.outcomes
+            if not outcome.diverged and (rows := outcome.run.diagnostic_rows("sharpness"))]
     mean = mean_of(value for value in map(number, last) if value is not None)
     return {"sharpness": mean and mean.mean, "sharpness_low": mean and mean.low, "sharpness_high": mean and mean.high}
 

@@ -17,6 +17,7 @@ import dataclasses
 import numpy as np
 
 from . import commands, regimes
+from .baselines import Family
 from .drawing import GREY, LINES, headline, panels, style
 from .noise_scales import quotients
 from .sources import Figure, Source, ended, groups_of, noted
@@ -77,8 +78,7 @@ def draw(figure, runs, sweeps):
         # Read before they are grouped, as in sources.first_runs.
         for group in groups_of(one for one in ended(runs, source.wanted) if quotients(one.run))[:1]:
             held = [outcome.run for outcome in group.outcomes]
-            networks[source] = _measured([quotients(run)[1] for run in held],
-                                         boundaries.get((source.wanted["dataset"], source.wanted["model"]), (None, None)))
+            networks[source] = _measured([quotients(run)[1] for run in held], boundaries.get(_family(group), (None, None)))
             remarks += [f"{source.label}: noise scale from {', '.join(run.path for run in held)}.", *noted(held)]
     missing = [source for source in figure.sources if source not in networks or networks[source].seeds < FEWEST_SEEDS]
     if not networks:
@@ -123,11 +123,16 @@ def figure(name, *networks):
 
 
 def _boundaries(figure, runs, sweeps):
-    """{(data set, network): (holds at, fails at)} by definition 2.1, of networks whose baseline is not in doubt."""
+    """{Family that holds nothing out: (holds at, fails at)} by definition 2.1, of those whose baseline is not in doubt."""
     any_batch = [{name: source.wanted[name] for name in ("dataset", "model")} for source in figure.sources]
-    return {(found.family.dataset, found.family.model): (found.large.holds_at, found.large.fails_at)
+    return {found.family: (found.large.holds_at, found.large.fails_at)
             for found in regimes.find(group_runs(ended(runs, *any_batch))[0], sweeps)
             if found.baseline is not None and not found.doubt and not found.family.validation_examples}
+
+
+def _family(group):
+    """The family whose B_L stands beside a group's S: the same network on the same images, all of them."""
+    return dataclasses.replace(Family.of(group), validation_examples=0)
 
 
 def _measured(scales, limits):

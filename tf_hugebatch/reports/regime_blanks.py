@@ -136,9 +136,7 @@ def _more_seeds(one: Regimes, what: str, group: Group) -> Blank:
     more = commands.SEEDS - group.n if group.n < commands.SEEDS else commands.SEEDS
     first, values = max(group.seeds) + 1, group.values
     name = f"{values['optimizer']}_{values['batch_size']}"
-    # What chose the setting is no part of the experiment, so it is not among its words.
-    chosen = [f"--selected_on={group.select_on}"] if group.select_on in ("validation", "test") else []
-    return _seeds(one, f"{what}: {more} more seeds", [*commands.words_of(values), *chosen],
+    return _seeds(one, f"{what}: {more} more seeds", [*commands.words_of(values), *commands.selected(group.select_on)],
                   _home(group) or _folder(one, name, values), epochs_of(values), range(first, first + more))
 
 

@@ -29,7 +29,8 @@ def regimes_table(found: Iterable[Regimes]) -> Table:
 def batches_table(found: Iterable[Regimes]) -> Table:
     """One row for every batch that a boundary rests on."""
     rows = [{**_names(one), "boundary": edge.name, "batch": verdict.batch, "verdict": verdict.word, "reason": verdict.reason,
-             "optimizer": verdict.group and verdict.group.values["optimizer"], **numbers_of(verdict.group),
+             "optimizer": verdict.group and verdict.group.values["optimizer"],
+             **numbers_of(_shown(one, edge, verdict)),
              "mean_loss": _mean_loss(verdict), "target_percent": 100 * one.target, "loss_limit": one.loss_limit}
             for one in found for edge in (one.large, one.huge) for verdict in edge.verdicts]
     return Table("Regimes, batch by batch", _BATCH_COLUMNS, rows, "", [])
@@ -71,18 +72,18 @@ def words_of(one: Regimes, edge: Boundary) -> str:
     if one.doubt:
         return f"undecided: {one.doubt}"
     said = [f"holds at {edge.holds_at:,}" + (" (the baseline itself)" if edge.holds_at == one.family.baseline_batch else "")]
-    said.append(f"fails at {edge.fails_at:,}" if edge.fails_at else "fails nowhere that was tried")
-    if edge.decided and edge.name == "B_L":
-        head = f"{edge.holds_at:,} < B_L <= {edge.fails_at:,}"
-    elif edge.decided:
-        head = f"{edge.holds_at:,} <= B_H < {edge.fails_at:,}"
+    if edge.fails_at:
+        said.append(f"fails at {edge.fails_at:,}")
+    elif edge.holds_at == one.full:
+        said.append("every training example in every update")
     else:
-        head = "undecided"
+        said.append("fails nowhere that was tried")
     if edge.open_batches:
         said.append(f"undecided at {', '.join(f'{batch:,}' for batch in edge.open_batches)}")
-    if edge.again:
-        said.append(f"not monotone: holds again at {', '.join(f'{batch:,}' for batch in edge.again)}")
-    return f"{head}: {_CRITERIA[edge.name]} {', '.join(said)}"
+    if edge.out_of_order:
+        listed = ", ".join(f"{batch:,}" for batch in edge.out_of_order)
+        said.append(f"not monotone: {'holds again' if edge.name == 'B_L' else 'fails below it'} at {listed}")
+    return f"{edge.bracket if edge.decided else 'undecided'}: {_CRITERIA[edge.name]} {', '.join(said)}"
 
 
 # ------------------------------------------------------------------------------------------------------ Markdown
@@ -99,7 +100,7 @@ def _section(one: Regimes) -> str:
     lines += [markdown_table(("boundary", "ours", "the paper"), rows)]
     for edge in (one.large, one.huge):
         if edge.verdicts:
-            lines += [f"{edge.name}, {_CRITERIA[edge.name]}, batch by batch:", "", _batches(edge)]
+            lines += [f"{edge.name}, {_CRITERIA[edge.name]}, batch by batch:", "", _batches(one, edge)]
     if one.baseline is not None:
         lines += [*_search_words(one), ""]
     groups = [one.baseline, *(verdict.group for edge in (one.large, one.huge) for verdict in edge.verdicts)]
@@ -141,9 +142,16 @@ def _others_words(one: Regimes) -> str:
     return f" Not taken: {listed}. {baselines.RULE}."
 
 
-def _batches(edge: Boundary) -> str:
-    rows = [{"batch": f"{verdict.batch:,}", "outcome": verdict.word, "why": verdict.reason, **cells_of(verdict.group),
-             "optimizer": verdict.group and f"`{verdict.group.values['optimizer']}`", "loss": _loss_words(verdict)}
+def _shown(one: Regimes, edge: Boundary, verdict: Verdict) -> Group | None:
+    """The group of a verdict; one of linear scaling says what chose the rate that it scales."""
+    scaled = edge.name == "B_L" and verdict.group is not None
+    return verdict.group.scaled_from(one.baseline) if scaled else verdict.group
+
+
+def _batches(one: Regimes, edge: Boundary) -> str:
+    rows = [{"batch": f"{verdict.batch:,}", "outcome": verdict.word, "why": verdict.reason,
+             **cells_of(_shown(one, edge, verdict)), "loss": _loss_words(verdict),
+             "optimizer": verdict.group and f"`{verdict.group.values['optimizer']}`"}
             for verdict in edge.verdicts]
     return markdown_table(("batch", "outcome", "optimizer", *CELLS, "loss", "why"), rows)
 

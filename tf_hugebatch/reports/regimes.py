@@ -48,9 +48,11 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Boundary:
-    """Between holds_at, the largest that holds (B_L: up to which every batch does), and fails_at, the smallest that fails.
+    """Between holds_at and fails_at. B_L: up to the one every batch holds, the other is the smallest that fails. B_H: the one
+    is the largest that holds, the other the smallest above it that fails. Where the full batch is the one, there is no other.
 
-    decided: nothing in between was tried without an answer. again: batches above fails_at that hold.
+    decided: nothing in between was tried without an answer. out_of_order: of B_L batches above fails_at that hold, of B_H
+    batches below holds_at that fail.
     """
 
     name: str
@@ -58,14 +60,23 @@ class Boundary:
     holds_at: int | None
     fails_at: int | None
     decided: bool
-    again: tuple[int, ...]
+    out_of_order: tuple[int, ...]
 
     @property
     def value(self) -> int | None:
-        """B_L: the smallest batch tried that is large. B_H: the largest tried that isn't huge. None while undecided."""
+        """B_L: the smallest batch tried that is large, None where none is. B_H: the largest tried that isn't huge. None while
+        undecided."""
         if not self.decided:
             return None
         return self.fails_at if self.name == "B_L" else self.holds_at
+
+    @property
+    def bracket(self) -> str:
+        """Of a boundary that is decided, in signs."""
+        large = self.name == "B_L"
+        if self.fails_at is None:
+            return f"no batch is {'large' if large else 'huge'}"
+        return f"{self.holds_at:,} < B_L <= {self.fails_at:,}" if large else f"{self.holds_at:,} <= B_H < {self.fails_at:,}"
 
     @property
     def open_batches(self) -> list[int]:
@@ -136,10 +147,10 @@ def _regimes(family: Family, groups: list[Group], sweeps: list[Sweep]) -> Regime
                          any(at == batch and _decides(sweep, epochs) for at, sweep in searches))
             for batch in batches if batch > family.baseline_batch]
     doubt = baselines.doubt(baseline)
-    tentative = tuple(boundary(name, family.baseline_batch, found) for name, found in (("B_L", large), ("B_H", huge)))
-    shown = [boundary(edge.name, family.baseline_batch, [dataclasses.replace(verdict, holds=None, reason=doubt)
-                                                         for verdict in edge.verdicts]) if doubt else edge
-             for edge in tentative]
+    ends = family.baseline_batch, family.train_size
+    tentative = tuple(boundary(name, *ends, found) for name, found in (("B_L", large), ("B_H", huge)))
+    shown = [boundary(edge.name, *ends, [dataclasses.replace(verdict, holds=None, reason=doubt) for verdict in edge.verdicts])
+             if doubt else edge for edge in tentative]
     return Regimes(family, baseline, others, doubt, target, loss_limit, epochs, *shown, tentative, searches)
 
 
@@ -215,26 +226,29 @@ def _settings(groups):
     return "1 setting" if len(groups) == 1 else f"{len(groups)} settings"
 
 
-def boundary(name: str, baseline_batch: int | None, verdicts: Iterable[Verdict]) -> Boundary:
+def boundary(name: str, baseline_batch: int | None, full: int, verdicts: Iterable[Verdict]) -> Boundary:
     """Where verdicts, smallest batch first, go from holding to failing. At the baseline's batch it holds by definition, unless
-    that is None: then it has a verdict like the others.
+    that is None: then it has a verdict like the others. full: B_F, above which there is no batch.
 
-    Below B_L every batch reaches the target, so one without an answer ends what holds. Above B_H none does, which asks nothing
-    of a batch below one that holds.
+    Below B_L every batch reaches the target, so one without an answer ends what holds. Above B_H none does, so what matters is
+    the largest that holds, whatever happens below it.
     """
     verdicts = tuple(verdicts)
-    fails_at = next((verdict.batch for verdict in verdicts if verdict.holds is False), None)
-    holds_at, undecided = baseline_batch, False
-    for verdict in verdicts:
-        if verdict.batch == fails_at:
-            break
-        if verdict.holds and (name == "B_H" or not undecided):
-            holds_at, undecided = verdict.batch, False
-        elif verdict.holds is None:
-            undecided = True
-    decided = fails_at is not None and not undecided
-    again = tuple(verdict.batch for verdict in verdicts if fails_at and verdict.batch > fails_at and verdict.holds)
-    return Boundary(name, verdicts, holds_at, fails_at, decided, again)
+    held = [verdict.batch for verdict in verdicts if verdict.holds]
+    failed = [verdict.batch for verdict in verdicts if verdict.holds is False]
+    open_ones = [verdict.batch for verdict in verdicts if verdict.holds is None]
+    if name == "B_H":
+        holds_at = max(held, default=baseline_batch)
+        fails_at = min((batch for batch in failed if batch > (holds_at or 0)), default=None)
+        out_of_order = tuple(batch for batch in failed if batch < (holds_at or 0))
+    else:
+        fails_at = min(failed, default=None)
+        ends = min((batch for batch in (*open_ones, fails_at) if batch), default=full + 1)
+        holds_at = max((batch for batch in held if batch < ends), default=baseline_batch)
+        out_of_order = tuple(batch for batch in held if fails_at and batch > fails_at)
+    undecided = any((holds_at or 0) < batch < (fails_at or full + 1) for batch in open_ones)
+    decided = not undecided and (fails_at is not None or holds_at == full)
+    return Boundary(name, verdicts, holds_at, fails_at, decided, out_of_order)
 
 
 def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:

@@ -117,8 +117,8 @@ class Group:
     values: the settings that they share. sweep: the sweep that chose the setting, or None. note: words on their data.
     """
 
-    def __init__(self, outcomes: list[Outcome]):
-        self.outcomes = outcomes
+    def __init__(self, outcomes: list[Outcome], *, scaled_from: Group | None = None):
+        self.outcomes, self._scaled_from = outcomes, scaled_from
         self.values, self.sweep, self.note = outcomes[0].values, outcomes[0].sweep, outcomes[0].note
 
     def __repr__(self):
@@ -173,7 +173,12 @@ class Group:
     def select_on(self) -> str:
         """The split that the setting was chosen on; '' when nothing was chosen. Final runs that were copied without their
         sweep say it themselves."""
-        return selected_on(self.sweep) if self.sweep else _stated(self.values)
+        own = selected_on(self.sweep) if self.sweep else _stated(self.values)
+        return own or (self._scaled_from.select_on if self._scaled_from else "")
+
+    def scaled_from(self, source: Group) -> Group:
+        """The same runs, with `source` as what their rate is scaled from: the split that chose that rate chose theirs."""
+        return Group(self.outcomes, scaled_from=source)
 
     @property
     def tested_before(self) -> int:

@@ -111,8 +111,7 @@ def _bracket(one: regimes.Regimes, edge: regimes.Boundary) -> str:
         return f"undecided: {one.doubt}"
     if not edge.decided:
         return f"undecided (holds at {edge.holds_at:,}" + (f", fails at {edge.fails_at:,})" if edge.fails_at else ")")
-    signs = ("<", "<=") if edge.name == "B_L" else ("<=", "<")
-    return f"{edge.holds_at:,} {signs[0]} {edge.name} {signs[1]} {edge.fails_at:,}"
+    return edge.bracket
 
 
 # ------------------------------------------------------------------------------------------------------- Table 4

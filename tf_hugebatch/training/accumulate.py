@@ -8,8 +8,9 @@ from ..layers import FactoredLayer, GhostBatchNormalization
 
 
 def batch_norm_layers(model):
-    """The model's GhostBatchNormalization layers, however deep they are nested, in a fixed order."""
-    return [layer for layer in all_layers(model) if isinstance(layer, GhostBatchNormalization)]
+    """The model's GhostBatchNormalization layers whose statistics move, however deep they are nested, in a fixed order: those
+    that are not frozen."""
+    return [layer for layer in all_layers(model) if isinstance(layer, GhostBatchNormalization) and layer.trainable]
 
 
 def factored_layers(model, optimizer):

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from ..records import to_disk
 from ..settings import Refusal
+from ..stops import RunStopped
 
 _PREFIX = "update-"
 _MANIFEST = "manifest.json"
@@ -105,12 +106,14 @@ class Checkpoints:
         return sorted(self.folder.glob(_PREFIX + "*"))
 
     def restore_latest(self, warn=print, up_to=None):
-        """Restores the newest intact checkpoint; returns (its update, its notes), or (0, {}) when there is none.
+        """Restores the newest intact checkpoint; returns (its update, its notes), or (0, {}) when there is none, which leaves
+        the state as it is.
 
         A torn or truncated one is passed over with a message to `warn`, those after update `up_to` without a word.
 
         Raises:
             Refusal: the checkpoint belongs to another experiment, total or data size.
+            RunStopped: there is none up to `up_to`, which a run asks for that has left its start.
         """
         for path in reversed(self.paths()):
             if up_to is not None and path > self.path(up_to):
@@ -130,6 +133,9 @@ class Checkpoints:
                 ])
             self._checkpoint.read(str(path / "state")).assert_consumed()
             return manifest["update"], manifest["notes"]
+        if up_to is not None:
+            raise RunStopped(f"{self.folder}: no intact checkpoint up to update {up_to:,} is left to go back to; the same "
+                             "command starts again, from the newest intact one, or from the beginning", "failed")
         return 0, {}
 
 

@@ -57,15 +57,16 @@ def outcome(folder: str, split: str) -> Outcome | None:
     return None
 
 
-def outcome_of_exit(code: int, folder: str, split: str, log: str) -> Outcome:
-    """What became of a run whose process ended with `code`; a refusal, a crash and a kill are failures."""
+def outcome_of_exit(code: int, folder: str, split: str, log: str, start: int = 0) -> Outcome:
+    """What became of a run whose process ended with `code`; a refusal, a crash and a kill are failures. start: where in its log
+    the process began, in bytes; what stands before is an earlier one's."""
     found = outcome(folder, split)
     if found and code in (0, 1, 3):
         return found
     if code < 0:
         return Outcome("failed", reason=f"killed by {signal.Signals(-code).name}"
                                         f"{' (out of memory?)' if -code == signal.SIGKILL else ''}")
-    said = _last_words(log)
+    said = _last_words(log, start)
     return Outcome("failed", reason=f"refused: {said}" if code == 2 else f"exit code {code}: {said}")
 
 
@@ -82,12 +83,14 @@ def why_stopped(code: int, pid: int, folder: str) -> str | None:
     return reason and str(disk_stopped(f"--run_dir={folder}", reason))
 
 
-def _last_words(log: str) -> str:
+def _last_words(log: str, start: int) -> str:
     """The problems of a refusal, or the last line."""
-    with open(log, encoding="utf-8", errors="replace") as file:
-        lines = [line.strip() for line in file if line.strip()]
-    start = next((i for i in reversed(range(len(lines))) if lines[i].startswith("Refused:")), len(lines))
-    problems = [line.removeprefix("* ") for line in lines[start:] if line.startswith("* ")]
+    with open(log, "rb") as file:
+        file.seek(start)
+        said = file.read().decode("utf-8", errors="replace")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    refused = next((i for i in reversed(range(len(lines))) if lines[i].startswith("Refused:")), len(lines))
+    problems = [line.removeprefix("* ") for line in lines[refused:] if line.startswith("* ")]
     return "; ".join(problems) or (lines[-1] if lines else "it said nothing")
 
 
@@ -103,6 +106,8 @@ class Child:
     def __init__(self, command: Sequence[str], log: str, lock: int):
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with open(log, "ab") as file:
+            #: Where in the log its words begin.
+            self.log_start = file.tell()
             # A group of its own: Ctrl-C is for the sweep, which hands it on once.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=(lock,),
                                              process_group=0, preexec_fn=stop_with(os.getpid()))

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import published, regimes, registry
-from tf_hugebatch.records import held, write_json
+from tf_hugebatch.records import held, not_writable, write_json
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning import space_file, sweep
@@ -160,7 +160,12 @@ class Ladder:
 
     def _folder_problems(self):
         stated = f"--sweep_dir={self.folder}"
-        if not os.path.isdir(self.folder) or not os.listdir(self.folder):
+        if os.path.lexists(self.folder) and not os.path.isdir(self.folder):
+            yield f"{stated}: that is a file; name a folder"
+            return
+        yield from (found := not_writable("sweep_dir", self.folder))
+        # What a kill left of a file that was about to appear is no content.
+        if found or not os.path.isdir(self.folder) or all(name.endswith(".tmp") for name in os.listdir(self.folder)):
             return
         stored = read_object(os.path.join(self.folder, "ladder.json"))
         if stored is None:
@@ -169,7 +174,9 @@ class Ladder:
             yield f"{stated}: it holds another ladder ({'; '.join(differences)}); give the same, or another --sweep_dir"
 
     def _plan(self, rung: Rung, where="the ladder's space", rate=None) -> Plan:
-        words = rung.words if rate is None else (*rung.words, f"--learning_rate={rate}")
+        # A rule's runs say what chose the rate that they scale, as a search's final runs do.
+        chosen = "validation" if self.base.validation_examples else "test"
+        words = rung.words if rate is None else (*rung.words, f"--learning_rate={rate}", f"--selected_on={chosen}")
         base, space = self.base.with_words(*words), Space(())
         if rung.tunes:
             content = {flag: self.spaces[rung.solver][flag] for flag in rung.tunes}
@@ -229,6 +236,13 @@ class Ladder:
         self.rungs[place] = dataclasses.replace(self.rungs[place], n_a=reason)
         return self.rungs[place]
 
+    def _why_empty(self, rung):
+        if rung.n_a or not self.base.final_seeds:
+            return rung.n_a or "no final runs were asked for"
+        result = read_object(os.path.join(self.folder, rung.folder, "result.json")) or {}
+        nothing_chosen = rung.kind != "rule" and not result.get("chosen")
+        return "no trial came to an accuracy" if nothing_chosen else "every final run failed"
+
     def _write(self):
         write_json(os.path.join(self.folder, "ladder.json"), {
             "schema_version": SCHEMA_VERSION, "settings": self.settings.as_dict(),
@@ -244,7 +258,7 @@ class Ladder:
             diverged = sum(bool(seed) and seed.status == "diverged" for seed in seeds)
             cell = f"{mean_and_range(found)}  n={len(found)}{f', {diverged} diverged' if diverged else ''}"
             if not any(seeds):
-                cell = f"n/a: {rung.n_a or 'no trial came to an accuracy'}"
+                cell = f"n/a: {self._why_empty(rung)}"
             lines.append(f"  {rung.name:<28} {cell}")
             marks += [seed.note for seed in seeds if seed and seed.note and seed.note not in marks]
         yield "; ".join(["Test accuracy, mean (lowest to highest) of the seeds that came to one", *marks]) + ":"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import command_line, registry
 from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.records import not_writable
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning.space import Space
@@ -210,11 +211,20 @@ class Plan:
         text = json.dumps({**agree, "experiment": self.settings.experiment_hash()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def differences(self, stored: Mapping) -> list[str]:
+        """In what a plan that was written differs, in words, where they must agree."""
+        ours = self.as_json()
+        found = [f"{name} is {json.dumps(stored.get(name))} there and {json.dumps(ours[name])} here" for name in _MUST_AGREE
+                 if stored.get(name) != ours[name]]
+        return [*found, *settings_differ(stored.get("settings") or {}, ours["settings"])]
+
     def problems(self) -> list[str]:
         """Why the folder can't hold this sweep: value, reason, remedy each. Writes nothing."""
         stated = f"--sweep_dir={self.folder}"
         if os.path.lexists(self.folder) and not os.path.isdir(self.folder):
             return [f"{stated}: that is a file; name a folder"]
+        if found := not_writable("sweep_dir", self.folder):
+            return found
         names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
         if "sweep.json" not in names:
             # A folder made for a sweep that was killed before it wrote its plan has nothing of weight in it.
@@ -230,16 +240,9 @@ class Plan:
         for name, kind in (("confirm", int), ("settings", dict)):
             if not isinstance(stored.get(name) or kind(), kind):
                 return [f"{stated}: its sweep.json is damaged ({name} is {json.dumps(stored[name])}); name another folder"]
-        differences = [*_differences(stored, self.as_json())]
+        differences = self.differences(stored)
         return [f"{stated}: it holds another sweep ({'; '.join(differences)}); give the same, or another --sweep_dir"] \
             if differences else []
-
-
-def _differences(stored, ours):
-    for name in _MUST_AGREE:
-        if stored.get(name) != ours[name]:
-            yield f"{name} is {json.dumps(stored.get(name))} there and {json.dumps(ours[name])} here"
-    yield from settings_differ(stored.get("settings") or {}, ours["settings"])
 
 
 def settings_differ(stored: Mapping, ours: Mapping) -> Iterator[str]:

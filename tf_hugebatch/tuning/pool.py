@@ -78,7 +78,7 @@ class Pool:
                     _tell_to_end(running)
                 else:
                     self.durations.append(child.seconds)
-                    ended(task, outcome_of_exit(code, task.folder, task.split, task.log(self._folder)))
+                    ended(task, outcome_of_exit(code, task.folder, task.split, task.log(self._folder), child.log_start))
             if self._stop.received and not stopped:
                 stopped = self._end_all(running, self._stop.received)
             if self._screen.wants_more:

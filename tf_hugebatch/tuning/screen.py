@@ -53,7 +53,7 @@ class Screen:
         for column in ("running", "update", "values"):
             table.add_column(column)
         for row in running:
-            table.add_row(*row)
+            table.add_row(*map(rich.text.Text, row))  # values may look like markup: [/]kernel
         self._live.update(rich.console.Group(table, rich.text.Text(standing)), refresh=True)
 
 

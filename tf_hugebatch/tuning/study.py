@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 
+from tf_hugebatch.settings import Refusal
 from tf_hugebatch.tuning import points
 from tf_hugebatch.tuning.children import Outcome
 from tf_hugebatch.tuning.plan import Plan
@@ -30,15 +32,32 @@ class Trial:
 
 
 class Study:
-    """The trials so far, by number, in the journal of a plan's folder, which exists and which nobody else uses."""
+    """The trials so far, by number, in the journal of a plan's folder, which exists and which nobody else uses.
+
+    Raises:
+        Refusal: the journal is damaged, or another sweep's.
+    """
 
     def __init__(self, plan: Plan):
         self._plan = plan
         self._distributions = points.distributions(plan.space)
         self._sequence, self._made = points.sequence(plan.space, plan.method, plan.seed), []
-        self._storage, self._study = _open(os.path.join(plan.folder, "journal.log"))
-        self.trials = [Trial(trial.number, points.from_parameters(plan.space, trial.params), _outcome(trial))
-                       for trial in self._study.trials]
+        stated = f"--sweep_dir={plan.folder}: its journal.log"
+        try:
+            self._storage, self._study = _open(os.path.join(plan.folder, "journal.log"), plan)
+            written = self._study.user_attrs.get("plan")  # journals of earlier releases have none
+            differences = plan.differences(written) if written else []
+            self.trials = [] if differences else [
+                Trial(trial.number, points.from_parameters(plan.space, trial.params), _outcome(trial))
+                for trial in self._study.trials]
+        except OSError:
+            raise
+        except Exception as error:  # whatever Optuna makes of lines that are not its own
+            raise Refusal([f"{stated} can't be read ({type(error).__name__}: {error}); put back what it was, or name another "
+                           "folder"]) from error
+        if differences:
+            raise Refusal([f"{stated} is of another sweep ({'; '.join(differences)}); put back its own, or name another "
+                           "folder"])
 
     def add(self, values: Mapping) -> Trial:
         """Notes that a point is asked for."""
@@ -98,7 +117,7 @@ def _outcome(stored):
     return Outcome(**stored.user_attrs["outcome"]) if stored.state.is_finished() else None
 
 
-def _open(path):
+def _open(path, plan):
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -109,8 +128,17 @@ def _open(path):
         os.unlink(f"{path}.lock")
     with open(path, "ab+") as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        written = file.read()
+        file.truncate(written.rfind(b"\n") + 1)
+    # Optuna would find a last line that is no JSON when it has written the next.
+    for number, line in enumerate(written.split(b"\n")[:-1], 1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
     storage = JournalStorage(JournalFileBackend(path))
     if optuna.get_all_study_names(storage):
         return storage, optuna.load_study(storage=storage, study_name=_NAME)
-    return storage, optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")
+    study = optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")
+    study.set_user_attr("plan", plan.as_json())
+    return storage, study

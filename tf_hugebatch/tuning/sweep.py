@@ -66,9 +66,16 @@ class _Sweep:
     def __init__(self, plan, jobs, pool, screen):
         self.plan, self.jobs, self.pool, self.screen = plan, jobs, pool, screen
         self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
-        self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
-        self.confirmation = Confirmation(plan, {(row["trial"], row["seed"]): row["reason"]
-                                                for row in self.earlier.get("repeat_failed", [])})
+        try:
+            self.chosen_before = (self.earlier.get("chosen") or {}).get("trial")
+            self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
+            if not isinstance(self.chosen_before, int | None):
+                raise TypeError(f"it chose trial {self.chosen_before}")
+            repeat_failed = {(row["trial"], row["seed"]): row["reason"] for row in self.earlier.get("repeat_failed", [])}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise Refusal([f"--sweep_dir={plan.folder}: its result.json is damaged ({type(error).__name__}: {error}); take it "
+                           "away and it is made anew, with another try for runs that had failed"]) from error
+        self.confirmation = Confirmation(plan, repeat_failed)
         self.chosen = None
         self._write_plan(plan.trials)
         self.study = Study(plan)
@@ -171,14 +178,15 @@ class _Sweep:
 
     def _set_aside_other_finals(self):
         """Final runs of an earlier choice (fewer trials or repeats had been asked for) make room, and stay on record."""
-        before = (self.earlier.get("chosen") or {}).get("trial")
+        before = self.chosen_before
         if not self.chosen or before in (None, self.chosen.trial.number):
             return
+        self.final_failed = {}  # those runs were of another setting
         final = os.path.join(self.plan.folder, "final")
-        if os.path.isdir(final):
+        # Where runs of the earlier choice are aside already, a kill came between these moves and the note of the choice.
+        if os.path.isdir(final) and not os.path.isdir(self._set_aside(before)):
             os.makedirs(os.path.join(self.plan.folder, "final_before"), exist_ok=True)
             os.rename(final, self._set_aside(before))
-            self.final_failed = {}
         if os.path.isdir(self._set_aside(self.chosen.trial.number)):
             os.rename(self._set_aside(self.chosen.trial.number), final)  # chosen again: tested once is enough
 
