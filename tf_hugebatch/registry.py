@@ -242,7 +242,8 @@ TABLES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "model": MODELS, "data
 
 def close_matches(value: str, names) -> str:
     """ "; did you mean a or b?" for a value that nearly is one of `names`, else an empty string."""
-    matches = difflib.get_close_matches(str(value), list(names), n=3, cutoff=0.6)
+    by_case = {str(name).lower(): name for name in names}
+    matches = [by_case[name] for name in difflib.get_close_matches(str(value).lower(), list(by_case), n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(matches)}?" if matches else ""
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tf_hugebatch import command_line, parsers
+from tf_hugebatch import command_line, parsers, registry
 from tf_hugebatch.fields import Field
 
 PROGRAM = "report_main"
@@ -45,8 +45,9 @@ def numbers(among: range, words: tuple[str, ...] = ()) -> Callable[[object], tup
                     and int(ends[0]) in among and int(ends[-1]) in among:
                 found.update(range(int(ends[0]), int(ends[-1]) + 1))
             else:
-                raise ValueError(f"{part!r} is none of {among[0]} to {among[-1]}{''.join(f', {word}' for word in words)}; give "
-                                 f"numbers and ranges such as 1,3..{among[-1]}")
+                matches = registry.close_matches(part, words) or ";"
+                raise ValueError(f"{part!r} is none of {among[0]} to {among[-1]}{''.join(f', {word}' for word in words)}"
+                                 f"{matches} give numbers and ranges such as 1,3..{among[-1]}{', and names' * bool(words)}")
         return (*sorted(one for one in found if isinstance(one, int)), *sorted(one for one in found if isinstance(one, str)))
 
     return parse
@@ -116,7 +117,7 @@ def main(argv=None):
         print("", *_problems(items), f"--output={own['output']}: report.md can't be written ({error.strerror}); what was made "
               "until then is in the folder; mend that, and the same command makes it anew", sep="\n", file=sys.stderr)
         return 1
-    print("", *_table(items), *_left_aside(evidence, summary), *_blanks(items, summary), *_problems(items),
+    print("", *_table(items), *_said(items), *_left_aside(evidence, summary), *_blanks(items, summary, own), *_problems(items),
           *_nothing_counts(own, evidence), f"report: {summary}",
           sep="\n")
     return 1 if any(item.problem for item in items) else 0
@@ -174,7 +175,13 @@ def _left_aside(evidence, summary):
     yield from _first((f"  {one_line(one.path)}: {one.reason}" for one in evidence.aside), len(evidence.aside), summary)
 
 
-def _blanks(items, summary):
+def _said(items):
+    for item in items:
+        if item.said:
+            yield from (f"\n{item.name}", *(f"  {line}" for line in item.said))
+
+
+def _blanks(items, summary, own):
     """Those that a boundary waits for come first, in their order: what it rests on is asked for most."""
     from tf_hugebatch.reports.blanks import total_in_words
 
@@ -184,6 +191,19 @@ def _blanks(items, summary):
         yield f"\nblank: {len(blanks)}, {total_in_words(blanks)}; what fills them:"
     said = (f"  {blank.what} ({blank.cost})\n    {blank.command}".rstrip() for blank in blanks)
     yield from _first(said, len(blanks), summary)
+    if blanks and (unread := _unread(own)):
+        yield (f"  Most write below {unread[0]}, which --runs={unread[1]} does not read; then give "
+               f"--runs={unread[1]},{unread[0]}")
+
+
+def _unread(own):
+    """(the folder of the commands, --runs) where the report would not see what they make; else None."""
+    from tf_hugebatch.reports.commands import FOLDER
+
+    named = own["runs"] if isinstance(own["runs"], tuple) else _folders(own["runs"])
+    at = os.path.abspath(FOLDER)
+    seen = any(at == os.path.abspath(name) or at.startswith(os.path.join(os.path.abspath(name), "")) for name in named)
+    return None if seen else (FOLDER, ",".join(named))
 
 
 def _first(lines, count, summary):

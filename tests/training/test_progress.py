@@ -107,3 +107,14 @@ def test_a_terminal_shows_the_micro_batches_of_a_long_update(clock, monkeypatch)
         clock.now += 11
         progress.reading(0, 2_500, 5_005)
     assert "update 0/2" in terminal.getvalue() and "micro-batch 2,500/5,005" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns, shown", [(80, "loss 1.1737  5,999 images/s"), (200, "rate 1.26e-05  input wait 12%")])
+def test_a_narrow_terminal_keeps_how_far_it_is_and_what_is_left(columns, shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Progress(7032, stream=terminal) as progress:
+        progress.advance(63, "epoch 4.032  loss 1.1737  5,999 images/s  rate 1.26e-05  input wait 12%")
+    said = terminal.getvalue()
+    assert "update 63/7,032" in said and shown in said and "━" in said and "…" not in said and re.search(r"-?:--|\d:\d\d:\d\d", said)

@@ -29,6 +29,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 PROBE_SECONDS = 3.0
 DAMAGED = (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
 _LONGEST_NOTE = 60
+_NAMES_SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +124,10 @@ class ArrayFiles:
                                    f"python {self.from_jpeg} {path} FOLDER, and give --data_dir=FOLDER."])
                 missing = [name for name in ARRAYS if name not in archive.files]
                 if missing:
-                    raise Refusal([f"{path} lacks {', '.join(missing)} (it holds "
-                                   f"{', '.join(archive.files) or 'nothing'}); give {self.npz_in_words}."])
+                    held = archive.files[:_NAMES_SHOWN]
+                    more = len(archive.files) - len(held)
+                    raise Refusal([f"{path} lacks {', '.join(missing)} (it holds {', '.join(held) or 'nothing'}"
+                                   f"{f' and {more:,} more' if more else ''}); give {self.npz_in_words}."])
                 note = {"note": _checked_note(path, _member(archive, "note"))} if "note" in archive.files else {}
                 return {**{name: _member(archive, name) for name in ARRAYS}, **note}
         except Refusal:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 #: Training images a second by network, two CPU cores without an accelerator, measured 2026-11; only to say what a command
 #: costs.
 IMAGES_PER_SECOND = {"lenet5": 15_000, "lenet": 2_400, "resnet9": 2_000, "resnet50": 5.7}
+#: What a run costs beside its images: the start of a process, TensorFlow's import, tracing.
+SECONDS_OF_A_START = 8
 _HARDWARE, _DAY = "on two CPU cores", 24 * 3600
 
 
@@ -41,12 +43,13 @@ class Blank:
         return getattr(self.cost, "seconds", None)
 
 
-def cost_in_words(model: str, images: float) -> Cost:
-    """What training on so many images (every epoch of every run counted) costs where there is no accelerator."""
+def cost_in_words(model: str, images: float, runs: int = 0) -> Cost:
+    """What training on so many images (every epoch of every run counted) costs where there is no accelerator, with the starts
+    of so many runs."""
     rate = IMAGES_PER_SECOND.get(model)
     if rate is None:
         return Cost(f"{images:,.0f} images through {model}; its speed here isn't known")
-    seconds = images / rate
+    seconds = images / rate + runs * SECONDS_OF_A_START
     return Cost(f"{images:,.0f} images through {model}: about {_time(seconds)} {_HARDWARE}", seconds)
 
 

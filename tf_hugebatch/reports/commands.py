@@ -78,13 +78,13 @@ def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
 
 def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:
     """What `seeds` runs on `examples` training images cost."""
-    return cost_in_words(model, seeds * epochs * examples)
+    return cost_in_words(model, seeds * epochs * examples, seeds)
 
 
 def sweep_cost(model: str, examples: int, epochs: float) -> str:
     """What a search, its repeats and its final runs cost."""
     held_out = min(HELD_OUT, examples // 10)  # as sweep_main does
-    return cost_in_words(model, epochs * (SEARCH_RUNS * (examples - held_out) + SEEDS * examples))
+    return cost_in_words(model, epochs * (SEARCH_RUNS * (examples - held_out) + SEEDS * examples), SEARCH_RUNS + SEEDS)
 
 
 def _data(dataset: str) -> list[str]:

@@ -29,10 +29,14 @@ _FRESH = range(1, commands.SEEDS + 1)
 
 
 def blanks_of(found: Iterable[Regimes]) -> list[Blank]:
-    """What is missing for A and for each boundary of every family, with the command that fills it; within a turn cheapest
-    first."""
-    turns = itertools.zip_longest(*map(_turns, found), fillvalue=[])
-    return [blank for turn in turns for blank in cheapest_first(itertools.chain(*turn))]
+    """What is missing for A and for each boundary of every family, with the command that fills it: first of those that have a
+    baseline; within a turn cheapest first."""
+    found = list(found)
+    blanks = []
+    for begun in (True, False):
+        turns = itertools.zip_longest(*(_turns(one) for one in found if (one.baseline is not None) == begun), fillvalue=[])
+        blanks += [blank for turn in turns for blank in cheapest_first(itertools.chain(*turn))]
+    return blanks
 
 
 def ladder(baseline_batch: int, full: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tf_hugebatch.reports import baselines, regime_blanks
 from tf_hugebatch.reports.regimes import Boundary, Regimes, Verdict
@@ -24,6 +24,13 @@ def regimes_table(found: Iterable[Regimes]) -> Table:
     found = list(found)
     rows = [row for one in found for row in (_row(one, one.large), _row(one, one.huge), _full_row(one))]
     return Table("Regimes", _COLUMNS, rows, "\n".join(map(_section, found)), regime_blanks.blanks_of(found))
+
+
+def in_short(found: Iterable[Regimes]) -> Iterator[str]:
+    """A line for each boundary of every family with a baseline."""
+    for one in found:
+        if one.baseline is not None:
+            yield from (f"{one.family}: {edge.name} {words_of(one, edge)}" for edge in (one.large, one.huge))
 
 
 def batches_table(found: Iterable[Regimes]) -> Table:

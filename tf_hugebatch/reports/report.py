@@ -76,13 +76,15 @@ def _is_readable(run: Run) -> bool:
 @dataclasses.dataclass(frozen=True)
 class Item:
     """One thing that was asked for. name: of its files, without their suffix. files: written, in the report's folder.
-    markdown: for report.md. problem: why it, or a part of it, was not made; '' where all is well."""
+    markdown: for report.md. said: lines for the terminal. problem: why it, or a part of it, was not made; '' where all is
+    well."""
 
     name: str
     title: str
     files: tuple[str, ...]
     markdown: str
     blanks: list[Blank] = dataclasses.field(default_factory=list)
+    said: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -112,7 +114,8 @@ class Report:
         groups, _ = group_runs(read_outcomes(self.evidence.runs)[0])
         found = regimes.find(groups, self.evidence.sweeps)
         batches = self._write(f"{stem}_batches.csv", regime_tables.batches_table(found).csv)
-        return self._sheet(stem, regime_tables.regimes_table(found), more=(batches,))
+        item = self._sheet(stem, regime_tables.regimes_table(found), more=(batches,))
+        return dataclasses.replace(item, said=tuple(regime_tables.in_short(found)))
 
     def _sheet(self, stem, table, more=()):
         files = (self._write(f"{stem}.md", f"# {table.title}\n\n{table.markdown}{blanks_in_words(table.blanks)}"),

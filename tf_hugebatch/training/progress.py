@@ -9,6 +9,8 @@ import time
 import rich.console
 import rich.progress
 
+_WIDE = 160  # characters
+
 
 class Progress:
     """Shows updates done out of a total; a context manager.
@@ -27,12 +29,16 @@ class Progress:
         self._seconds_between_lines = seconds_between_lines
         self._bar = None
         if self._stream.isatty():
+            console = rich.console.Console(file=self._stream)
+            bar = 40 if console.width >= _WIDE else 10
+            # On a narrow terminal the description gives way, not how far the run is and what is left.
+            self._room = console.width - len(f"update {total:,}/{total:,} {bar * '-'}  0:00:00")
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("update {task.fields[updates]:,}/{task.total:,}"),
-                rich.progress.BarColumn(),
+                rich.progress.BarColumn(bar_width=bar),
                 rich.progress.TextColumn("{task.description}"),
                 rich.progress.TimeRemainingColumn(),
-                console=rich.console.Console(file=self._stream),
+                console=console,
             )
             self._task = self._bar.add_task("starting", total=total, completed=done, updates=done)
 
@@ -46,10 +52,11 @@ class Progress:
             self._bar.stop()
 
     def advance(self, done, description):
-        """Says that `done` updates are done; `description` is a few words (epoch, loss, speed)."""
+        """Says that `done` updates are done; `description` is a few words (epoch, loss, speed), two blanks
+        apart, what matters most first."""
         self._last_sign = now = time.monotonic()
         if self._bar:
-            self._bar.update(self._task, completed=done, updates=done, description=description)
+            self._bar.update(self._task, completed=done, updates=done, description=self._fitting(description))
         elif now - self._last_line >= self._seconds_between_lines:
             self._say_line(now, done, done, description)
 
@@ -64,9 +71,16 @@ class Progress:
             return
         done, description = update + micro_batch / micro_batches, f"micro-batch {micro_batch:,}/{micro_batches:,}"
         if self._bar:
-            self._bar.update(self._task, completed=done, updates=update, description=description)
+            self._bar.update(self._task, completed=done, updates=update, description=self._fitting(description))
         elif now - self._last_line >= self._seconds_between_lines:
             self._say_line(now, update, done, description)
+
+    def _fitting(self, description):
+        """As many of its parts, two blanks apart, as the terminal has room for."""
+        parts = description.split("  ")
+        while len("  ".join(parts)) > self._room and parts:
+            parts.pop()
+        return "  ".join(parts)
 
     def _say_line(self, now, updates, done, description):
         self._last_line = now

@@ -247,8 +247,8 @@ class Trainer:
 
     def _show(self, row):
         named = dict(zip(METRICS, row))
-        self.progress.advance(self.done, f"epoch {self._epoch():.4g}  loss {named['loss']:.4f}  rate "
-                                         f"{named['learning_rate']:.4g}  {self.speed.images_per_second:,.0f} images/s  "
+        self.progress.advance(self.done, f"epoch {self._epoch():.4g}  loss {named['loss']:.4f}  "
+                                         f"{self.speed.images_per_second:,.0f} images/s  rate {named['learning_rate']:.4g}  "
                                          f"input wait {self.speed.input_wait_share:.0%}")
 
     def _epoch(self):
