@@ -315,3 +315,20 @@ def test_fit_does_the_same_on_one_device_and_on_many(mirrored):
     np.testing.assert_allclose(ratios, many_ratios, rtol=1e-4)
     for a, b in zip(weights, many_weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("argument, said", [
+    ("clipnorm", "clip_global_norm"), ("gradient_accumulation_steps", "micro_batch_size"), ("weigth_decay", "did you mean weight_decay"),
+    ("lr", "learning_rate"), ("nothing_like_it", "It has learning_rate, momentum")])
+def test_an_argument_that_it_does_not_have_is_named_with_what_takes_its_place(argument, said):
+    with pytest.raises(TypeError, match=argument) as refused:
+        optimizers.LARS(1.0, **{argument: 1.0})
+    assert said in str(refused.value)
+
+
+def test_a_subclass_may_hand_arguments_on():
+    class Mine(optimizers.LARS):
+        def __init__(self, learning_rate, **more):
+            super().__init__(learning_rate, **more)
+
+    assert Mine(1.0, momentum=0.5).momentum == 0.5

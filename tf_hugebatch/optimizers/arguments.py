@@ -2,6 +2,7 @@
 remedy.
 """
 
+import inspect
 import math
 import numbers
 
@@ -37,6 +38,27 @@ def check_float32(variables):
     if wrong:
         raise ValueError(f"these variables are not float32: {wrong}. Slots and trust ratios need float32: use the "
                          f"policy 'float32' or 'mixed_bfloat16', not a pure 16-bit or 64-bit one")
+
+
+#: Arguments of Keras' and others' optimizers, and what takes their place.
+_INSTEAD = {
+    **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm"), "clip_global_norm clips the global batch's gradient"),
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "no average of weights is kept: take a callback"),
+    "gradient_accumulation_steps": "hb.train and the command line add up micro-batches: micro_batch_size",
+    "loss_scale_factor": "the policy 'mixed_bfloat16' needs none",
+    "lr": "here learning_rate", "eeta": "here trust_coefficient", "weight_decay_rate": "here weight_decay",
+    "exclude_from_weight_decay": "here exclude_from_decay", "exclude_from_layer_adaptation": "here exclude_from_adaptation"}
+
+
+def refuse_unknown_arguments(constructor, given):
+    """TypeError for names of arguments that an optimizer's constructor does not have, with what to take in their place."""
+    known = inspect.signature(constructor).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return  # whoever subclasses hands them on
+    unknown = [f"{name} ({_INSTEAD[name]})" if name in _INSTEAD else f"{name}{registry.close_matches(name, known)}"
+               for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"{constructor.__name__} has no argument {', '.join(unknown)}. It has {', '.join(known)}")
 
 
 def refuse_arguments_without_effect(rule):

@@ -6,6 +6,7 @@ import functools
 import tensorflow as tf
 
 from tf_hugebatch.optimizers import norms, trust
+from tf_hugebatch.optimizers.arguments import refuse_unknown_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +140,10 @@ class Rule:
     keeps_learning_rate = False
     # Whether the rule needs K-FAC's factors of every update.
     needs_factors = False
+
+    def __new__(cls, *arguments, **named):
+        refuse_unknown_arguments(cls, named)
+        return super().__new__(cls)
 
     def factors_of(self, assignment):
         """(name, shape) of each state tensor of a variable whose shape is not the variable's own; they start at 0.
