@@ -1,6 +1,7 @@
 """The report program from outside: what it makes, what it refuses, and that no folder stops it."""
 
 import csv
+import errno
 import json
 import os
 import pathlib
@@ -47,6 +48,8 @@ def test_tables_and_regimes_with_a_summary(runs, output, capsys):
     said, progress = capsys.readouterr()
     assert re.search(r"^table3 +62 +md, csv$", said, re.MULTILINE) and f"report: {output}/report.md" in said
     assert "found    11 runs, 1 sweeps" in said and "[4/4] regimes" in progress
+    assert re.search(r"^  mnist5k, lenet5.*: B_L 256 < B_L <= 512: linear scaling alone", said, re.MULTILINE)
+    assert f"  Most write below runs, which --runs={runs} does not read; then give --runs={runs},runs" in said
     summary = (output / "report.md").read_text()
     assert "11 runs were read, 2 of them trials of a search; 9 have ended and count; 1 sweeps" in summary
     for words in ("## Table 1", "## Table 3", "## Table 4", "## Regimes", "[table3.csv](table3.csv)", "256 < B_L <= 512",
@@ -80,6 +83,36 @@ def test_links_of_the_summary_lead_somewhere(runs, output):
     report(f"runs={runs}", "table=1..4", "regimes", f"output={output}")
     links = re.findall(r"\]\(([^)]+)\)", (output / "report.md").read_text())
     assert len(links) >= 11 and all((output / link).is_file() for link in links)
+
+
+def test_a_report_of_the_folder_that_the_commands_write_to_says_nothing_of_it(runs, output, capsys, monkeypatch):
+    monkeypatch.chdir(runs.parent)
+    for words in ((), ("runs=.",)):
+        assert report(*words, "regimes", f"output={output}{len(words)}") == 0
+        assert "Most write below" not in capsys.readouterr().out
+
+
+def test_what_has_a_baseline_comes_before_what_is_not_begun(runs, output, capsys):
+    report(f"runs={runs}", "regimes", f"output={output}")
+    said = capsys.readouterr().out
+    blanks = re.findall(r"^  (?:A|B_L|B_H|the baseline)\b.*? of (\w+)", said, re.MULTILINE)
+    assert blanks and set(blanks[:3]) == {"mnist5k"}
+
+
+def test_a_full_disk_leaves_the_folder_a_report_and_is_said_in_a_line(runs, output, capsys, monkeypatch):
+    words = (f"runs={runs}", "table=3", f"output={output}")
+    assert report(*words) == 0
+    whole = {path.name: path.read_bytes() for path in output.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert report(*words) == 1
+    assert "report.md can't be written (No space left on device)" in capsys.readouterr().err
+    assert report(*words) == 0
+    assert {name: (output / name).read_bytes() for name in whole} == whole
 
 
 def test_a_report_is_made_again_in_its_folder_and_is_the_same(runs, output):
