@@ -94,6 +94,8 @@ def test_patterns_name_layers_of_nested_models_after_a_save_too(patterns, tmp_pa
         each.fit(x, x, shuffle=False, verbose=0)
     for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
+    config = model.optimizer.get_config()
+    assert hb.optimizers.LARS.from_config(config).get_config() == config
     # An optimizer of that configuration for another model goes by that model's own paths.
     other = part("enc")
     again = hb.optimizers.LARS.from_config({**model.optimizer.get_config(), "exclude_from_adaptation": ["bias"]})

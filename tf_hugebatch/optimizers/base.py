@@ -151,7 +151,8 @@ class HugeBatchOptimizer(Rule, Optimizer):
                   **{name: _plain(getattr(self, name)) for name in parameters
                      if name not in ("self", "learning_rate", "name")}}
         by_pattern = self.fixed_trust_ratios or any(config[name] for name in config if name.startswith("exclude_from_"))
-        return {**config, "paths": [row.path for row in self._role_table]} if self.built and by_pattern else config
+        paths = [row.path for row in self._role_table] if self.built else list(self._saved_paths)
+        return {**config, "paths": paths} if by_pattern and paths else config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
