@@ -72,6 +72,13 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         hb.load_model(tmp_path / "m.keras")
 
 
+def test_a_file_that_holds_no_state_of_the_optimizer_is_refused(tmp_path):
+    model, _, _ = trained_model()
+    model.save(tmp_path / "m.h5")
+    with pytest.raises(ValueError, match="only a .keras file"):
+        hb.load_model(tmp_path / "m.h5")
+
+
 @pytest.mark.parametrize("patterns", [["enc/", "bias"], ["^(?!.*dec/)"], ["whole/enc|bias"]])
 def test_patterns_name_layers_of_nested_models_after_a_save_too(patterns, tmp_path):
     # Keras leaves 'd/kernel' of 'whole/enc/d/kernel' and of 'whole/dec/d/kernel'.

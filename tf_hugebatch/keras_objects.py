@@ -3,6 +3,8 @@
 Importing it is enough for plain `keras.models.load_model`; `hb.load_model` does both.
 """
 
+import os
+
 import keras
 
 from . import layers, optimizers, schedules
@@ -20,6 +22,10 @@ def load_model(path):
         the Keras model; its next update is the one that the saved model would have made.
 
     Raises:
-        ValueError: Keras' own, for a file that is no .keras archive or that would run code (safe mode is on).
+        ValueError: for a file of another name than .keras, whose format may hold no optimizer's state; Keras' own for one that
+            is no such archive, or that would run code (safe mode is on).
     """
+    if not os.fspath(path).endswith(".keras"):
+        raise ValueError(f"{os.fspath(path)}: only a .keras file is sure to hold the optimizer's state, without which the next "
+                         f"update is another one; save with model.save('x.keras'), or take keras.saving.load_model for it")
     return keras.saving.load_model(path, safe_mode=True)
