@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tf_hugebatch as hb
+from tf_hugebatch.keras_versions import KERAS_2
 
 NEXT_UPDATE = """
 import sys
@@ -79,6 +80,7 @@ def test_a_file_that_holds_no_state_of_the_optimizer_is_refused(tmp_path):
         hb.load_model(tmp_path / "m.h5")
 
 
+@pytest.mark.skipif(KERAS_2, reason="Keras 2 leaves models' names out of paths from the start")
 @pytest.mark.parametrize("patterns", [["enc/", "bias"], ["^(?!.*dec/)"], ["whole/enc|bias"]])
 def test_patterns_name_layers_of_nested_models_after_a_save_too(patterns, tmp_path):
     # Keras leaves 'd/kernel' of 'whole/enc/d/kernel' and of 'whole/dec/d/kernel'.
@@ -89,10 +91,7 @@ def test_patterns_name_layers_of_nested_models_after_a_save_too(patterns, tmp_pa
     model = keras.Model(inputs, part("dec")(part("enc")(inputs)), name="whole")
     model.compile(optimizer=hb.optimizers.LARS(1.0, exclude_from_adaptation=patterns), loss="mse")
     x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
-    try:
-        model.fit(x, x, shuffle=False, verbose=0)
-    except ValueError:
-        pytest.skip("this Keras leaves the model's own name out from the start")
+    model.fit(x, x, shuffle=False, verbose=0)
     model.save(tmp_path / "m.keras")
     loaded = hb.load_model(tmp_path / "m.keras")
     assert loaded.optimizer.describe() == model.optimizer.describe()
