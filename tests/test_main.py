@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -202,6 +203,18 @@ def test_shards_are_read_before_replicas_are_made_of_the_cpu(tmp_path):
     assert "2 replica(s) x 1 micro-batch(es) x 8 examples; 2 batch-norm groups" in result.stderr
     assert "classic TPU TFRecords in data; their index is not there yet" in result.stderr
     assert not list((tmp_path / "data").glob("*.npz")), "a dry run reads no image"
+
+
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="builds with oneDNN")
+@pytest.mark.parametrize("asked, used", [(None, True), ("0", False)])
+def test_onednn_computes_on_any_processor_unless_asked_otherwise(asked, used, tmp_path):
+    """TensorFlow alone leaves it off without AVX-512, and the run folder says which of the two it was."""
+    small_images.write_classic(tmp_path / "data", train=(8, 8, 8), val=(4, 4, 4))
+    words = ["--data_dir=data", "--model=resnet18", "--image_size=32", "--batch_size=8", "--dry_run", "--run_dir=run"]
+    around = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    subprocess.run([sys.executable, "-m", "tf_hugebatch.imagenet_main", *words], cwd=tmp_path, capture_output=True,
+                   timeout=200, check=True, env=around | ({"TF_ENABLE_ONEDNN_OPTS": asked} if asked else {}))
+    assert json.loads((tmp_path / "run" / "versions.json").read_text())["onednn"] is used
 
 
 @pytest.mark.parametrize("words, code", [((), 0), (("--help",), 0), (("mnist",), 2)])

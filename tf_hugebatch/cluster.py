@@ -105,7 +105,7 @@ class ChiefsFolder(RunFolder):
     def write_schedule(self, rows, columns=()) -> None:
         pass
 
-    def write_versions(self, *, command_line, devices) -> None:
+    def write_versions(self, *, command_line, devices, onednn) -> None:
         pass
 
 

@@ -244,8 +244,8 @@ class RunFolder:
 
         _replace(self._file("schedule.csv"), write)
 
-    def write_versions(self, *, command_line: Sequence[str], devices: Sequence[str]) -> None:
-        """versions.json: words of the command line, devices, git commit, package versions, platform.
+    def write_versions(self, *, command_line: Sequence[str], devices: Sequence[str], onednn: bool) -> None:
+        """versions.json: words of the command line, devices, whether CPUs compute with oneDNN, git commit, packages, platform.
 
         `earlier`: the same of the starts before this one, oldest first, where the run was resumed.
         """
@@ -253,7 +253,8 @@ class RunFolder:
         listed = before.pop("earlier", [])
         earlier = [*(listed if isinstance(listed, list) else [listed]), *([before] if before else [])]
         write_json(self._file("versions.json"), {
-            "earlier": earlier, "command_line": list(command_line), "devices": list(devices), **versions.installed()})
+            "earlier": earlier, "command_line": list(command_line), "devices": list(devices), "onednn": onednn,
+            **versions.installed()})
 
 
 def _differences(stored: Mapping, settings: Settings) -> list[str]:

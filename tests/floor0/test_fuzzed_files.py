@@ -99,7 +99,7 @@ def folder(tmp_path):
     made.create(hb.Settings(**SETTINGS))
     made.write_status(**STATUS)
     made.append_metrics(ROWS)
-    made.write_versions(command_line=["mnist_main"], devices=["CPU:0"])
+    made.write_versions(command_line=["mnist_main"], devices=["CPU:0"], onednn=True)
     return made
 
 
@@ -115,7 +115,7 @@ def read_all(folder):
     for row in [*run.train_rows, *run.eval_rows(), *run.eval_rows("test")]:
         assert isinstance(row["step"], int) and (row.get("loss") is None or isinstance(row["loss"] * 1.0, float))
     assert run.damaged >= 0
-    folder.write_versions(command_line=[], devices=[])
+    folder.write_versions(command_line=[], devices=[], onednn=True)
     folder.write_status(status="running")
     assert all(row["step"] <= 2 for row in folder.drop_metrics_after(2))
 

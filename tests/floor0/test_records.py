@@ -176,11 +176,12 @@ def test_schedule_csv(folder):
 
 
 def test_versions(folder):
-    folder.write_versions(command_line=["mnist_main", "--dry_run"], devices=["CPU:0"])
+    folder.write_versions(command_line=["mnist_main", "--dry_run"], devices=["CPU:0"], onednn=True)
     versions = read(folder, "versions.json")
     assert versions["command_line"] == ["mnist_main", "--dry_run"] and versions["devices"] == ["CPU:0"]
+    assert versions["onednn"] is True
     assert versions["packages"]["numpy"] and versions["python"].count(".") == 2
-    folder.write_versions(command_line=["mnist_main"], devices=["CPU:0", "CPU:1"])
+    folder.write_versions(command_line=["mnist_main"], devices=["CPU:0", "CPU:1"], onednn=False)
     assert read(folder, "versions.json")["command_line"] == ["mnist_main"]
     assert [start["command_line"] for start in read(folder, "versions.json")["earlier"]] == [
         ["mnist_main", "--dry_run"]]

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 from .. import cluster, data
 from ..settings import Refusal
@@ -103,9 +104,8 @@ def _begin(folder, assembly, command_line):
     try:
         folder.create(settings)
         folder.write_schedule(assembly.schedule_rows(), assembly.schedule_columns)
-        folder.write_versions(
-            command_line=list(command_line), devices=[device.name for device in tf.config.list_logical_devices()]
-        )
+        folder.write_versions(command_line=list(command_line), onednn=_pywrap_util_port.IsMklEnabled(),
+                              devices=[device.name for device in tf.config.list_logical_devices()])
     except OSError as error:
         for path in set(folder.path.glob("*")) - there:
             path.unlink()
