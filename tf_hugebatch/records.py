@@ -26,6 +26,7 @@ from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.stops import write_over
 
 SCHEMA_VERSION = 1  # of settings.json; a folder written by a newer one is refused, not guessed at
+_UNFINISHED = ".tmp"  # ends the names of files that are about to appear
 STATUSES = ("running", "done", "diverged", "failed", "interrupted")
 
 
@@ -46,7 +47,7 @@ def _as_line(value) -> str:
 
 def _replace(path: str, write: Callable[[TextIO], None]) -> None:
     """Lets `write` fill a temporary file beside `path`, then puts it in the place of `path`."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}{_UNFINISHED}"
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             write(file)
@@ -113,11 +114,8 @@ class RunFolder:
         stated = f"--run_dir={path}"
         if os.path.lexists(path) and not os.path.isdir(path):
             return [f"{stated}: that is a file; name a folder"]
-        # What a kill left of a file that was about to appear doesn't count as content.
         try:
-            names = [name for name in os.listdir(path) if not name.endswith(".tmp")]
-        except (FileNotFoundError, NotADirectoryError):
-            names = []
+            names = content_of(path)
         except OSError as error:
             return [f"{stated}: {error.strerror}; name another folder"]
         if not names:
@@ -173,7 +171,7 @@ class RunFolder:
                 raise Refusal(f"--run_dir={self.path}: it can't be written to ({error.strerror}); name another folder"
                               ) from error
             # What a kill left of files that were about to appear; nobody else is writing here now.
-            for left in self.path.glob("*.tmp"):
+            for left in self.path.glob(f"*{_UNFINISHED}"):
                 left.unlink(missing_ok=True)
             try:
                 yield
@@ -267,6 +265,18 @@ def _differences(stored: Mapping, settings: Settings) -> list[str]:
                 and name not in settings.failed:
             differences.append(f"{name} is {theirs} there and {ours[name]} here")
     return differences
+
+
+def content_of(folder: str) -> list[str]:
+    """Names in a folder, [] where there is none, without what a kill left of files that were about to appear.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    try:
+        return [name for name in os.listdir(folder) if not name.endswith(_UNFINISHED)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def not_writable(flag: str, path: str) -> list[str]:

@@ -281,10 +281,12 @@ def test_what_a_sweep_keeps_is_not_taken_for_its_own_when_it_is_not(tmp_path, na
         run(tmp_path / "other", trials=2, final_seeds=0, content={"learning_rate": [0.1, 0.2]})
         content = (tmp_path / "other" / name).read_bytes()
     (tmp_path / "s" / name).write_bytes(content)
+    planned = (tmp_path / "s" / "sweep.json").read_bytes()
     with pytest.raises(Refusal) as refusal:
         run(tmp_path / "s", trials=3, final_seeds=0)
     assert name in str(refusal.value) and said in str(refusal.value)
     assert (tmp_path / "s" / name).read_bytes() == content and len(runs_of(tmp_path / "s")) == 2
+    assert (tmp_path / "s" / "sweep.json").read_bytes() == planned
 
 
 @pytest.mark.parametrize("folder", ["file/below", "file"])

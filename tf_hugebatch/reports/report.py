@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 
-from tf_hugebatch.records import write_json
+from tf_hugebatch.records import content_of, write_json
 from tf_hugebatch.reports import regime_tables, regimes, tables
 from tf_hugebatch.reports.blanks import Blank, total_in_words
 from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes, searched
@@ -177,9 +177,7 @@ def claim(folder: str, runs: Iterable[str]) -> str:
     try:
         if os.path.lexists(folder) and not os.path.isdir(folder):
             return f"{stated}: that is a file; name a folder"
-        # What a kill left of a file that was about to appear is no content.
-        names = [name for name in os.listdir(folder) if not name.endswith(".tmp")] if os.path.isdir(folder) else []
-        if names and not _is_a_report(folder):
+        if content_of(folder) and not _is_a_report(folder):
             return f"{stated}: it is not empty and holds no report ({MARKER} of report_main); name a new folder"
         if (before := _marked(folder).get("runs", runs)) != runs:
             return (f"{stated}: it holds the report of --runs={','.join(map(str, before))}; name another folder, or delete "

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import published, regimes, registry
-from tf_hugebatch.records import held, not_writable, write_json
+from tf_hugebatch.records import content_of, held, not_writable, write_json
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning import space_file, sweep
@@ -164,8 +164,7 @@ class Ladder:
             yield f"{stated}: that is a file; name a folder"
             return
         yield from (found := not_writable("sweep_dir", self.folder))
-        # What a kill left of a file that was about to appear is no content.
-        if found or not os.path.isdir(self.folder) or all(name.endswith(".tmp") for name in os.listdir(self.folder)):
+        if found or not content_of(self.folder):
             return
         stored = read_object(os.path.join(self.folder, "ladder.json"))
         if stored is None:

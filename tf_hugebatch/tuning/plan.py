@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import command_line, registry
 from tf_hugebatch.fields import FIELDS, kind_of
-from tf_hugebatch.records import not_writable
+from tf_hugebatch.records import content_of, not_writable
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning.space import Space
@@ -225,10 +225,10 @@ class Plan:
             return [f"{stated}: that is a file; name a folder"]
         if found := not_writable("sweep_dir", self.folder):
             return found
-        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
+        names = content_of(self.folder)
         if "sweep.json" not in names:
             # A folder made for a sweep that was killed before it wrote its plan has nothing of weight in it.
-            strangers = sorted(name for name in set(names) - {"trials"} if not name.endswith(".tmp"))
+            strangers = sorted(set(names) - {"trials"})
             return [f"{stated}: it is not empty and holds no sweep (it has {strangers[0]}, and no sweep.json); name a new "
                     f"folder"] if strangers else []
         stored = read_object(os.path.join(self.folder, "sweep.json"))

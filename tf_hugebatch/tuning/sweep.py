@@ -77,7 +77,8 @@ class _Sweep:
                            "away and it is made anew, with another try for runs that had failed"]) from error
         self.confirmation = Confirmation(plan, repeat_failed)
         self.chosen = None
-        self._write_plan(plan.trials)
+        if not os.path.exists(os.path.join(plan.folder, "sweep.json")):
+            self._write_plan(plan.trials)  # first: a journal without it would be nobody's
         self.study = Study(plan)
         # Where fewer trials are asked for than before, those that there are still count.
         self.asked = max(plan.trials, len(self.study.trials))
