@@ -35,24 +35,26 @@ def written(page: str, made: dict[str, str]) -> str:
 
 
 def _counts(folder):
-    """How many cells of Table 3 agree with the paper, differ, are undecided or were not run."""
-    lines = [f"| network | cells | {' | '.join(_VERDICTS)} |", "|---" * (2 + len(_VERDICTS)) + "|"]
-    lines += [f"| {network} | {of.total()} | {' | '.join(str(of[name]) for name in _VERDICTS)} |"
-              for network, of in _verdicts(folder).items()]
+    """How many cells of Table 3 agree with the paper, differ, are undecided or were not run; the two ways to fill a cell apart,
+    since the paper gives one number for both."""
+    lines = [f"| network | batch | way | cells | {' | '.join(_VERDICTS)} |", "|---" * (4 + len(_VERDICTS)) + "|"]
+    lines += [f"| {network} | {int(batch):,} | {way} | {of.total()} | {' | '.join(str(of[name]) for name in _VERDICTS)} |"
+              for (network, batch, way), of in _verdicts(folder, "network", "batch", "way").items()]
     return "\n".join(lines)
 
 
-def _verdicts(folder) -> dict[str, collections.Counter]:
-    found: dict[str, collections.Counter] = {}
+def _verdicts(folder, *by) -> dict[tuple, collections.Counter]:
+    found: dict[tuple, collections.Counter] = {}
     with open(folder / "table3.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault(row["network"], collections.Counter())[row["agreement"].partition(":")[0] or _VERDICTS[-1]] += 1
+            counts = found.setdefault(tuple(row[name] for name in by), collections.Counter())
+            counts[row["agreement"].partition(":")[0] or _VERDICTS[-1]] += 1
     return found
 
 
 def _table_3(folder):
     """The table; of a network without any run a line."""
-    empty = {network for network, of in _verdicts(folder).items() if of.total() == of[_VERDICTS[-1]]}
+    empty = {network for (network,), of in _verdicts(folder, "network").items() if of.total() == of[_VERDICTS[-1]]}
     return "".join(f"{part.splitlines()[0]}\n\nNot run.\n\n" if re.match(r"### (\w+),", part) and
                    re.match(r"### (\w+),", part)[1] in empty else part for part in _parts(folder, "table3")).strip()
 

@@ -40,8 +40,8 @@ def test_a_line_is_the_mean_of_fresh_seeds_and_a_table_row_says_the_rest(tmp_pat
     assert (row["by"], row["updates"], row["n"], row["seeds_at_target"], row["updates_to_target"]) == ("tuned", 30, 2, 2, 22)
     assert rows["muon", 8192]["seeds_at_target"] == 1 and rows["lamb", 60000]["diverged"] == 1
     assert (row["verdict"], row["reason"]) == (None, None)
-    assert "B_L and B_H are open: sgd is not tuned at 256 yet, which A and xi are of." in found.caption
-    assert all(text in texts(found.figure) for text in ("1,000 epochs", "target 98.704%", "the baseline's 99.2%"))
+    assert "B_L and B_H are open: sgd is not tuned in this space at 256 yet, which A and xi are of." in found.caption
+    assert all(text in texts(found.figure) for text in ("1,000 epochs", "the paper's target 98.704%", "the paper's baseline 99.2%"))
     assert "98.3% at 60,000" in found.caption
 
 

@@ -65,13 +65,13 @@ def test_another_recipe_is_not_continued_and_the_line_prefers_the_commands(tmp_p
     found = catalogue.draw(18, *loaded(tmp_path))
     assert "Figure 18: batch 32,768, 30 epochs" in [blank.what for blank in found.blanks]
     assert {row["chosen"] for row in found.rows} == {"", f"best on test{ON_TEST}"} and ON_TEST in found.caption
-    assert f"batch 32,768: at best 99.00% (n = 1){ON_TEST} in 30 epochs, la" in found.caption
+    assert f"batch 32,768: its line at best 99.00% (n = 1){ON_TEST} in 30 epochs, la" in found.caption
     made.write_run(tmp_path / "fig18", epochs=30, accuracy=0.98, **LAMB)
     found = catalogue.draw(18, *loaded(tmp_path))
     assert "Figure 18: batch 32,768, 30 epochs: 4 more seeds" in [blank.what for blank in found.blanks]
     assert ON_TEST not in found.caption
     assert "at best 98.00% (n = 1) in 30 epochs, lamb on lenet5" in found.caption  # not the higher ones beside the line
-    assert "Faint points are other settings, with lamb, lars." in found.caption
+    assert "are other settings, with lamb, lars." in found.caption
     np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 98]])
 
 
@@ -109,7 +109,7 @@ def test_a_long_duration_needs_one_seed_and_says_that_its_spread_is_unknown(tmp_
 def test_the_full_batch_says_how_large_it_was(tmp_path):
     made.write_run(tmp_path / "a", batch_size="full", epochs=30, accuracy=0.98, validation_examples=5000)
     found = catalogue.draw(19, *loaded(tmp_path))
-    assert "full batch (55,000)" in texts(found.figure) and "full batch (55,000): at best" in found.caption
+    assert "full batch (55,000)" in texts(found.figure) and "full batch (55,000): another recipe at best" in found.caption
 
 
 def test_a_run_that_was_set_in_updates_stands_at_its_epochs(tmp_path):

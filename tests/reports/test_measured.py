@@ -221,3 +221,19 @@ def test_a_run_of_the_same_setting_and_seed_that_measured_nothing_hides_none(tmp
     made.write_run(tmp_path / "b", regime="baseline", rows=40, more_rows=lambda step: ({}, [made.trust_row({"c/kernel": 3.0})]))
     found = catalogue.draw("layer_ratios", *loaded(tmp_path))
     assert found.figure is not None and "/b." in found.caption
+
+
+def test_a_figure_of_what_was_measured_is_of_one_network_and_names_it(tmp_path):
+    """Of two networks the one on which more of its sources ran, however many seeds the other has."""
+    def rows(step):
+        return {"gradient_power": 1.0, "gradient_variance": 300.0, "noise_scale": 300.0}, []
+
+    for seed in (0, 1, 2):
+        made.write_run(tmp_path / f"a{seed}", regime="baseline", model="lenet", seed=seed, rows=60, more_rows=rows)
+    found = catalogue.draw("noise_scale", *loaded(tmp_path))
+    assert "On lenet." in found.caption and "not drawn" not in found.caption
+    for regime in ("baseline", "large"):
+        made.write_run(tmp_path / regime, regime=regime, rows=60, more_rows=rows)
+    found = catalogue.draw("noise_scale", *loaded(tmp_path))
+    assert "On lenet5. Also run and not drawn: lenet." in found.caption and f"{tmp_path}/a" not in found.caption
+    assert set(lines(found.figure.axes[0])) == {"sgd, batch 256", "lars, batch 8,192"}

@@ -37,11 +37,12 @@ def test_every_cell_is_counted_once(script):
     rows = list(csv.DictReader(io.StringIO((REPORT / "table3.csv").read_text())))
     counted = script.blocks(REPORT)["counts"].splitlines()[2:]
     for line in counted:
-        network, cells, *verdicts = [word.strip() for word in line.strip("|").split("|")]
-        of = [row for row in rows if row["network"] == network]
+        network, batch, way, cells, *verdicts = [word.strip() for word in line.strip("|").split("|")]
+        of = [row for row in rows if (row["network"], row["batch"], row["way"]) == (network, batch.replace(",", ""), way)]
         assert int(cells) == len(of) == sum(map(int, verdicts))
         for verdict, count in zip(("agrees", "differs", "undecided"), verdicts):
             assert int(count) == sum(row["agreement"].startswith(verdict) for row in of)
+    assert sum(int(line.split("|")[4]) for line in counted) == len(rows)
 
 
 def test_pictures_that_the_page_shows_are_there(script):

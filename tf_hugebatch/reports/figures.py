@@ -116,15 +116,15 @@ def _last_step(run):
     return planned if isinstance(planned, int) else float(np.nanmax(steps))
 
 
-def thinned(steps, values):
-    """Of more than MOST_POINTS points, equal stretches with anything finite in them: middle, mean, lowest, highest.
+def thinned(steps, values, most=MOST_POINTS):
+    """Of more than `most` points, as many equal stretches with anything finite in them: middle, mean, lowest, highest.
 
     Returns:
         steps, mean, low, high: float64 of one length; mean, low and high are `values` where there are few points.
     """
-    if len(steps) <= MOST_POINTS:
+    if len(steps) <= most:
         return steps, values, values, values
-    stretches = np.array_split(np.arange(len(steps)), MOST_POINTS)
+    stretches = np.array_split(np.arange(len(steps)), most)
     full = [stretch for stretch in stretches if np.isfinite(values[stretch]).any()]
     mean, low, high = (np.array([f(values[stretch]) for stretch in full]) for f in (np.nanmean, np.nanmin, np.nanmax))
     return np.array([steps[stretch].mean() for stretch in full]), mean, low, high

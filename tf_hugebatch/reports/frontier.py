@@ -151,8 +151,8 @@ def _verdicts(found):
 
 def _draw_panel(panel, figure, rows):
     baseline = published.BASELINES[figure.dataset]
-    for height, label, dashes in ((baseline.top1, "the baseline's", (1, 1)), (baseline.target, "target", (4, 3))):
-        panel.axhline(height, color="#111111", linewidth=0.9, linestyle=(0, dashes), label=f"{label} {height:g}%")
+    for height, label, dashes in ((baseline.top1, "baseline", (1, 1)), (baseline.target, "target", (4, 3))):
+        panel.axhline(height, color="#111111", linewidth=0.9, linestyle=(0, dashes), label=f"the paper's {label} {height:g}%")
     looks = dict(zip(OPTIMIZERS, LINES))  # an optimizer's look is the same whichever others ran
     for name in dict.fromkeys(row["optimizer"] for row in rows):
         line = sorted((row for row in rows if row["optimizer"] == name), key=lambda row: row["batch"])

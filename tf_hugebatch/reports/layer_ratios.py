@@ -12,25 +12,28 @@ from .markup import number
 from .sources import first_runs, noted
 
 KIND = "trust"
+#: Of a longer run the means of so many stretches are drawn: five noisy lines over each other tell nothing.
+_STRETCHES = 45
 
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each source the first run with such rows."""
-    drawn, missing = first_runs(figure, runs, _ratios)
+    drawn, missing, networks = first_runs(figure, runs, _ratios)
     if not drawn:
         return None, [], [], missing
-    rows, remarks = [], []
+    rows, remarks = [], networks
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, len(drawn), (4.2 * len(drawn) + 1.6, 4.0), sharey=True)
         for panel, (source, (run, found)) in zip(axes[0], drawn.items()):
             for line, (path, (steps, ratios)) in zip(LINES, found.items()):
-                at, mean, _, _ = thinned(steps, ratios)
-                panel.plot(at, mean, label=path, **{**line, "marker": line["marker"] if len(at) <= 45 else None})
+                at, mean, _, _ = thinned(steps, ratios, _STRETCHES)
+                panel.plot(at, mean, label=path, **{**line, "markersize": 4})
                 rows += [{"source": source.label, "variable": path, "update": step, "weight_over_gradient_norm": ratio}
                          for step, ratio in zip(at.tolist(), mean.tolist())]
             panel.set(yscale="log", xlabel="updates")
             panel.set_title(source.label, loc="left")
             shown = "" if len(found) <= len(LINES) else f"; the first {len(LINES)} of {len(found)} kernels are drawn"
+            shown += "" if len(steps) <= _STRETCHES else f"; means of {_STRETCHES} stretches of its updates"
             remarks += [f"{source.label}: {run.path}{shown}.", *noted([run])]
         axes[0, 0].set_ylabel("||w|| / ||g||")
         axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

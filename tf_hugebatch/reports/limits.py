@@ -41,7 +41,7 @@ def find(groups: Mapping[tuple[str, str, int], Group], baseline_batch: int, base
     """
     of_baseline = groups.get((baseline, TUNED, baseline_batch))
     if of_baseline is None:
-        return Limits({}, f"{baseline} is not tuned at {baseline_batch:,} yet, which A and xi are of")
+        return Limits({}, f"{baseline} is not tuned in this space at {baseline_batch:,} yet, which A and xi are of")
     if doubt := baselines.doubt(of_baseline):
         return Limits({}, doubt)
     target = published.TARGET_SHARE * of_baseline.accuracy.mean

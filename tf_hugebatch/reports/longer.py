@@ -15,6 +15,9 @@ from .sources import (FULL, Figure, Source, ended, fits, groups_of, in_words, no
                       other_networks)
 
 _LABEL_POINTS = 6  # accuracies nearer than so many points have labels that touch, where their epochs are near too
+#: What settings beside a line are told apart by, the same in every figure; layer-wise forms have their solver's.
+_MARKERS = {"sgd": "o", "lars": "s", "lamb": "^", "muon": "D", "adam": "v", "rmsprop": "P", "adagrad": "X"}
+_ASIDE = 1.07  # of their epochs, an optimizer after the other, so that bars don't hide each other
 _BEST_ON_TEST, _OWN, _ANOTHER = f"best on test{ON_TEST}", "the command's", "not the command's"
 
 
@@ -60,7 +63,7 @@ def draw(figure, runs, sweeps):
     remarks = [f"{_name(figure, batch, found)}: {_best(found)}." for batch, found in points.items()
                if any(map(_has_mean, found))]
     if beside := sorted({row["optimizer"] for row in rows if _has_mean(row) and not row["chosen"]}):
-        remarks.append(f"Faint points are other settings, with {', '.join(beside)}.")
+        remarks.append(f"Faint points, a little to the right of their epochs, are other settings, with {', '.join(beside)}.")
     if any(row["chosen"] == _BEST_ON_TEST for row in rows):
         remarks.append(f"Where several settings ran at one duration the line goes through the highest on test{ON_TEST}.")
     if any(row["chosen"] == _ANOTHER for row in rows):
@@ -135,17 +138,23 @@ def _name(figure, batch, rows):
 def _draw_batch(panel, name, rows, line):
     if not rows:
         return
-    def draw(rows, label, **look):
+    def draw(rows, label, aside=1, **look):
         if rows:
-            panel.plot([row["epochs"] for row in rows], [row["mean_percent"] for row in rows], label=label, **{**line, **look})
+            panel.plot([aside * row["epochs"] for row in rows], [row["mean_percent"] for row in rows], label=label,
+                       **{**line, **look})
 
     draw([row for row in rows if row["chosen"] in (_OWN, _BEST_ON_TEST)], name)
     draw([row for row in rows if row["chosen"] == _ANOTHER], f"{name}, another recipe", linestyle="none")
-    draw([row for row in rows if not row["chosen"]], f"{name}, other settings", linestyle="none", alpha=0.5)
+    others = [row for row in rows if not row["chosen"]]
+    beside = dict.fromkeys(sorted(row["optimizer"] for row in others))
+    for place, optimizer in enumerate(beside, start=1):
+        beside[optimizer] = _ASIDE ** place
+        draw([row for row in others if row["optimizer"] == optimizer], f"{name}, other settings: {optimizer}",
+             beside[optimizer], linestyle="none", alpha=0.6, marker=_MARKERS.get(optimizer.split("_")[0], "*"))
     for row in rows:
         if row["n"] - row["diverged"] > 1:
-            panel.vlines(row["epochs"], row["lowest_percent"], row["highest_percent"], color=line["color"], linewidth=2.6,
-                         alpha=0.5)
+            at = row["epochs"] * (1 if row["chosen"] else beside[row["optimizer"]])
+            panel.vlines(at, row["lowest_percent"], row["highest_percent"], color=line["color"], linewidth=2.6, alpha=0.5)
 
 
 def _draw_target(panel, figure):
@@ -177,9 +186,11 @@ def _scale(panel, rows, figure, best):
 
 def _best(rows):
     """The highest point of a batch's line: settings beside the line were not compared under its recipe."""
-    row = max((row for row in rows if row["chosen"]), key=lambda row: row["mean_percent"])
+    joined = [row for row in rows if row["chosen"] in (_OWN, _BEST_ON_TEST)]
+    row = max(joined or (row for row in rows if row["chosen"]), key=lambda row: row["mean_percent"])
     on_test = ON_TEST if row["chosen"] == _BEST_ON_TEST else ""
-    return f"at best {in_words(row)}{on_test} in {row['epochs']:,g} epochs, {row['optimizer']} on {row['model']}"
+    whose = "its line" if joined else "another recipe"
+    return f"{whose} at best {in_words(row)}{on_test} in {row['epochs']:,g} epochs, {row['optimizer']} on {row['model']}"
 
 
 def _diverged(rows):
@@ -217,7 +228,7 @@ def regime_adaptation(name, row, batches):
     sources = (source(row.batch, "--regime=baseline --model=lenet5", optimizer="sgd", epochs=row.epochs),
                *(source(batch, f"--flagfile=flags/figures/{name}.flags --batch_size={batch}", regime_adaptation=True)
                  for batch in batches))
-    return Figure(name, f"{updates:,} updates, the baseline's, at every batch, {row.dataset}",
+    return Figure(name, f"{updates:,} updates, the baseline's, whatever the batch, {row.dataset}",
                   "equal updates", row.dataset, (row.batch, *batches), (), sources, (),
                   "Not in the paper, whose figure 10 is of ImageNet.")
 

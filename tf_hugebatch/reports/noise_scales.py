@@ -17,10 +17,10 @@ STRETCHES = 30
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each source the first run with such rows."""
-    drawn, missing = first_runs(figure, runs, quotients)
+    drawn, missing, networks = first_runs(figure, runs, quotients)
     if not drawn:
         return None, [], [], missing
-    rows, remarks = [], []
+    rows, remarks = [], networks
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 1, (7.0, 4.2))
         panel = axes[0, 0]

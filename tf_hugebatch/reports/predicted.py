@@ -97,6 +97,13 @@ def draw(figure, runs, sweeps):
                 panel.plot([measured.scale] * 2, measured.limits, label=f"{source.label}: B_L between", **line)
             elif measured.told:
                 panel.axvline(measured.scale, color=line["color"], linewidth=0.9, label=f"{source.label}: B_L not measured")
+            if measured.told and measured.scales[0] < measured.scales[1]:
+                panel.axvspan(*measured.scales, color=line["color"], alpha=0.12, linewidth=0,
+                              label=f"{source.label}: S, lowest to highest seed")
+        for row in rows:
+            if row["predicted_low"] is not None:
+                panel.vlines(row["noise_scale"], row["predicted_low"], row["predicted_high"], color=GREY, linewidth=5,
+                             alpha=0.6, label=f"{row['network']}: predicted")
         if factors:
             at = np.array(sorted(measured.scale for measured in networks.values() if measured.told))
             at = np.geomspace(at[0] / 2, at[-1] * 2, 20)

@@ -112,15 +112,23 @@ def ended(runs, *wanted):
 
 
 def first_runs(figure, runs, read):
-    """({source: (run, what `read` found in it)}, sources without one): of each the first run in which it finds anything."""
-    drawn = {}
+    """({source: (run, what `read` found in it)}, sources without one, sentences about networks): of each the first run in which
+    it finds anything, all on the network on which most sources have one, but for sources that name their own."""
+    found, first = {}, {}
     for source in figure.sources:
         # Read before they are grouped: a group has one run of a seed, which may be one that measured nothing.
-        found = {outcome.run: held for outcome in ended(runs, source.wanted) if (held := read(outcome.run))}
-        for group in groups_of(ended(found, source.wanted))[:1]:
-            run = group.outcomes[0].run
-            drawn[source] = (run, found[run])
-    return drawn, [source for source in figure.sources if source not in drawn]
+        held = {outcome.run: rows for outcome in ended(runs, source.wanted) if (rows := read(outcome.run))}
+        for group in groups_of(ended(held, source.wanted)):
+            first.setdefault((source, _network(group)), group)
+        found.update(held)
+    free = [group for (source, _), group in first.items() if "model" not in source.wanted]
+    used = one_network(free)
+    drawn = {}
+    for (source, _), group in first.items():
+        if "model" in source.wanted or group in used:
+            drawn.setdefault(source, (group.outcomes[0].run, found[group.outcomes[0].run]))
+    named = [f"On {' at '.join(filter(None, _network(used[0])))}."] if used else []
+    return drawn, [source for source in figure.sources if source not in drawn], [*named, *other_networks(free, used)]
 
 
 def settings_or_reason(run):

@@ -144,8 +144,9 @@ def _in_words(dataset, name, line):
     first = line[0]
     reached = sum(search.updates is not None for search in line)
     trials = " or ".join(map(str, sorted({search.trials for search in line})))
-    return (f"{dataset}, {first.values['model']}, {name}: the target is reached at {reached} of {len(line)} batches. Each "
-            f"batch shows the best of {trials} trials over {' and '.join(first.line['searched'])}, chosen by the updates "
+    target, searched = published.BASELINES[dataset].target, " and ".join(first.line["searched"])
+    return (f"{dataset}, {first.values['model']}, {name}: the paper's target, {target}%, is reached at {reached} of "
+            f"{len(line)} batches. Each batch shows the best of {trials} trials over {searched}, chosen by the updates "
             f"themselves, counted at evaluations on the {first.split} split{first.mark}; no fresh seed repeats it.")
 
 
@@ -184,5 +185,5 @@ def _draw_panel(panel, dataset, lines):
     panel.tick_params(axis="x", rotation=45)
     panel.set_xlabel("batch size")
     model = next(iter(lines.values()))[0].values["model"]
-    panel.set_title(f"{dataset}, {model}, target {published.BASELINES[dataset].target}%", loc="left")
+    panel.set_title(f"{dataset}, {model}, the paper's target {published.BASELINES[dataset].target}%", loc="left")
     panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -12,10 +12,10 @@ from .sources import first_runs, noted
 
 def draw_snr(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a panel a source, its last survey."""
-    drawn, missing = first_runs(figure, runs, lambda run: run.diagnostic_rows("snr"))
+    drawn, missing, networks = first_runs(figure, runs, lambda run: run.diagnostic_rows("snr"))
     if not drawn:
         return None, [], [], missing
-    rows, remarks = [], []
+    rows, remarks = [], networks
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, len(drawn), (3.8 * len(drawn) + 0.6, 3.8), sharey=True)
         for panel, (source, (run, found)) in zip(axes[0], drawn.items()):
@@ -51,10 +51,10 @@ def _survey_rows(label, survey):
 
 def draw_sharpness(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a line a source."""
-    drawn, missing = first_runs(figure, runs, lambda run: run.diagnostic_rows("sharpness"))
+    drawn, missing, networks = first_runs(figure, runs, lambda run: run.diagnostic_rows("sharpness"))
     if not drawn:
         return None, [], [], missing
-    rows, remarks = [], []
+    rows, remarks = [], networks
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 1, (7.0, 4.2))
         panel = axes[0, 0]
