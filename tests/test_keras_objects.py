@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from tf_hugebatch.keras_versions import KERAS_2
 
 NEXT_UPDATE = """
 import sys
+import warnings
 import numpy as np
 {load}
 data = np.load(sys.argv[2])
@@ -107,3 +109,91 @@ def test_patterns_name_layers_of_nested_models_after_a_save_too(patterns, tmp_pa
     again = hb.optimizers.LARS.from_config({**model.optimizer.get_config(), "exclude_from_adaptation": ["bias"]})
     again.build(other.trainable_variables)
     assert again.adapted() == [True, False]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Block(keras.layers.Layer):
+    """Two layers without names of their own: what Keras calls them depends on what the process made before."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first, self.second = keras.layers.Dense(4, activation="relu"), keras.layers.Dense(4)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return x + self.second(self.first(x))
+
+
+def fitted(model, optimizer):
+    model.compile(optimizer=optimizer, loss="mse", jit_compile=False)
+    data = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    model.fit(data, data[:, :3], shuffle=False, verbose=0)
+    return lambda one: one.fit(data, data[:, :3], shuffle=False, verbose=0)
+
+
+@pytest.mark.skipif(KERAS_2, reason="a layer's own layers have other paths there")
+@pytest.mark.parametrize("made_before, made_since", [(0, 1), (1, 0), (3, 9)])
+def test_patterns_follow_layers_that_another_process_numbers_otherwise(made_before, made_since, tmp_path):
+    def made(count):
+        keras.utils.clear_session()
+        for _ in range(count):
+            keras.layers.Dense(1)
+
+    made(made_before)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="out")(Block(name="block")(inputs)))
+    last = f"dense_{made_before + 1}/"
+    step = fitted(model, hb.optimizers.LARS(1.0, weight_decay=0.1, exclude_from_decay=[last, "bias"]))
+    model.save(tmp_path / "m.keras")
+    made(made_since)
+    loaded = hb.load_model(tmp_path / "m.keras")
+    assert loaded.optimizer.describe() == model.optimizer.describe()
+    assert loaded.optimizer.get_config()["paths"] == model.optimizer.get_config()["paths"]
+    for one in (model, loaded):
+        step(one)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def perceptron():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(3, name="b")], name="net")
+
+
+@pytest.mark.skipif(KERAS_2, reason="Keras 2 leaves models' names out of paths from the start")
+def test_what_muon_leaves_to_adam_may_be_named_with_its_model(tmp_path):
+    model = perceptron()
+    fitted(model, hb.optimizers.Muon(0.1, exclude_from_orthogonalization=["^net/b/"]))
+    model.save(tmp_path / "m.keras")
+    assert hb.load_model(tmp_path / "m.keras").optimizer.describe() == model.optimizer.describe()
+    with pytest.raises(ValueError, match="exclude_from_orthogonalization=^net/c/: matches no variable".replace("^", r"\^")):
+        fitted(perceptron(), hb.optimizers.Muon(0.1, exclude_from_orthogonalization=["^net/c/"]))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"exclude_from_decay": ["b/bias", "a/"]},
+                                       {"exclude_from_adaptation": ["bias"], "fixed_trust_ratios": {"a/": 0.01, "b/": 0.02}}])
+def test_a_state_of_other_variables_than_those_that_train_is_refused_and_the_weights_can_be_had(arguments, tmp_path):
+    model = perceptron()
+    step = fitted(model, hb.optimizers.LARS(1.0, weight_decay=0.1, **arguments))
+    model.layers[0].trainable = False
+    step(model)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="frozen or freed after training began.*keras.saving.load_model"):
+        hb.load_model(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        loaded = keras.saving.load_model(tmp_path / "m.keras")
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_warnings_of_keras_are_passed_on(tmp_path, monkeypatch):
+    def load(path, safe_mode):
+        warnings.warn("something else", UserWarning)
+        return "model"
+
+    monkeypatch.setattr(keras.saving, "load_model", load)
+    with pytest.warns(UserWarning, match="something else"):
+        assert hb.load_model(tmp_path / "m.keras") == "model"

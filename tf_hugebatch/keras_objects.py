@@ -4,6 +4,7 @@ Importing it is enough for plain `keras.models.load_model`; `hb.load_model` does
 """
 
 import os
+import warnings
 
 import keras
 
@@ -22,10 +23,22 @@ def load_model(path):
         the Keras model; its next update is the one that the saved model would have made.
 
     Raises:
-        ValueError: for a file of another name than .keras, whose format may hold no optimizer's state; Keras' own for one that
-            is no such archive, or that would run code (safe mode is on).
+        ValueError: for a file of another name than .keras, whose format may hold no optimizer's state; for one whose state
+            is of other variables than those that train; Keras' own for one that is no such archive, or that would run code
+            (safe mode is on).
     """
-    if not os.fspath(path).endswith(".keras"):
-        raise ValueError(f"{os.fspath(path)}: only a .keras file is sure to hold the optimizer's state, without which the next "
-                         f"update is another one; save with model.save('x.keras'), or take keras.saving.load_model for it")
-    return keras.saving.load_model(path, safe_mode=True)
+    name = os.fspath(path)
+    if not name.endswith(".keras"):
+        raise ValueError(f"{name}: only a .keras file is sure to hold the optimizer's state, without which the next update is "
+                         f"another one; save with model.save('x.keras'); keras.saving.load_model takes this one's weights")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = keras.saving.load_model(path, safe_mode=True)
+    for warning in said:
+        if "Skipping variable loading for optimizer" in str(warning.message):
+            raise ValueError(f"{name}: the optimizer's state in it is not of the variables that train now, as where a layer "
+                             f"was frozen or freed after training began, so the next update would be another one. Save it "
+                             f"with the layers as they were, or compiled anew; keras.saving.load_model takes its weights, "
+                             f"with an optimizer that begins anew")
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return model

@@ -212,7 +212,8 @@ def test_statistics_of_bfloat16_activations_are_summed_in_float32(size):
 
 @pytest.mark.parametrize("arguments, words", [
     ({"span": 0}, "span=0"), ({"span": 2.5}, "span=2.5"), ({"span": "full"}, "span='full'"), ({"span": True}, "span=True"),
-    ({"span": 4, "momentum": 1.5}, "momentum=1.5"), ({"span": 4, "momentum": "0.9"}, "momentum='0.9'")])
+    ({"span": 4, "momentum": 1.5}, "momentum=1.5"), ({"span": 4, "momentum": "0.9"}, "momentum='0.9'"),
+    ({"span": 4, "epsilon": -1.0}, "epsilon=-1.0"), ({"span": 4, "epsilon": "a"}, "epsilon='a'")])
 def test_bad_arguments_are_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         layers.GhostBatchNormalization(**arguments)

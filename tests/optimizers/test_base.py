@@ -91,6 +91,13 @@ def test_nothing_changes_when_the_update_is_bad(row):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e20])
+def test_clipping_hides_neither_a_bad_gradient_nor_one_whose_square_is_beyond_float32(bad):
+    optimizer, variables = made("sgd", clip_global_norm=1.0)
+    optimizer.apply([np.full_like(value, bad) for value in values(1)], variables)
+    assert all(np.isnan(variable.numpy()).all() for variable in variables)
+
+
 def test_apply_reduced_takes_variables_in_any_order_but_all_of_them():
     first, second = made(), made()
     first[0].apply_reduced(values(1), first[1])
@@ -331,4 +338,14 @@ def test_a_subclass_may_hand_arguments_on():
         def __init__(self, learning_rate, **more):
             super().__init__(learning_rate, **more)
 
-    assert Mine(1.0, momentum=0.5).momentum == 0.5
+    config = Mine(1.0, momentum=0.5, weight_decay=0.1).get_config()
+    assert config == optimizers.LARS(1.0, momentum=0.5, weight_decay=0.1).get_config()
+    assert Mine.from_config(config).get_config() == config and Mine(1.0, momentum=0.5).momentum == 0.5
+
+    class Own(Mine):
+        def __init__(self, *rates, slower=2.0, **more):
+            super().__init__(rates[0] / slower, **more)
+            self.slower = slower
+
+    assert Own(1.0, momentum=0.5).get_config()["slower"] == 2.0
+    assert Own(1.0, momentum=0.5).get_config()["momentum"] == 0.5

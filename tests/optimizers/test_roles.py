@@ -1,9 +1,11 @@
 """Roles and exclusions, and how the optimizers report them."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from reference.variables import variables_of
 from tf_hugebatch import optimizers
 from tf_hugebatch.keras_versions import KERAS_2
 from tf_hugebatch.optimizers import roles
@@ -44,8 +46,9 @@ def test_the_two_lists_are_separate_and_replace_the_default():
 
 
 def test_a_pattern_that_matches_nothing_is_refused_with_the_paths():
-    with pytest.raises(ValueError, match="exclude_from_decay=batch_normalization: matches no variable.*net/norm/gamma"):
-        roles.assign(TREE, exclude_from_decay=("batch_normalization",))
+    with pytest.raises(ValueError, match="exclude_from_decay=batch_normalization: matches no variable.*norm/gamma"):
+        optimizers.SGD(0.1, exclude_from_decay=("batch_normalization",)).build(variables_of(
+            {path.removeprefix("net/"): np.zeros(shape) for path, shape in TREE}))
 
 
 @pytest.mark.parametrize("argument", ["exclude_from_decay", "exclude_from_adaptation"])
@@ -101,3 +104,33 @@ def test_trust_ratios_are_one_before_any_update_and_need_a_build():
     assert set(built(optimizers.SGD(0.1)).trust_ratios().values()) == {1.0}
     with pytest.raises(ValueError, match="call optimizer.build"):
         optimizers.LARS(0.1).trust_ratios()
+
+
+@pytest.mark.parametrize("now, saved, searched, gone", [
+    # What Keras leaves of a path, and layers that another process numbers otherwise.
+    (["d/kernel", "d/bias"], ["net/d/kernel", "net/d/bias"], ["net/d/kernel", "net/d/bias"], []),
+    (["b/dense_1/kernel", "b/dense_2/kernel"], ["b/dense/kernel", "b/dense_1/kernel"], ["b/dense/kernel", "b/dense_1/kernel"], []),
+    (["b/dense/kernel", "b/dense_1/kernel"], ["n/b/dense_7/kernel", "n/b/dense_8/kernel"],
+     ["n/b/dense_7/kernel", "n/b/dense_8/kernel"], []),
+    # Frozen since.
+    (["c/kernel"], ["net/a/kernel", "net/c/kernel"], ["net/c/kernel"], ["net/a/kernel"]),
+    (["a/kernel"], ["net/a/kernel", "net/c/kernel"], ["net/a/kernel"], ["net/c/kernel"]),
+    # Another model, one with more variables, and none saved.
+    (["x/kernel", "x/bias"], ["d/kernel", "d/bias"], ["x/kernel", "x/bias"], []),
+    (["a/kernel", "b/kernel"], ["a/kernel"], ["a/kernel", "b/kernel"], []),
+    (["c/kernel", "a/kernel"], ["a/kernel", "b/kernel", "c/kernel"], ["c/kernel", "a/kernel"], []),
+    (["a/kernel"], [], ["a/kernel"], []), ([], ["a/kernel"], [], []),
+])
+def test_patterns_are_searched_in_the_paths_from_before_the_save_where_the_model_is_the_same(now, saved, searched, gone):
+    assert roles.as_saved(now, saved) == (searched, gone)
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({"exclude_from_decay": False}, "exclude_from_decay=False is no list"), ({"exclude_from_decay": 5}, "=5 is no list"),
+    ({"fixed_trust_ratios": "ab"}, "fixed_trust_ratios='ab': give {regular expression: ratio}"),
+    ({"fixed_trust_ratios": 5}, "fixed_trust_ratios=5"), ({"trust_bounds": "12"}, "trust_bounds='12' are no bounds"),
+    ({"trust_bounds": (True, 2.0)}, "are no bounds")])
+def test_what_is_no_list_or_pair_is_named(arguments, said):
+    with pytest.raises((TypeError, ValueError)) as refused:
+        optimizers.LARS(0.1, **arguments)
+    assert said in str(refused.value)

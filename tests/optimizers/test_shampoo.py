@@ -199,3 +199,16 @@ def test_it_goes_on_between_two_roots_as_if_it_had_not_stopped(tmp_path):
             each.apply_reduced(list(update.values()), theirs)
     for a, b in zip([*variables, *optimizer.variables], [*again, *restored.variables], strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_bad_gradient_shows_in_the_weights_and_ends_no_program(compiled):
+    """`fit` has no guard: a callback that looks for NaN must get its turn."""
+    weights, gradients = problem()
+    variables = variables_of(weights)
+    optimizer = Shampoo(0.1)
+    optimizer.build(variables)
+    update = tf.function(lambda *given: optimizer.apply(list(given), variables), jit_compile=compiled)
+    update(*gradients[0].values())
+    update(*[np.full_like(gradient, np.nan) for gradient in gradients[0].values()])
+    assert all(np.isnan(variable.numpy()).all() for variable in variables)

@@ -74,7 +74,9 @@ SECTIONS = (
         "Nothing said, Keras orthogonalises what has two axes and leaves the rest, convolutions too, to Adam at the same rate; "
         "ours takes kernels of convolutions as matrices, [height x width x channels in, channels out], and moves the rest at a "
         "tenth of the rate. adam_lr_ratio is adam_rate_ratio; weight_decay and adam_weight_decay are one number here, and "
-        "exclude_from_decay says who decays (exclude_from_weight_decay there)."),
+        "exclude_from_decay says who decays (exclude_from_weight_decay there). exclude_layers adds to what Keras leaves to Adam, "
+        "embeddings among it; exclude_from_orthogonalization says all of it but what has less than two axes: in a model with "
+        "embeddings (\"(?i)embedding\", \"dense\")."),
     Section(
         "optax.contrib.muon", "optax.contrib.muon", (
             Move("optax_muon-default", Ours("Muon", {"momentum": 0.95}, "optax")),

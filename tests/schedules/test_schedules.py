@@ -216,12 +216,36 @@ def test_get_refuses_what_a_row_does_not_take():
     (lambda: schedules.Warmup(2, schedules.Constant(0.1), start="last"), ["'last'", "first, zero"]),
     (lambda: schedules.Warmup(2, schedules.Constant(0.1), decay_from="end"), ["'end'", "warmup_end, start"]),
     (lambda: schedules.Warmup(11, schedules.Cosine(0.1, 10), decay_from="start"), ["11", "10", "warmup_end"]),
+    (lambda: schedules.Warmup(11, schedules.Scaled(schedules.Cosine(0.1, 10)), decay_from="start"), ["11", "10", "warmup_end"]),
+    (lambda: schedules.Polynomial("0.1", 10), ["peak_learning_rate='0.1'", "no number"]),
+    (lambda: schedules.Polynomial(True, 10), ["peak_learning_rate=True", "no number"]),
+    (lambda: schedules.Polynomial(0.1, True), ["steps=True", "whole number"]),
+    (lambda: schedules.Polynomial(0.1, 10, power="2"), ["power='2'", "no number"]),
+    (lambda: schedules.Constant(1e39), ["peak_learning_rate=1e+39", "finite"]),
+    (lambda: schedules.Scaled(schedules.Constant(0.1), "2"), ["scale='2'", "no number"]),
+    (lambda: schedules.Cyclical(0.1, 10, cycles=2, shrink="a"), ["shrink='a'", "no number"]),
 ])
 def test_bad_values_are_refused_with_value_and_remedy(make, names):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises((TypeError, ValueError)) as refused:
         make()
     for name in names:
         assert name in str(refused.value)
+
+
+@pytest.mark.parametrize("after, end", [
+    (schedules.Constant(0.1, steps=5), None), (schedules.Steps(0.1, 5, rate_drops=((12, 10),)), 12), (schedules.Steps(0.1, 5), None),
+    (schedules.Warmup(5, schedules.Polynomial(1.0, 100)), 105),
+    (schedules.Warmup(5, schedules.Polynomial(1.0, 100), decay_from="start"), 100),
+    (lambda: schedules.Scaled(schedules.Cosine(1.0, 30)), 30)])  # its variable is not made before the devices are
+def test_a_decay_is_over_where_its_rate_changes_no_more(after, end):
+    after = after if isinstance(after, keras.optimizers.schedules.LearningRateSchedule) else after()
+    rates = np.asarray(after(tf.range(200)))
+    changes = np.flatnonzero(np.diff(rates))
+    assert after.ends_at == end and (end is None or changes[-1] + 1 == end)
+    schedules.Warmup(end or 200, after, decay_from="start")
+    if end:
+        with pytest.raises(ValueError, match=f"outlast the {end} updates"):
+            schedules.Warmup(end + 1, after, decay_from="start")
 
 
 def test_a_warmup_needs_something_with_a_peak():

@@ -39,7 +39,7 @@ class GhostBatchNormalization(keras.layers.Layer):
     Call: float [batch, ..., channels] -> the same shape and dtype.
 
     Raises:
-        ValueError: span below 1, momentum outside [0, 1], or a training step whose layout has another span.
+        ValueError: span below 1, momentum outside [0, 1], a negative epsilon, or a training step whose layout has another span.
     """
 
     def __init__(self, span, *, momentum=0.9, epsilon=1e-5, gamma_initializer="ones", name=None, **layer_options):
@@ -49,6 +49,9 @@ class GhostBatchNormalization(keras.layers.Layer):
                              f"is usual.")
         if not isinstance(momentum, numbers.Real) or not 0 <= momentum <= 1:
             raise ValueError(f"momentum={momentum!r} is outside [0, 1]; 0.9 is MLPerf's.")
+        if isinstance(epsilon, bool) or not isinstance(epsilon, numbers.Real) or not 0 <= epsilon < float("inf"):
+            raise ValueError(f"epsilon={epsilon!r} is no number of at least 0: it is added to the variance, under a "
+                             f"root; 1e-5 is usual.")
         self.supports_masking = True
         self.span = int(span)
         self.momentum = float(momentum)

@@ -1,5 +1,7 @@
 """Dropout keyed by position: the same units fall out however the batch is cut."""
 
+import numbers
+
 import keras
 import tensorflow as tf
 
@@ -60,8 +62,8 @@ class Dropout(keras.layers.Layer):
 
     def __init__(self, rate, *, name=None, **layer_options):
         super().__init__(name=name, **layer_options)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate={rate} is outside [0, 1): it is the share of units dropped; 0.4 drops 40%.")
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
+            raise ValueError(f"rate={rate!r} is outside [0, 1): it is the share of units dropped; 0.4 drops 40%.")
         self.rate = rate
         self._outside_a_step = keras.layers.Dropout(rate, dtype=self.dtype_policy)
         self.supports_masking = True

@@ -43,7 +43,7 @@ def check_float32(variables):
 #: Arguments of Keras' and others' optimizers, and what takes their place.
 _INSTEAD = {
     **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm"), "clip_global_norm clips the global batch's gradient"),
-    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "no average of weights is kept: take a callback"),
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "no average of weights is kept: write a callback"),
     "gradient_accumulation_steps": "hb.train and the command line add up micro-batches: micro_batch_size",
     "loss_scale_factor": "the policy 'mixed_bfloat16' needs none",
     "lr": "here learning_rate", "eeta": "here trust_coefficient", "weight_decay_rate": "here weight_decay",
@@ -59,6 +59,19 @@ def refuse_unknown_arguments(constructor, given):
                for name in given if name not in known]
     if unknown:
         raise TypeError(f"{constructor.__name__} has no argument {', '.join(unknown)}. It has {', '.join(known)}")
+
+
+def constructor_parameters(optimizer):
+    """Names of the arguments that an optimizer's class takes, those included that it hands on to the class that it is of."""
+    names = {}
+    for one in optimizer.__mro__:
+        if "__init__" in vars(one):
+            own = list(inspect.signature(one.__init__).parameters.values())[1:]
+            handed_on = [parameter for parameter in own if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
+            names.update((parameter.name, None) for parameter in own if parameter not in handed_on)
+            if not handed_on:
+                break
+    return list(names)
 
 
 def refuse_arguments_without_effect(rule):
@@ -106,7 +119,7 @@ def check_bounds(name, bounds):
     if bounds is None:
         return None
     try:
-        low, high = map(float, bounds)
+        low, high = (math.nan if isinstance(bound, (str, bytes, bool)) else float(bound) for bound in bounds)
     except (TypeError, ValueError):
         low = high = math.nan
     if not (0.0 <= low <= min(high, LARGEST) and high > 0.0):
@@ -119,8 +132,12 @@ def check_ratios(name, ratios):
     """None, or ((regular expression, ratio), ...) from pairs or a dict; ValueError unless every ratio is finite and > 0."""
     if ratios is None:
         return None
+    try:
+        ratios = [(pattern, ratio) for pattern, ratio in (ratios.items() if isinstance(ratios, dict) else ratios)]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={ratios!r}: give {{regular expression: ratio}}, or pairs of the two") from None
     pairs = tuple((pattern, check_number(f"{name}[{pattern!r}]", ratio, 0.0, but=0.0))
-                  for pattern, ratio in (ratios.items() if isinstance(ratios, dict) else ratios))
+                  for pattern, ratio in ratios)
     check_patterns(name, [pattern for pattern, _ in pairs])
     return pairs
 

@@ -6,7 +6,6 @@ reduced already and identical on every replica; it never all-reduces. Both end i
 once per replica in an update context and touches that replica's copies only.
 """
 
-import inspect
 import numbers
 
 import keras
@@ -15,7 +14,7 @@ import tensorflow as tf
 from tf_hugebatch.keras_versions import Optimizer, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.arguments import (
-    check_bounds, check_choice, check_flag, check_float32, check_number, check_ratios,
+    check_bounds, check_choice, check_flag, check_float32, check_number, check_ratios, constructor_parameters,
     refuse_arguments_without_effect)
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
@@ -93,11 +92,12 @@ class HugeBatchOptimizer(Rule, Optimizer):
         if self.built:
             return
         check_float32(variables)
-        paths = roles.as_saved(map(variable_path, variables), self._saved_paths)
+        paths, gone = roles.as_saved(map(variable_path, variables), self._saved_paths)
+        roles.refuse_unmatched(self._exclusions(), [*paths, *gone])
         self._role_table = roles.assign([(path, tuple(v.shape)) for path, v in zip(paths, variables)],
                                         self.exclude_from_decay, self.exclude_from_adaptation)
         if self.fixed_trust_ratios is not None:
-            self._role_table = roles.fix_ratios(self._role_table, self.fixed_trust_ratios)
+            self._role_table = roles.fix_ratios(self._role_table, self.fixed_trust_ratios, gone)
         super().build(variables)
         self._slot_variables = [
             [self.add_optimizer_variables([variable], name, initializer=keras.initializers.Constant(value))[0]
@@ -146,13 +146,14 @@ class HugeBatchOptimizer(Rule, Optimizer):
         """Every constructor argument, each kept in the attribute of its name: from_config loses nothing. Where patterns decide
         roles, once built, the "paths" that they were searched in too, since Keras does not keep all names of a model."""
         inherited = super().get_config()
-        parameters = inspect.signature(type(self).__init__).parameters
-        config = {"learning_rate": inherited["learning_rate"], "name": inherited["name"],
-                  **{name: _plain(getattr(self, name)) for name in parameters
-                     if name not in ("self", "learning_rate", "name")}}
-        by_pattern = self.fixed_trust_ratios or any(config[name] for name in config if name.startswith("exclude_from_"))
+        own = {name: _plain(getattr(self, name)) for name in constructor_parameters(type(self)) if name != "learning_rate"}
+        config = {"learning_rate": inherited["learning_rate"], **own}
+        by_pattern = self.fixed_trust_ratios or any(self._exclusions().values())
         paths = [row.path for row in self._role_table] if self.built else list(self._saved_paths)
         return {**config, "paths": paths} if by_pattern and paths else config
+
+    def _exclusions(self):
+        return {name: getattr(self, name) for name in constructor_parameters(type(self)) if name.startswith("exclude_from_")}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

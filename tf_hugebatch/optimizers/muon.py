@@ -5,7 +5,7 @@ import math
 
 import tensorflow as tf
 
-from tf_hugebatch.keras_versions import register_serializable, variable_path
+from tf_hugebatch.keras_versions import register_serializable
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.adam import adam_scalars, ahead, bias_correction, update_by_adam
 from tf_hugebatch.optimizers.arguments import (
@@ -67,7 +67,8 @@ class Muon(HugeBatchOptimizer):
     ```
 
     with, by `update_scale`, scale = sqrt(max(1, fan_out / fan_in)) ("width"), 0.2 sqrt(max(fan_in, fan_out)) ("rms") or 1
-    ("none"). The scale of g has no influence. With `bias_correction` nesterov looks ahead by what the moving averages are
+    ("none"). The scale of g has no influence, as long as float32 holds its
+    norm (1e-19 to 1e19). With `bias_correction` nesterov looks ahead by what the moving averages are
     without their start at 0:
 
     ```
@@ -130,7 +131,7 @@ class Muon(HugeBatchOptimizer):
         if self.bias_correction:
             check_memory("momentum", self.momentum)  # beyond, 1 - momentum^t is 0 in float32
         self.newton_schulz_steps = check_count("newton_schulz_steps", newton_schulz_steps)
-        if len(newton_schulz_coefficients) != 3:
+        if not isinstance(newton_schulz_coefficients, (list, tuple)) or len(newton_schulz_coefficients) != 3:
             raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
         self.newton_schulz_coefficients = tuple(
             check_number("newton_schulz_coefficients", value, -LARGEST) for value in newton_schulz_coefficients)
@@ -151,15 +152,11 @@ class Muon(HugeBatchOptimizer):
         """The Muon of a public implementation: "keras" or "optax".
 
         A preset fills the choices that these make differently, not momentum, nesterov or weight_decay; `overrides` are
-        constructor arguments. Raises ValueError for another name.
+        constructor arguments. "keras" leaves to Adam what Keras does where embeddings are variables of that name and biases
+        have one axis: keras.optimizers.Muon goes by "embedding" anywhere in a path, and takes a bias of two axes for a
+        matrix. Raises ValueError for another name.
         """
         return cls(learning_rate, **{**preset_arguments("muon", name), **overrides})
-
-    def build(self, variables):
-        """As `HugeBatchOptimizer.build`, and refuses a pattern of exclude_from_orthogonalization that matches nothing."""
-        roles.refuse_unmatched({"exclude_from_orthogonalization": self.exclude_from_orthogonalization},
-                               [variable_path(variable) for variable in variables])
-        super().build(variables)
 
     def left_to_adam(self, assignment):
         """Why a variable is Adam's, in words; None for one that is orthogonalised."""

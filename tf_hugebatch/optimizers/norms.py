@@ -54,10 +54,10 @@ def combined(norms):
 def clip_scale(total_norm, maximum):
     """The factor min(1, maximum / total_norm) that brings a global norm down to `maximum`.
 
-    1 for a zero norm. A NaN norm gives NaN, so that clipping never hides a bad gradient; an infinite norm
-    gives 0, whose product with the infinite element is NaN.
+    1 for a zero norm. A norm that is not finite gives NaN, so that clipping never hides a bad gradient, nor one whose
+    square is beyond float32.
     """
-    return maximum / tf.maximum(total_norm, maximum)
+    return tf.where(tf.math.is_finite(total_norm), maximum / tf.maximum(total_norm, maximum), float("nan"))
 
 
 def clip_by_global_norm(tensors, tensor_norms, maximum):

@@ -4,10 +4,12 @@ Plain Python. A role comes from the last part of the variable's path, else from 
 exclusion means DEFAULT_EXCLUDED, `()` means exclude nothing, anything else is a list of regular expressions,
 each searched in the whole path; a variable that any of them matches is excluded. Keras drops names of models,
 of nested ones too, from the paths of what it loads from a `.keras` file ('net/encoder/dense/kernel' becomes
-'dense/kernel'): patterns are searched in the paths that the optimizer was built with before it was saved.
+'dense/kernel'), and numbers layers without a name of their own anew in every process ('dense_3'): patterns are
+searched in the paths that the optimizer was built with before it was saved.
 """
 
 import collections
+import collections.abc
 import dataclasses
 import re
 
@@ -61,6 +63,8 @@ def check_patterns(argument, patterns):
     if isinstance(patterns, str):
         raise TypeError(f"{argument}={patterns!r} is one string, and would be read letter by letter: "
                         f"give a list of regular expressions, [{patterns!r}]")
+    if not isinstance(patterns, collections.abc.Iterable):
+        raise TypeError(f"{argument}={patterns!r} is no list: give a list of regular expressions, () for nothing, or None")
     patterns = tuple(patterns)
     for pattern in patterns:
         if not isinstance(pattern, str):
@@ -95,18 +99,35 @@ def refuse_unmatched(exclusions, paths):
 
 
 def as_saved(paths, saved):
-    """The paths that patterns are searched in: `saved`, where each of `paths` is what Keras leaves of the one at its place,
-    else `paths`."""
-    paths = list(paths)
-    same = len(paths) == len(saved) and all(
-        before == path or before.endswith(f"/{path}") for path, before in zip(paths, saved))
-    return list(saved) if same else paths
+    """(paths that patterns are searched in, those of `saved` that are gone).
+
+    Where each of `paths` is what Keras leaves of the one at its place in `saved`, but for its numbers, these are `saved`. Where
+    variables are gone, frozen since the optimizer was built, the others are found by their whole names, in order. Else it is
+    another model, with `paths` of its own.
+    """
+    paths, saved = list(paths), list(saved)
+    if len(paths) == len(saved) and all(map(_is_left_of, map(_unnumbered, paths), map(_unnumbered, saved))):
+        return saved, []
+    left, gone, found = iter(saved), [], []
+    for path in paths:
+        for before in left:
+            if _is_left_of(path, before):
+                found.append(before)
+                break
+            gone.append(before)
+    return (found, [*gone, *left]) if paths and len(found) == len(paths) else (paths, [])
+
+
+def _is_left_of(path, before):
+    return before == path or before.endswith(f"/{path}")
+
+
+def _unnumbered(path):
+    return re.sub(r"_\d+(?=/|$)", "", path)
 
 
 def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=None):
-    """The role table, a list of Assignment in the order given. Raises ValueError as `refuse_unmatched` does."""
-    refuse_unmatched({"exclude_from_decay": exclude_from_decay, "exclude_from_adaptation": exclude_from_adaptation},
-                     [path for path, _ in paths_and_shapes])
+    """The role table, a list of Assignment in the order given."""
     table = []
     for path, shape in paths_and_shapes:
         role, rule = classify(path, shape)
@@ -118,18 +139,20 @@ def assign(paths_and_shapes, exclude_from_decay=None, exclude_from_adaptation=No
     return table
 
 
-def fix_ratios(table, ratios):
+def fix_ratios(table, ratios, gone=()):
     """The role table with a fixed trust ratio for each adapted variable, from `ratios`, pairs of pattern and number.
 
-    Raises ValueError for an adapted variable without exactly one pattern and for a pattern without one: a ratio that is
-    computed beside fixed ones, or that nothing takes, is a slip.
+    gone: paths of variables that were there before a save. Raises ValueError for an adapted variable without exactly one
+    pattern and for a pattern without one, there or gone: a ratio that is computed beside fixed ones, or that nothing takes, is
+    a slip.
     """
     def fitting(path):
         return [pair for pair in ratios if re.search(pair[0], path)]
 
     adapted = [row for row in table if row.adapts]
     wrong = [f"{row.path} ({len(found)})" for row in adapted if len(found := fitting(row.path)) != 1]
-    unused = [pattern for pattern, _ in ratios if not any(re.search(pattern, row.path) for row in adapted)]
+    unused = [pattern for pattern, _ in ratios
+              if not any(re.search(pattern, path) for path in (*(row.path for row in adapted), *gone))]
     if wrong or unused:
         raise ValueError(
             f"fixed_trust_ratios: every adapted variable takes exactly one; with another number of them: "

@@ -12,7 +12,8 @@ from tf_hugebatch.optimizers.sgd import step_with_momentum
 def inverse_root(matrices, power, epsilon):
     """V max(Lambda, epsilon * lambda_max)^(-1 / power) V^T of each symmetric positive semi-definite X = V Lambda V^T.
 
-    The identity where X is 0, which has no largest eigenvalue. A floor, where Anil et al. add a ridge: in float32 an
+    The identity where X is 0, which has no largest eigenvalue, and where it is not finite: its factorisation would end the
+    program, while the gradient that made it so shows in the step. A floor, where Anil et al. add a ridge: in float32 an
     eigenvalue of 0 comes out as up to 1e-7 of the largest either way, which would move its root by percents beside a ridge
     of 1e-6, and the step with it, since directions that no gradient had yet are amplified most. A floor swallows it.
 
@@ -24,7 +25,8 @@ def inverse_root(matrices, power, epsilon):
     Returns:
         float32 [..., n, n].
     """
-    values, vectors = tf.linalg.eigh(matrices)
+    finite = tf.reduce_all(tf.math.is_finite(matrices), axis=(-2, -1), keepdims=True)
+    values, vectors = tf.linalg.eigh(tf.where(finite, matrices, tf.eye(matrices.shape[-1])))
     largest = values[..., -1:]
     roots = tf.where(largest > 0.0, tf.maximum(values, epsilon * largest), 1.0) ** (-1.0 / power)
     return tf.matmul(vectors * roots[..., tf.newaxis, :], vectors, transpose_b=True)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
-from tf_hugebatch.schedules.decay import Schedule, checked_count, half_cosine, whole_updates
+from tf_hugebatch.schedules.decay import Schedule, checked_count, checked_number, half_cosine, whole_updates
 
 
 class Cycles(Schedule):
@@ -89,7 +89,7 @@ class Cyclical(Cycles):
 
     def __init__(self, peak_learning_rate, steps, *, cycles, end_learning_rate=0.0, shrink=1.0, shrink_each="cycle"):
         super().__init__(peak_learning_rate, steps, cycles=cycles, end_learning_rate=end_learning_rate)
-        if not 0 < shrink <= 1:
+        if not 0 < checked_number("shrink", shrink) <= 1:
             raise ValueError(f"shrink={shrink} is outside (0, 1]: it is what a cycle leaves of the height; 0.5 halves it.")
         if shrink_each not in ("cycle", "update"):
             raise ValueError(f"shrink_each={shrink_each!r} is unknown: give one of cycle, update.")

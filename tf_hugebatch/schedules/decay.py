@@ -1,12 +1,14 @@
 """Schedules that never rise: constant, polynomial, cosine (You et al. 2020, figures 24 and 28-31)."""
 
 import math
+import numbers
 import operator
 
 import keras
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
+from tf_hugebatch.parsers import LARGEST
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -21,6 +23,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     borders are found by integer arithmetic. The result is float32 of the same shape.
 
     Raises:
+        TypeError: a rate is no number.
         ValueError: a rate is negative or not finite, the end lies above the peak, or steps is not a positive
             whole number.
     """
@@ -34,6 +37,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
                 f"the schedule would grow. Give an end of at most {peak_learning_rate}."
             )
         self.steps = checked_count("steps", steps)
+
+    @property
+    def ends_at(self):
+        """Updates until the rate stays as it is; None where it never changes."""
+        return self.steps
 
     def __call__(self, step):
         """Learning rate of update `step`, float32, in the shape of `step`."""
@@ -66,6 +74,10 @@ class Constant(Schedule):
         super().__init__(peak_learning_rate, 1 if steps is None else steps)
         self.steps = steps
 
+    @property
+    def ends_at(self):
+        return None
+
     def scale(self, step):
         return tf.ones_like(whole_updates(step), dtype=tf.float32)
 
@@ -92,7 +104,7 @@ class Polynomial(Schedule):
 
     def __init__(self, peak_learning_rate, steps, *, power=2.0, end_learning_rate=0.0):
         super().__init__(peak_learning_rate, steps, end_learning_rate=end_learning_rate)
-        if not (math.isfinite(power) and power > 0):
+        if not (math.isfinite(checked_number("power", power)) and power > 0):
             raise ValueError(
                 f"power={power} is not a positive number: the rate would not fall. Give a power above 0, "
                 f"for example 2.0; schedules.Constant holds a rate."
@@ -133,6 +145,10 @@ class Steps(Schedule):
         for _, by in self.rate_drops:
             if not (math.isfinite(by) and by > 0):
                 raise ValueError(f"rate_drops={self.rate_drops}: {by} divides no rate. Give a factor above 0, such as 10.")
+
+    @property
+    def ends_at(self):
+        return self.rate_drops[-1][0] if self.rate_drops else None
 
     def scale(self, step):
         t = whole_updates(step)
@@ -182,9 +198,16 @@ def half_cosine(share):
     return tf.square(tf.sin(0.5 * math.pi * share))
 
 
+def checked_number(name, value):
+    """`value` as a float; TypeError unless it is a number, so that neither a text nor True is taken for one."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} is no number: give one, for example 0.1.")
+    return float(value)
+
+
 def checked_rate(name, value):
-    """`value` as a float; ValueError unless it is a finite number >= 0."""
-    if not (math.isfinite(value) and value >= 0):
+    """`value` as a float; TypeError unless it is a number, ValueError unless it is one >= 0 that float32 holds."""
+    if not 0 <= checked_number(name, value) <= LARGEST:
         raise ValueError(f"{name}={value} is not a learning rate: give a finite number of at least 0.")
     return float(value)
 
@@ -192,7 +215,7 @@ def checked_rate(name, value):
 def checked_count(name, value):
     """`value` as an int; ValueError unless it is a whole number >= 1."""
     try:
-        count = operator.index(value)
+        count = operator.index(value if not isinstance(value, bool) else "")
     except TypeError:
         raise ValueError(f"{name}={value!r} is not a whole number: {name} counts from 1; round it.") from None
     if count < 1:

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 from tf_hugebatch.keras_versions import register_serializable
+from tf_hugebatch.parsers import LARGEST
+from tf_hugebatch.schedules.decay import checked_number
 
 
 @register_serializable
@@ -18,18 +20,23 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         scale: the number to begin with, finite and at least 0.
 
     Raises:
-        TypeError: schedule is none.
+        TypeError: schedule is none, or scale no number.
         ValueError: another scale.
     """
 
     def __init__(self, schedule, scale=1.0):
         if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             raise TypeError(f"schedule={schedule!r} is no LearningRateSchedule: give one, for example Constant(0.1).")
-        if not 0 <= scale < float("inf"):
+        if not 0 <= checked_number("scale", scale) <= LARGEST:
             raise ValueError(f"scale={scale!r}: give a finite number that is not negative.")
         self.schedule = schedule
         self.scale = tf.Variable(scale, dtype=tf.float32, trainable=False, name="learning_rate_scale",
                                  aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+    @property
+    def ends_at(self):
+        """The schedule's own."""
+        return getattr(self.schedule, "ends_at", None)
 
     @property
     def peak_learning_rate(self):

@@ -50,7 +50,7 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
                                   ("decay_from", decay_from, DECAY_FROM)):
             if word not in words:
                 raise ValueError(f"{name}={word!r} is unknown: give one of {', '.join(words)}.")
-        whole = getattr(after, "steps", None)
+        whole = getattr(after, "ends_at", None)
         if decay_from == "start" and whole is not None and self.steps > whole:
             raise ValueError(
                 f"steps={steps} of warm-up outlast the {whole} updates of the decay, which "
@@ -58,6 +58,12 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
                 f"use decay_from='warmup_end'."
             )
         self.after, self.shape, self.start, self.decay_from = after, shape, start, decay_from
+
+    @property
+    def ends_at(self):
+        """Updates until the rate stays as it is: those of `after`, behind the warm-up or counted with it."""
+        of_decay = getattr(self.after, "ends_at", None)
+        return of_decay if of_decay is None or self.decay_from == "start" else self.steps + of_decay
 
     @property
     def peak_learning_rate(self):
