@@ -274,6 +274,15 @@ def test_a_report_over_damaged_folders_comes_out_and_says_what_it_left_aside(run
     assert "10 have ended and count" in summary  # nine and the one whose metrics are torn
 
 
+@pytest.mark.parametrize("space", [-1, True, "full", [], None, 10**400])
+def test_a_sweep_whose_space_is_none_stops_no_report(tmp_path, space):
+    made_seeds(tmp_path / "runs" / "a", [0.9, 0.91], learning_rate=0.05)
+    made_sweep(tmp_path / "runs" / "sweep", [0.9, 0.9], chosen={"learning_rate": 0.1}, batch_size=512)
+    plan = tmp_path / "runs" / "sweep" / "sweep.json"
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), "space": space}))
+    assert report(f"runs={tmp_path}/runs", "table=1..4", "regimes", "figure=16,18,steps_to_target", f"output={tmp_path}/out") == 0
+
+
 @given(data=st.data())
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_stops_a_report(tmp_path_factory, capsys, data):

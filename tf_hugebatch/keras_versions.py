@@ -36,6 +36,13 @@ check_versions(tf.__version__, keras.__version__)
 KERAS_2 = keras.__version__.startswith("2.")
 
 
+def computes_with_onednn():
+    """Whether TensorFlow computes with oneDNN on CPUs: TF_ENABLE_ONEDNN_OPTS, or what it thinks best for the processor."""
+    from tensorflow.python.util import _pywrap_util_port  # here: what an unsupported TensorFlow lacks comes after its refusal
+
+    return _pywrap_util_port.IsMklEnabled()
+
+
 def register_serializable(cls):
     """Class decorator: registers `cls` under this package's name, for `get_config` and `.keras` files."""
     return keras.saving.register_keras_serializable(package=PACKAGE)(cls)

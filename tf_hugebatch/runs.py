@@ -174,7 +174,7 @@ class Sweep:
     """One sweep folder: sweep.json (what is searched, how), result.json (what came of it), and its runs.
 
     plan, result: as written, empty where the file is missing or can't be read. settings: the plan's, of the final runs before
-    the values that were chosen.
+    the values that were chosen; space: what it searches. Both are empty where the plan has none that is one.
     """
 
     def __init__(self, path: str):
@@ -183,6 +183,8 @@ class Sweep:
         self.result = read_object(os.path.join(self.path, "result.json")) or {}
         settings = self.plan.get("settings")
         self.settings = settings if isinstance(settings, dict) else {}
+        space = self.plan.get("space")
+        self.space = space if isinstance(space, dict) else {}
 
     def __repr__(self):
         return f"Sweep({self.path!r})"

@@ -101,8 +101,7 @@ def draw(figure, runs, sweeps):
 
 def is_searched(outcome):
     """Whether a run is of a setting that a search over flags/sweeps/frontier_*.json chose."""
-    space = outcome.sweep.plan.get("space") if outcome.sweep is not None else None
-    return isinstance(space, dict) and _SEARCHED <= set(space)
+    return outcome.sweep is not None and _SEARCHED <= set(outcome.sweep.space)
 
 
 def unconfirmed(groups):

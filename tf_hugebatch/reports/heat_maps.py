@@ -65,9 +65,7 @@ class Grid:
 
 def is_grid(sweep):
     """Whether a sweep is a grid over learning rates and warm-ups, whatever else it varies."""
-    space = sweep.plan.get("space")
-    return sweep.plan.get("method") == "grid" and isinstance(space, dict) and any(name in space for name in RATES) \
-        and WARMUPS in space
+    return sweep.plan.get("method") == "grid" and any(name in sweep.space for name in RATES) and WARMUPS in sweep.space
 
 
 def trials_of(sweeps, wanted):
@@ -137,7 +135,7 @@ def _aside(sweeps):
 
 def _listed(sweep, names):
     for name in names:
-        values = sweep.plan["space"].get(name)
+        values = sweep.space.get(name)
         if isinstance(values, list):
             return [value for value in values if number(value) is not None]
     return []
@@ -145,7 +143,7 @@ def _listed(sweep, names):
 
 def _peak(trial, value):
     """The peak that a listed rate stands for: learning_rate is scaled as the trial's settings say."""
-    if isinstance(trial.sweep.plan["space"].get(RATES[0]), list):
+    if isinstance(trial.sweep.space.get(RATES[0]), list):
         return float(value)
     return peak_rate({**trial.values, RATES[0]: None, RATES[1]: float(value)})
 

@@ -180,10 +180,8 @@ def _search_words(one: Regimes) -> list[str]:
 
 
 def _search(sweep: Sweep) -> str:
-    done, space = trials_done(sweep), sweep.plan.get("space")
-    searched = "; ".join(f"{name} {_range(values)}" for name, values in space.items()) if isinstance(space, dict) else "unknown"
-    settings = sweep.plan.get("settings")
-    optimizer = settings.get("optimizer") if isinstance(settings, dict) else None
+    done, optimizer = trials_done(sweep), sweep.settings.get("optimizer")
+    searched = "; ".join(f"{name} {_range(values)}" for name, values in sweep.space.items()) or "unknown"
     chosen = "" if sweep.result.get("chosen") else "; none of them trained"
     on = chosen_on(selected_on(sweep), tested_before(sweep))
     return (f"{'an unknown number of' if done is None else done} trials of {optimizer or 'an unknown optimizer'} over "

@@ -255,12 +255,11 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
     """(batch, sweep) of every search that chose the setting of one of `groups`, or found none that trains."""
     found = {group.sweep.path: (group.values["batch_size"], group.sweep) for group in groups if group.sweep}
     for sweep in sweeps:
-        settings = sweep.plan.get("settings")
-        settings = settings if isinstance(settings, dict) else {}
+        settings = sweep.settings
         batch, longest = settings.get("batch_size"), settings.get("epochs")
         if (settings.get("dataset"), settings.get("model")) != (family.dataset, family.model) or not isinstance(batch, int):
             continue
-        if any(settings.get(name) is not None or name in (sweep.plan.get("space") or ()) for name in _EXPERIMENTS):
+        if any(settings.get(name) is not None or name in sweep.space for name in _EXPERIMENTS):
             continue
         fits = isinstance(longest, (int, float)) and longest <= epochs
         # JSON's lists are the settings' tuples.

@@ -80,7 +80,7 @@ def _searches(sweeps, dataset):
     target = published.BASELINES[dataset].target / 100
     for sweep in sorted(sweeps, key=lambda sweep: sweep.path):
         split = selected_on(sweep)
-        if not trials_planned(sweep) or not isinstance(sweep.plan.get("space"), dict) or split == "unknown":
+        if not trials_planned(sweep) or not sweep.space or split == "unknown":
             continue
         trials = {run: values for run in sweep.trials if run.status.get("status") in ENDED
                   and isinstance(values := settings_or_reason(run), dict) and fits(values, {"dataset": dataset})}
@@ -99,7 +99,7 @@ def _searches(sweeps, dataset):
 
 
 def _line(sweep, trials, split):
-    values, searched = next(iter(trials.values())), sorted(sweep.plan["space"])
+    values, searched = next(iter(trials.values())), sorted(sweep.space)
     return {**shared_setting(values, *searched, *RATES, "lr_scaling", "batch_size"), "counted on": split,
             "trials": trials_planned(sweep), "searched": searched, "evaluated every": values["eval_every_epochs"],
             "data": "; ".join(notes(trials)) or "as published"}

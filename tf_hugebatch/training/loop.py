@@ -5,9 +5,9 @@ import signal
 import sys
 
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port
 
 from .. import cluster, data
+from ..keras_versions import computes_with_onednn
 from ..settings import Refusal
 from .assemble import Assembly
 from .failures import OutOfMemory, explained
@@ -104,7 +104,7 @@ def _begin(folder, assembly, command_line):
     try:
         folder.create(settings)
         folder.write_schedule(assembly.schedule_rows(), assembly.schedule_columns)
-        folder.write_versions(command_line=list(command_line), onednn=_pywrap_util_port.IsMklEnabled(),
+        folder.write_versions(command_line=list(command_line), onednn=computes_with_onednn(),
                               devices=[device.name for device in tf.config.list_logical_devices()])
     except OSError as error:
         for path in set(folder.path.glob("*")) - there:
