@@ -35,8 +35,9 @@ def model(name):
 
 
 def run(strategy, name, batch, micro):
+    # Rounding grows from update to update with the rate: at 0.01, on a processor without AVX-512, from 5e-7 to 7e-6 in three.
     return run_updates(strategy, batch=batch, micro=micro, span=SPAN, updates=3, optimizer="sgd", examples=noise(96),
-                       optimizer_arguments={"learning_rate": 0.01, "momentum": 0.9}, model=functools.partial(model, name))
+                       optimizer_arguments={"learning_rate": 0.005, "momentum": 0.9}, model=functools.partial(model, name))
 
 
 @functools.cache
