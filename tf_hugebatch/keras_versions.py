@@ -5,6 +5,8 @@ written for Keras 3; here Keras 2.15 gets the names that it lacks. Importing thi
 does, refuses other versions.
 """
 
+import warnings
+
 import keras
 import tensorflow as tf
 
@@ -136,6 +138,13 @@ class _OptimizerOfKeras2(keras.optimizers.Optimizer):
     def _internal_apply_gradients(self, gradients_and_variables):
         self._backend_update_step(*zip(*gradients_and_variables), self.learning_rate)
         return self._iterations.assign_add(1)
+
+    def load_own_variables(self, store):
+        if len(store.keys()) != len(self.variables):  # Keras 2 says so in a log, which nobody can ask
+            warnings.warn(f"Skipping variable loading for optimizer '{self.name}', because it has {len(self.variables)} "
+                          f"variables whereas the saved optimizer has {len(store.keys())} variables.", stacklevel=2)
+            return
+        super().load_own_variables(store)
 
     def get_config(self):
         rate = self._learning_rate
