@@ -45,9 +45,9 @@ class LARS(HugeBatchOptimizer):
     ```
 
     "update_norm" takes the norm of what it steps by, and reads no denominator; its r is 1 where that norm is
-    0. "corrected" equals "after" as long as no rate is 0 and
-    every variable has a gradient in every update (one that has none keeps its v in units of the rate before).
-    Where the rate before was 0, v is 0 already, so the quotient is left out. With momentum 0 there is no v.
+    0. "corrected" equals "after" as long as no rate is 0 and every variable has a gradient in every update (one
+    that has none keeps its v in units of the rate before). Where the rate before was 0, v is 0 already, so the
+    quotient is left out. With momentum 0 there is no v.
 
     Args:
         momentum: in [0, 1).
