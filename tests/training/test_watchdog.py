@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -81,6 +82,31 @@ def test_micro_batches_that_are_read_are_signs_of_life(dog):
         time.sleep(0.1)
         dog.alive()
     assert dog.codes == []
+
+
+@pytest.mark.fault("a process that is stopped (Ctrl-Z, SIGSTOP) for longer than the watchdog's limit", holds="goes on when it is let go")
+def test_a_process_that_was_stopped_does_not_hang(tmp_path):
+    code = f"""
+import sys, time
+from tf_hugebatch.training.watchdog import Watchdog
+with Watchdog({str(tmp_path / "stacks.txt")!r}, print, times=3, least=1.0) as dog:
+    for update in range(40):
+        dog.updated()
+        print(update, flush=True)
+        time.sleep(0.1)
+    print("done", flush=True)
+    time.sleep(20)  # now it does hang
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in range(6):
+        process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(6.0)
+    process.send_signal(signal.SIGCONT)
+    said, _ = process.communicate(timeout=60)
+    assert "done" in said, "the stop was taken for a hang"
+    assert "no update for" in said and process.returncode == 1, "and a hang after it is still one"
 
 
 @pytest.mark.fault("an update that never ends", holds="stacks of all threads, exit code 1; the same command goes on from the checkpoint")

@@ -13,6 +13,9 @@ import time
 TIMES_THE_MEDIAN = 100
 LEAST_SECONDS = 600.0
 _REMEMBERED = 101
+# A look that comes so many of its intervals late was not late: the whole process was stopped (Ctrl-Z, SIGSTOP, a sleeping
+# virtual machine). Nothing could give a sign then, so that time is no silence.
+_STOPPED = 10
 
 
 class Watchdog:
@@ -31,7 +34,7 @@ class Watchdog:
     def __init__(self, stacks, ending, *, times=TIMES_THE_MEDIAN, least=LEAST_SECONDS, exit=os._exit):
         self._stacks, self._ending, self._times, self._least, self._exit = stacks, ending, times, least, exit
         self._seconds = collections.deque(maxlen=_REMEMBERED)
-        self._last, self._pauses = None, 0
+        self._last, self._pauses, self._stopped = None, 0, 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -45,7 +48,7 @@ class Watchdog:
 
     def updated(self):
         """Says that a loop of updates has ended."""
-        now = time.monotonic()
+        now = self._clock()
         if self._last is not None:
             self._seconds.append(now - self._last)
         self._last = now
@@ -53,7 +56,7 @@ class Watchdog:
     def alive(self):
         """Says that something happened within a loop, such as a micro-batch that was read; any thread may."""
         if self._last is not None:
-            self._last = time.monotonic()
+            self._last = self._clock()
 
     @contextlib.contextmanager
     def paused(self):
@@ -70,11 +73,19 @@ class Watchdog:
         """Seconds of silence that end the run; None while nothing is known."""
         return max(self._least, self._times * statistics.median(self._seconds)) if self._seconds else None
 
+    def _clock(self):
+        """Seconds in which this process could run."""
+        return time.monotonic() - self._stopped
+
     def _watch(self):
-        while not self._over.wait(min(1.0, self._least / 4)):
+        interval, looked = min(1.0, self._least / 4), time.monotonic()
+        while not self._over.wait(interval):
+            since, looked = time.monotonic() - looked, time.monotonic()
+            if since > _STOPPED * interval:
+                self._stopped += since - interval
             limit, last = self.limit, self._last
-            if limit is not None and not self._pauses and time.monotonic() - last > limit:
-                return self._end(time.monotonic() - last, limit)
+            if limit is not None and not self._pauses and self._clock() - last > limit:
+                return self._end(self._clock() - last, limit)
 
     def _end(self, silent, limit):
         reason = (f"no update for {silent:,.0f} s, where {limit:,.0f} s is the most ({self._times} x the median of the last "
