@@ -150,7 +150,8 @@ def _draw_batch(panel, name, rows, line):
     for place, optimizer in enumerate(beside, start=1):
         beside[optimizer] = _ASIDE ** place
         draw([row for row in others if row["optimizer"] == optimizer], f"{name}, other settings: {optimizer}",
-             beside[optimizer], linestyle="none", alpha=0.6, marker=_MARKERS.get(optimizer.split("_")[0], "*"))
+             beside[optimizer], linestyle="none", alpha=0.6, marker=_MARKERS.get(optimizer.split("_")[0], "*"),
+             markersize=4 + 2.5 * optimizer.count("_"))  # a solver's layer-wise form is larger, the bounded one larger still
     for row in rows:
         if row["n"] - row["diverged"] > 1:
             at = row["epochs"] * (1 if row["chosen"] else beside[row["optimizer"]])
