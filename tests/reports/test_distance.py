@@ -121,6 +121,18 @@ def test_a_run_that_diverged_cuts_no_path_and_has_no_part_in_the_loss_at_the_end
     assert row["n"] == 1 and row["train_loss"] == pytest.approx(0.1)
 
 
+def test_a_seed_that_never_descended_is_in_no_mean(tmp_path):
+    for seed in (1, 2, 3):
+        folder = made.write_run(tmp_path / str(seed), batch_size=1024, rows=1000, seed=seed, **made.DIFFUSION, distance=np.log)
+        if seed == 3:
+            rows = folder / "metrics.jsonl"
+            rows.write_text("".join(json.dumps({**row, "loss": 2.3} if "loss" in row else row) + "\n"
+                                    for row in map(json.loads, rows.read_text().splitlines())))
+    found = catalogue.draw(11, *loaded(tmp_path))
+    [row] = [row for row in found.rows if row.get("loss_stays_below_share") == 0.5]
+    assert row["n"] == 2 and "without 1 seed that diverged or whose loss never stayed below half" in found.caption
+
+
 def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):
     for seed in (1, 2, 3):
         made.write_run(tmp_path / f"a{seed}", batch_size=1024, rows=100, seed=seed, accuracy=0.97, **made.DIFFUSION,

@@ -43,8 +43,10 @@ def draw(figure, runs, sweeps):
         # Read before they are grouped, as in sources.first_runs.
         found = {outcome.run: path for outcome in ended(runs, source.wanted) if (path := _path(outcome.run))}
         for group in groups_of(ended(found, source.wanted))[:1]:
-            # A path that ends early would cut those that don't, whose accuracy and loss stand beside it.
-            kept = [outcome for outcome in group.outcomes if not outcome.diverged] or group.outcomes
+            # A path that ends early would cut those that don't, whose accuracy and loss stand beside it; one without a
+            # descent, of a network that died, would stand in means of what follows the descent.
+            whole = [outcome for outcome in group.outcomes if not outcome.diverged] or group.outcomes
+            kept = [outcome for outcome in whole if _descends(found[outcome.run])] or whole
             lost[source] = group.n - len(kept)
             drawn[source] = (Group(kept), *_together([found[outcome.run] for outcome in kept]))
     missing = [source for source in figure.sources if source not in drawn]
@@ -194,6 +196,11 @@ def _path(run):
     return (steps[held], distance[held], loss[held]) if held.any() else None
 
 
+def _descends(path):
+    steps, _, losses = path
+    return window_start(steps, losses, WINDOW_SHARE) is not None
+
+
 def _together(paths):
     """(updates, distances [seeds, updates], mean losses) at the updates that all paths have."""
     steps = paths[0][0]
@@ -233,7 +240,7 @@ def _in_words(source, group, end, law, lost):
     if end["test_accuracy_percent"] is not None:
         words.append(f"test accuracy {end['test_accuracy_percent']:.2f}%")
     if lost:
-        words.append(f"without {lost} seed{'s' * (lost > 1)} that diverged")
+        words.append(f"without {lost} seed{'s' * (lost > 1)} that diverged or whose loss never stayed below half of its first")
     if law is None:
         words.append("too few rows with a loss that fell to fit a law")
     else:
