@@ -17,7 +17,7 @@ BATCH, SPAN = 64, 32
 # replicas in the others; 40 does not divide 64, so a fifth of the last layout is padding.
 LAYOUTS = {"4 x 16": (4, 16), "2 x 2 x 16": (2, 16), "2 x 40 padded": (2, 40)}
 # An adaptive rule divides by the size of a gradient, so rounding in a tiny gradient moves a weight by up to the rate:
-# ordinary rates keep that below the tolerance, which is the design's.
+# ordinary rates keep that below the tolerance, which is the design's; Shampoo's roots amplify most.
 RATES = {"sgd": 0.1, "adagrad": 0.01, "rmsprop": 1e-3, "adam": 1e-3, "lars": 1.0, "lamb": 0.01, "muon": 0.01,
          "shampoo": 0.0015, "kfac": 0.003}
 TOLERANCE = 1e-6

@@ -21,8 +21,8 @@ _STOPPED = 10
 class Watchdog:
     """A context manager; while it is entered, silence for too long ends the process with exit code 1.
 
-    Before the first sign there is no limit: tracing and compiling take what they take. On the way out every thread's stack
-    goes to standard error and into a file.
+    Before the first sign there is no limit: tracing and compiling take what they take. Time in which the whole process was
+    stopped is no silence. On the way out every thread's stack goes to standard error and into a file.
 
     Args:
         stacks: path of that file; where it can't be written, standard error has them alone.
