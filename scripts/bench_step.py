@@ -61,15 +61,14 @@ def build(model_name, image_shape, span=None, plain=False):
 
 def our_loop(model_name, examples, batch_size, micro_batch_size, updates, span=None, measured=()):
     """A function that runs `updates` updates of our step, with diagnostics."""
-    import tensorflow as tf
-
     from tf_hugebatch import optimizers
     from tf_hugebatch.data.order import Stream
     from tf_hugebatch.data.padding import training_micro_batches
     from tf_hugebatch.layout import Layout
     from tf_hugebatch.training.step import Step
+    from tf_hugebatch.training.strategy import make_strategy
 
-    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    strategy = make_strategy("one")
     layout = Layout(batch_size, micro_batch_size, span=span)
     with strategy.scope():
         model = build(model_name, examples.image_shape, span)

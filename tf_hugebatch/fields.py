@@ -124,7 +124,7 @@ _ALL = [
     _model("resnet_version", ("v1.5", "v1"), None, "v1.5: a bottleneck's 3x3 convolution has the stride; v1: its first 1x1"),
     _model("recalibrate_bn_batches", "batches", parsers.integer(low=0),
            "global batches from which the moving statistics are made anew before an evaluation"),
-    _experiment("model", "precision", ("float32", "mixed_bfloat16"), None, "float32", "of activations"),
+    _experiment("model", "precision", ("float32", "mixed_bfloat16"), None, "float32", "of activations; float32: never TF32"),
 
     _experiment("batch", "batch_size", "examples or full", parsers.integer(low=1, words=("full",)), None,
                 "global batch; full: every training example after the split"),

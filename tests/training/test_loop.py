@@ -9,6 +9,7 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from reference.interruptions import after, terminate
 from reference.six_updates import (
     BATCH,
@@ -84,6 +85,16 @@ def test_a_run_folder_has_its_files(finished):
     assert versions["command_line"] == ["mnist_main", "--word"]
     assert versions["devices"] and versions["packages"]["tensorflow"]
     assert sorted(os.listdir(run_dir / "checkpoints")) == ["update-0000000004", "update-0000000006"]
+
+
+def test_float32_is_float32_on_every_device(tmp_path):
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    try:
+        train(tmp_path / "run")
+        assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def test_every_update_has_one_row(finished):

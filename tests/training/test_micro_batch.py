@@ -71,13 +71,23 @@ def test_on_a_gpu_it_is_the_largest_that_does_not_run_out(one, monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
     monkeypatch.setattr(micro_batch._Trial, "__call__", trial)
-    limit = 100
-    size, reason = choose(one)
-    assert size == 96 == tried[-1] and tried == sorted(tried, reverse=True)
-    assert "largest tried" in reason
+    limit = 10_000
+    assert choose(one) == (BATCH, "larger ones would only cost memory") and tried == [BATCH]
+    for limit in (100, 32, 2_000, 4_000):
+        tried.clear()
+        size, reason = choose(one)
+        assert size == limit // SPAN * SPAN and size in tried
+        assert f"{size + SPAN} ran out of GPU memory" in reason
+        assert len(tried) <= 9  # of 128 that hold the groups
     limit = 0
     size, reason = choose(one)
     assert size == SPAN and "ran out" in reason
+
+
+@pytest.mark.parametrize("shape, largest", [((28, 28, 1), 8_192), ((64, 64, 3), 6_272), ((224, 224, 3), 512), ((500, 500, 3), 512)])
+def test_a_gpu_takes_more_examples_at_once_the_smaller_they_are(shape, largest):
+    assert micro_batch._largest("GPU", shape) == largest
+    assert micro_batch._largest("CPU", shape) == micro_batch._largest("TPU", shape) == LARGEST
 
 
 def test_whatever_it_chooses_the_updates_are_the_same(one, monkeypatch):

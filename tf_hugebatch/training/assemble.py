@@ -48,6 +48,8 @@ class Assembly:
         self.settings = settings
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
+        # float32 is what --precision says: left alone, TensorFlow keeps 10 bits of the factors of products on some GPUs.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         problems = []
         cluster = cluster_of(settings)
         try:

@@ -14,9 +14,11 @@ from .. import replica
 from ..layout import Layout, micro_batch_sizes
 from .accumulate import micro_batch_sums
 
-#: Beyond a few hundred examples a CPU or a GPU is busy and a larger micro-batch only costs memory
-#: (scripts/bench_step.py prints the speed by micro-batch).
-LARGEST = 512
+#: Beyond a few hundred examples a CPU is busy and a larger micro-batch only costs memory (scripts/bench_step.py prints the speed
+#: by micro-batch). A GPU waits for launches until an operation has some millions of values: with small images that takes
+#: thousands of examples, with ImageNet's crops no more than the same few hundred.
+LARGEST, LARGEST_ON_GPU = 512, 8_192
+_LARGE_ENOUGH_FOR_A_GPU = LARGEST * 224 * 224 * 3
 #: Share of the memory that is free now which activations may take; the rest is for input, evaluation and the system.
 SHARE = 0.5
 _TRIALS = (16, 64)
@@ -27,7 +29,7 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, shar
     """The micro-batch size of a run, and why.
 
     On a CPU from a measured forward and backward pass: bytes per example against the free memory. On a GPU or a TPU by
-    exception: the largest candidate that does not run out of memory.
+    exception: the largest candidate that does not run out of memory, found by bisection where the largest of all does.
 
     Args:
         strategy, model: of the run.
@@ -40,22 +42,40 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, shar
         (size, reason): int and a sentence.
     """
     replicas = strategy.num_replicas_in_sync
-    candidates = micro_batch_sizes(batch_size, replicas, span, LARGEST)
+    device = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), "CPU")
+    candidates = micro_batch_sizes(batch_size, replicas, span, _largest(device, image_shape))
     trial = _Trial(strategy, model, image_shape, span, factored)
-    device = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), None)
-    if device:
-        for size in reversed(candidates):
-            try:
-                trial(size)
-                return size, f"the largest tried that did not run out of {device} memory"
-            except tf.errors.ResourceExhaustedError:
-                continue
-        return candidates[0], f"the smallest that holds the batch-norm groups; larger ones ran out of {device} memory"
+    if device != "CPU":
+        fits, fails = _bisected(candidates, trial)
+        if fits is None:
+            return candidates[0], f"the smallest that holds the batch-norm groups; larger ones ran out of {device} memory"
+        return fits, (f"{fails} ran out of {device} memory" if fails else "larger ones would only cost memory")
     per_example = trial.bytes_per_example()
     budget = SHARE * available_memory() / sharing
     fitting = [size for size in candidates if size * per_example <= budget]
     reason = f"measured {per_example / 2**20:.2f} MiB an example, {budget / 2**30:.1f} GiB a replica to spend"
     return (fitting or candidates)[-1 if fitting else 0], reason
+
+
+def _largest(device, image_shape):
+    """Examples beyond which a micro-batch only costs memory."""
+    if device != "GPU":
+        return LARGEST
+    return int(np.clip(_LARGE_ENOUGH_FOR_A_GPU // np.prod(image_shape), LARGEST, LARGEST_ON_GPU))
+
+
+def _bisected(candidates, trial):
+    """(the largest of the ascending `candidates` that `trial` does not run out of memory with, the next one); None: none is."""
+    # The largest first: most often it fits, and each trial traces the model anew.
+    low, high, middle = -1, len(candidates), len(candidates) - 1
+    while high - low > 1:
+        try:
+            trial(candidates[middle])
+            low = middle
+        except tf.errors.ResourceExhaustedError:
+            high = middle
+        middle = (low + high) // 2
+    return (candidates[low] if low >= 0 else None), (candidates[high] if high < len(candidates) else None)
 
 
 def next_smaller(layout):
