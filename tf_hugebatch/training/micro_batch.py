@@ -14,8 +14,8 @@ from .. import replica
 from ..layout import Layout, micro_batch_sizes
 from .accumulate import micro_batch_sums
 
-#: Beyond a few hundred examples a CPU is busy and a larger micro-batch only costs memory (scripts/bench_step.py prints the speed
-#: by micro-batch). A GPU waits for launches until an operation has some millions of values: with small images that takes
+#: Beyond a few hundred examples a CPU is busy and a larger micro-batch only costs memory (scripts/bench_step.py prints the
+#: speed by micro-batch). A GPU waits for launches until an operation has some millions of values: with small images that takes
 #: thousands of examples, with ImageNet's crops no more than the same few hundred.
 LARGEST, LARGEST_ON_GPU = 512, 8_192
 _LARGE_ENOUGH_FOR_A_GPU = LARGEST * 224 * 224 * 3
