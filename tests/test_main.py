@@ -1,5 +1,6 @@
 """The main program, in process: what it refuses, what it prints, and its exit codes."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from reference import small_images
 
+from tf_hugebatch import __main__ as package_main
 from tf_hugebatch import data, mnist_main, one_run
 
 
@@ -129,6 +131,30 @@ def test_help_exits_0(monkeypatch, capsys):
     assert stopped.value.code == 0
     said = capsys.readouterr().out
     assert mnist_main.DESCRIPTION in said.replace("\n", " ") and "--batch_size=" in said and "[mnist;" in said
+
+
+def test_version_names_what_decides_the_numbers(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mnist_main", "--batch_size=nonsense", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        mnist_main.main()
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and said.startswith(f"tf-hugebatch {importlib.metadata.version('tf-hugebatch')}")
+    assert f"Python {platform.python_version()}" in said and f"numpy {np.__version__}" in said
+
+
+def test_the_package_itself_says_its_version_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tf_hugebatch", "--version"])
+    assert package_main.main() == 0 and capsys.readouterr().out.startswith("tf-hugebatch 0.")
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run([sys.executable, "-m", "tf_hugebatch.mnist_main", "--help"], stdout=nobody, stderr=subprocess.PIPE,
+                              text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_neither_help_nor_a_refusal_imports_tensorflow(tmp_path):

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 
-from . import cifar10_main, imagenet_main, mnist_main, plan_main, report_main, sweep_main
+from . import cifar10_main, imagenet_main, mnist_main, plan_main, report_main, sweep_main, versions
 
 _PROGRAMS = (mnist_main, cifar10_main, imagenet_main, sweep_main, report_main, plan_main)
 
@@ -11,6 +11,9 @@ _PROGRAMS = (mnist_main, cifar10_main, imagenet_main, sweep_main, report_main, p
 def main():
     """Entry point; returns the exit code: 0, or 2 where words are given, since this runs nothing."""
     words = sys.argv[1:]
+    if words == ["--version"]:
+        print(versions.text())
+        return 0
     out = sys.stdout if not words or set(words) <= {"--help", "-h"} else sys.stderr
     if out is sys.stderr:
         print(f"Refused: {' '.join(words)} after python -m tf_hugebatch, which runs nothing; name a program.\n", file=out)

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from tf_hugebatch import regimes, registry
+from tf_hugebatch import regimes, registry, versions
 from tf_hugebatch.fields import FIELDS, GROUPS, Field
 from tf_hugebatch.levels import Level
 from tf_hugebatch.settings import Settings, resolve
 
-_OWN_WORDS = ("flagfile", "help")
+_OWN_WORDS = ("flagfile", "help", "version")
 # What flags are called in other programs, where spelling alone does not lead to ours.
 _ELSEWHERE = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "beta1": "beta_1", "beta2": "beta_2",
               "eps": "epsilon", "steps": "train_steps", "gpus": "num_replicas", "model_dir": "run_dir", "output_dir": "run_dir",
@@ -57,12 +58,14 @@ def parse(argv: Sequence[str], *, program: str, description: str, dataset: str |
     """Settings and problems of the words after the program's name.
 
     dataset: the program's own default, below everything a user gives; None for a program that takes no flags of a run,
-    whose `settings` are None. own: the program's own flags. --help prints this program's help and raises SystemExit(0).
+    whose `settings` are None. own: the program's own flags. --help prints this program's help, --version the versions of
+    what it runs on; both raise SystemExit(0).
     """
     words = list(argv)
     if any(word in ("--help", "-help", "-h") for word in words):
-        print(help_text(program, description, dataset, own))
-        raise SystemExit(0)
+        _say_and_leave(help_text(program, description, dataset, own))
+    if "--version" in words:
+        _say_and_leave(versions.text())
     problems: list[str] = []
     of_a_run = FIELDS if dataset is not None else {}
     own_fields = {field.name: field for field in own}
@@ -201,6 +204,15 @@ def _one_word_a_line(lines: Sequence[str], where: str, problems: list[str]) -> l
 # ------------------------------------------------------------------------------------------------------- help
 
 
+def _say_and_leave(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # nobody reads to the end: `--help | head`
+        # What the buffer still holds would be tried again on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
 def _default_in_words(field: Field, dataset: str | None = None) -> str:
     """The default of a flag as --help and README show it."""
     if dataset is not None and field.name == "dataset":
@@ -221,7 +233,7 @@ def _default_in_words(field: Field, dataset: str | None = None) -> str:
 
 
 _PREFACE = (
-    "--help prints this; --flagfile=FILE reads flags from a file, one --name=value a line.",
+    "--help prints this, --version the versions; --flagfile=FILE reads flags from a file, one --name=value a line.",
     "Priority: command line > flagfile > optimizer preset > regime > rows of optimizer, schedule, model > dataset.",
     "Another optimizer than the regime's drops the regime's optimizer settings and learning rate, another",
     "schedule its schedule settings; the rows of those chosen take their place.",

@@ -16,6 +16,14 @@ def installed() -> dict:
             "packages": {name: _version(name) for name in _PACKAGES}}
 
 
+def text() -> str:
+    """The same on one line, for people: 'tf-hugebatch 0.1.0 (commit 1a2b3c4d5e), Python 3.11.7, tensorflow 2.21.0, ...'."""
+    found = installed()
+    package, *others = (f"{name} {version or 'not installed'}" for name, version in found["packages"].items())
+    commit = f" (commit {found['git_commit'][:10]})" if found["git_commit"] else ""
+    return ", ".join([f"{package}{commit}", f"Python {found['python']}", *others, found["platform"]])
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
