@@ -177,6 +177,13 @@ def test_neither_help_nor_a_refusal_imports_tensorflow(tmp_path):
     assert everything_in(tmp_path) == []
 
 
+def test_runs_share_a_gpu_unless_told_otherwise(elsewhere, monkeypatch):
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    assert main("--optimizer=larz") == 2 and os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    assert main("--optimizer=larz") == 2 and os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "false"
+
+
 def test_one_run_from_words_to_picture(elsewhere, capsys, monkeypatch):
     pytest.importorskip("mlxtend")
     words = ("--batch_size=64", "--train_steps=3", "--run_dir=r", "--micro_batch_size=64", "--optimizer=lars")

@@ -28,6 +28,8 @@ def main(argv, *, program, description, dataset):
     # On for every processor: without AVX-512 TensorFlow leaves it off, and its own convolutions take 3.4 times as long there
     # (lenet5; lenet 2.1, resnet9 1.3).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # Left alone, the first process on a GPU takes all of its memory, and of the runs of a sweep all but one would fail.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     command = command_line.parse(argv, program=program, description=description, dataset=dataset)
     if command.settings.strategy != "multiworker" or cluster.problems(command.settings):
         return _run(command, program, [program, *argv])

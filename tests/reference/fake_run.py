@@ -31,7 +31,7 @@ def main(words):
     os.replace(pid.with_suffix(".tmp"), pid)
     with open(folder / "starts", "a") as file:
         file.write("start\n")
-    (folder / "settings.json").write_text(json.dumps({"schema_version": 1, **given}))
+    (folder / "settings.json").write_text(json.dumps({"schema_version": 1, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), **given}))
     status = json.loads((folder / "status.json").read_text()) if (folder / "status.json").exists() else {"step": 0}
     stopped = []
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tf_hugebatch.runs import read_status
 from tf_hugebatch.stops import disk_stopped, stop_with, why_not_writable
@@ -101,16 +101,19 @@ class Child:
         command: its words.
         log: file that gets what it says, appended to.
         lock: file descriptor that it inherits (see `records.held`).
+        environment: what is added to this process's.
     """
 
-    def __init__(self, command: Sequence[str], log: str, lock: int):
+    def __init__(self, command: Sequence[str], log: str, lock: int, environment: Mapping[str, str]):
+        self.environment = environment
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with open(log, "ab") as file:
             #: Where in the log its words begin.
             self.log_start = file.tell()
             # A group of its own: Ctrl-C is for the sweep, which hands it on once.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=(lock,),
-                                             process_group=0, preexec_fn=stop_with(os.getpid()))
+                                             process_group=0, preexec_fn=stop_with(os.getpid()),
+                                             env={**os.environ, **environment})
         self._started = time.monotonic()
 
     @property

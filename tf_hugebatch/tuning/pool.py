@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tf_hugebatch.stops import RunStopped
 from tf_hugebatch.training.stop_signal import StopSignal
@@ -21,6 +21,7 @@ class Pool:
     Args:
         folder: of the sweep.
         jobs: how many at most.
+        shares: `gpus.shares`; each run gets the one that fewest have.
         lock: file descriptor that every child inherits.
         stop: the StopSignal to look at.
         screen: where to say what happens.
@@ -29,8 +30,9 @@ class Pool:
         durations: seconds that each run took which has ended.
     """
 
-    def __init__(self, folder: str, jobs: int, lock: int, stop: StopSignal, screen: Screen):
+    def __init__(self, folder: str, jobs: int, lock: int, stop: StopSignal, screen: Screen, shares: Sequence[Mapping]):
         self._folder, self._jobs, self._lock, self._stop, self._screen = folder, jobs, lock, stop, screen
+        self._shares = shares
         self.durations: list[float] = []
 
     def make(self, next_task: Callable, ended: Callable, show: Callable) -> int:
@@ -58,7 +60,9 @@ class Pool:
         stopped = disk = None
         while True:
             while not stopped and len(running) < self._jobs and (task := next_task(running)):
-                running[task.key] = task, Child(task.command, task.log(self._folder), self._lock)
+                taken = [child.environment for _, child in running.values()]
+                share = min(self._shares, key=taken.count)
+                running[task.key] = task, Child(task.command, task.log(self._folder), self._lock, share)
             if not running:
                 if disk:
                     raise RunStopped(disk)

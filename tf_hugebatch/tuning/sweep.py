@@ -15,7 +15,7 @@ from tf_hugebatch.runs import read_object, read_status
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.stops import disk_stopped, why_not_written
 from tf_hugebatch.training.stop_signal import StopSignal
-from tf_hugebatch.tuning import tasks
+from tf_hugebatch.tuning import gpus, tasks
 from tf_hugebatch.tuning.children import outcome
 from tf_hugebatch.tuning.confirm import Confirmation
 from tf_hugebatch.tuning.plan import Plan
@@ -53,7 +53,10 @@ def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
         with held(plan.folder, at_work), held(trials, left_behind) as lock, StopSignal() as stop:
             if problems := plan.problems():  # another may have begun there since
                 raise Refusal(problems)
-            return _Sweep(plan.going_on(), jobs, Pool(plan.folder, jobs, lock, stop, screen), screen).go()
+            shares = gpus.shares(jobs, plan.settings.num_replicas)
+            if len(shares) > 1:
+                screen.say(f"GPUs of the {jobs} runs at a time: {'; '.join(','.join(share.values()) for share in shares)}")
+            return _Sweep(plan.going_on(), jobs, Pool(plan.folder, jobs, lock, stop, screen, shares), screen).go()
     except OSError as error:
         if not (reason := why_not_written(error)):
             raise
