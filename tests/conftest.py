@@ -1,5 +1,6 @@
 """Eight logical CPU devices, set once before TensorFlow starts; every distributed test uses some of them."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -14,6 +15,13 @@ from reference import fault_records
 from reference.killed_runs import Server
 
 LOGICAL_DEVICES = 8
+
+with contextlib.suppress(ImportError):  # the add-ons lane has none
+    import hypothesis
+
+    # What an example may take by the clock says how busy the machine is, no more.
+    hypothesis.settings.register_profile("no_deadline", deadline=None)
+    hypothesis.settings.load_profile("no_deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)
