@@ -9,7 +9,8 @@ _PROGRAMS = (mnist_main, cifar10_main, imagenet_main, sweep_main, report_main, p
 
 
 def main():
-    """Entry point; returns the exit code: 0, or 2 where words are given, since this runs nothing."""
+    """Entry point; returns the exit code: 0, or 2 where words other than --help and --version are
+    given, since this runs nothing."""
     words = sys.argv[1:]
     if words == ["--version"]:
         print(versions.text())
