@@ -123,7 +123,9 @@ class Step:
             for round_ in tf.range(self.layout.rounds):
                 micro_batch, seconds = self._next(iterator)
                 waited += seconds
-                self.strategy.run(self.accumulate, args=(micro_batch, tf.equal(round_, 0)))
+                # Or a processor's only thread would begin the micro-batch before it looks at the clock.
+                with tf.control_dependencies([seconds]):
+                    self.strategy.run(self.accumulate, args=(micro_batch, tf.equal(round_, 0)))
             row = self.strategy.run(self.apply)
             rows = rows.write(i, self.strategy.experimental_local_results(row)[0])
         return rows.stack(), waited
