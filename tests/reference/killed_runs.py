@@ -64,6 +64,15 @@ def train(folder, **changes):
     return six_updates.train(pathlib.Path(folder), **changes).exit_code
 
 
+def train_on_one_thread(folder, **changes):
+    """`train` where every op waits its turn."""
+    import tensorflow as tf
+
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    return train(folder, **changes)
+
+
 def main(folder, words):
     """The main program with these words and the folder as --run_dir."""
     from tf_hugebatch import one_run

@@ -109,7 +109,7 @@ def test_evaluations_stand_where_epochs_end_at_any_batch(tmp_path):
     assert [row["step"] for row in evaluations] == [2, 4, 5, 6]
 
 
-@pytest.mark.parametrize("stop", [2, 3, 4, 5])
+@pytest.mark.parametrize("stop", [pytest.param(2, marks=pytest.mark.slow), 3, 4, pytest.param(5, marks=pytest.mark.slow)])
 def test_stopped_anywhere_it_goes_on_as_if_nothing_had_happened(grown, stop, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         after(patch, stop, terminate)
@@ -185,7 +185,7 @@ def test_recalibration_and_a_growing_batch_go_together_on_any_layout(tmp_path):
 # Batch norm, dropout and padding, on the step itself.
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lamb"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "lamb"])
 def test_batch_norm_and_dropout_do_not_see_the_layout_either(optimizer, mirrored):
     def grown(strategy, micro):
         replicas, data = strategy.num_replicas_in_sync, contract_examples()

@@ -1,9 +1,6 @@
 """Waiting for input is what is left of a micro-batch's coming when there is nothing else to do; arithmetic is no wait."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -44,12 +41,8 @@ def test_the_wait_for_slow_input_is_the_time_that_it_takes():
     assert step.input_seconds < seconds
 
 
-def test_a_processor_with_one_thread_that_computes_does_not_wait(tmp_path):
-    """Every op waits its turn there, the one that looks at the clock too."""
-    code = ("import sys, tf_hugebatch as hb\n"
-            "hb.train(hb.Settings(dataset='mnist5k', model='lenet5', batch_size=1024, micro_batch_size=256, train_steps=8,\n"
-            "                     warmup_steps=0, evaluate_test=True, run_dir=sys.argv[1]))")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "TF_NUM_INTEROP_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_a_processor_with_one_thread_that_computes_does_not_wait(tmp_path, job):
+    """The op that looks at the clock waits its turn there too."""
+    code, _, _, said = job("train_on_one_thread", tmp_path / "run", batch_size=1024, micro_batch_size=256)
+    assert code == 0, said
     assert json.loads((tmp_path / "run/status.json").read_text())["input_wait_share"] < 0.5

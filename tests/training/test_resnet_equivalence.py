@@ -21,14 +21,14 @@ def examples(n=96):
                     generator.integers(0, CLASSES, n, dtype=np.int32))
 
 
-def run(strategy, batch, micro, span, norm=GhostBatchNormalization, updates=3):
+def run(strategy, batch, micro, span):
     """Three updates of momentum SGD. At this rate they change the loss by some percent: what differs between layouts
     is rounding and not what a large step makes of it."""
 
     def model():
-        return resnet(depth=18, image_shape=(32, 32, 3), classes=CLASSES, normalization=functools.partial(norm, span))
+        return resnet(depth=18, image_shape=(32, 32, 3), classes=CLASSES, normalization=functools.partial(GhostBatchNormalization, span))
 
-    return run_updates(strategy, batch=batch, micro=micro, span=span, updates=updates, optimizer="sgd",
+    return run_updates(strategy, batch=batch, micro=micro, span=span, updates=3, optimizer="sgd",
                        optimizer_arguments={"learning_rate": 0.01, "momentum": 0.9}, examples=examples(), model=model)
 
 
@@ -50,6 +50,16 @@ def assert_same(other, reference):
     assert abs(losses[-1] - losses[0]) > 1e-2
 
 
+def assert_moving_statistics_are_the_same_on_all_replicas(model, strategy):
+    moving = [variable for variable in model.non_trainable_variables if "moving" in variable.path]
+    assert len(moving) == 40
+    for variable in moving:
+        first, second = (part.numpy() for part in strategy.experimental_local_results(variable.value))
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, np.ones_like(first))
+        assert keras.ops.all(np.isfinite(first))
+
+
 @pytest.mark.parametrize("batch, span, replicas, micro", [
     pytest.param(24, 12, 1, 12, marks=pytest.mark.slow),  # a group a round
     (24, 12, 2, 6),  # each group across both replicas
@@ -60,6 +70,8 @@ def test_the_update_is_that_of_the_whole_batch(batch, span, replicas, micro, mir
     other = run(strategy, batch, micro, span)
     assert other.layout.across_replicas == (micro < span)
     assert_same(other, whole(batch, span))
+    if replicas > 1:
+        assert_moving_statistics_are_the_same_on_all_replicas(other.model, strategy)
 
 
 @pytest.mark.slow
@@ -92,15 +104,3 @@ def test_ghost_batch_norm_is_a_batch_norm_of_its_own_for_each_group():
     found = ghost(images, training=True).numpy()
     np.testing.assert_allclose(found, np.concatenate(halves), rtol=1e-3, atol=1e-4)
     assert np.abs(found - together).max() > 100 * np.abs(found - np.concatenate(halves)).max()
-
-
-def test_moving_statistics_are_the_same_on_all_replicas(mirrored):
-    strategy = mirrored(2)
-    model = run(strategy, 12, 6, 12, updates=1).model
-    moving = [variable for variable in model.non_trainable_variables if "moving" in variable.path]
-    assert len(moving) == 40
-    for variable in moving:
-        first, second = (part.numpy() for part in strategy.experimental_local_results(variable.value))
-        np.testing.assert_array_equal(first, second)
-        assert not np.array_equal(first, np.ones_like(first))
-        assert keras.ops.all(np.isfinite(first))
