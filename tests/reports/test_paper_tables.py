@@ -172,10 +172,18 @@ def test_a_search_that_found_nothing_is_a_result(tmp_path):
     assert (tuned["agreement"], rule["agreement"]) == ("agrees", "agrees")  # the paper: diverges
 
 
+def test_a_search_of_crashes_is_no_divergence(tmp_path):
+    made_sweep(tmp_path, chosen=None, diverged=20, batch_size=8192, optimizer="rmsprop_layerwise", model="lenet5", **BASE)
+    result = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps({**result, "trials": {"done": 0, "diverged": 1, "failed": 19}}))
+    tuned = cell(table(3, tmp_path), network="lenet5", optimizer="rmsprop_layerwise", way="(b) tuned")
+    assert not tuned.get("words") and not tuned.get("agreement")
+
+
 @pytest.mark.parametrize("change", [{"label_smoothing": 0.1}, {"epochs": 60}, {"momentum": 0.8}, {"trials": 19},
                                     {"confirm": 0}, {"status": "running"}])
 def test_another_search_that_found_nothing_says_nothing(tmp_path, change):
-    made_sweep(tmp_path, chosen=None, diverged=5, **{**BASE, "batch_size": 8192, "optimizer": "rmsprop_layerwise",
+    made_sweep(tmp_path, chosen=None, diverged=change.get("trials", 20), **{**BASE, "batch_size": 8192, "optimizer": "rmsprop_layerwise",
                                                      "model": "lenet5", **change})
     assert not cell(table(3, tmp_path), network="lenet5", optimizer="rmsprop_layerwise", way="(b) tuned").get("words")
 

@@ -147,6 +147,18 @@ def test_above_huge_nothing_reaches_so_a_failure_below_a_batch_that_holds_is_no_
     assert "not monotone: fails below it at 8,192" in regime_tables.words_of(one, one.huge)
 
 
+def test_a_batch_without_an_answer_above_one_that_fails_leaves_b_h_open(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    for batch, accuracies in ((8192, GOOD), (16384, BAD), (32768, CLOSE)):
+        lars(tmp_path, batch, accuracies)
+    one = regimes_of(tmp_path)
+    assert (one.huge.holds_at, one.huge.fails_at, one.huge.decided, one.huge.value) == (8192, 16384, False, None)
+    assert one.huge.open_batches == [32768] and "undecided at 32,768" in regime_tables.words_of(one, one.huge)
+    assert [blank for blank in regime_blanks.blanks_of([one]) if "B_H of" in blank.what and "32,768" in blank.what]
+    lars(tmp_path / "again", 32768, GOOD)
+    assert regimes_of(tmp_path).huge.holds_at == 32768
+
+
 def test_where_the_full_batch_holds_none_is_huge_and_nothing_is_asked_for(tmp_path):
     linear(tmp_path, 256, BASELINE)
     lars(tmp_path, 16384, CLOSE)

@@ -20,6 +20,8 @@ def agreement(group: Group | None, paper: published.Cell) -> str:
     """
     if group is None:
         return ""
+    if group.n == 1 and not group.diverged:
+        return "undecided: one seed"
     guesses = group.accuracy is not None and group.accuracy.mean < _TIMES_CHANCE / _classes(group)
     fails = group.words == "diverges" or guesses
     if paper.words == "diverges":
@@ -31,8 +33,6 @@ def agreement(group: Group | None, paper: published.Cell) -> str:
     if group.words == "unstable":
         return "differs: unstable"
     mean = group.accuracy
-    if mean.low is None:
-        return "undecided: one seed"
     low, high = paper.top1 / 100 - _HALF_A_TENTH, paper.top1 / 100 + _HALF_A_TENTH
     if mean.low <= high and low <= mean.high:
         return "agrees"

@@ -68,7 +68,7 @@ def _in_order(one: Regimes, edge: Boundary) -> list[int]:
     """Batches whose answer would narrow the bracket: those tried without one, upwards, then those within it not tried."""
     answered = {verdict.batch for verdict in edge.verdicts if verdict.holds is not None}
     within = [batch for batch in {*ladder(one.family.baseline_batch, one.full), *edge.open_batches} - answered
-              if batch > edge.holds_at and (edge.fails_at is None or batch < edge.fails_at)]
+              if batch > edge.holds_at and (edge.fails_at is None or batch < edge.fails_at or batch in edge.open_batches)]
     open_ones = sorted(batch for batch in within if batch in edge.open_batches)
     return [*open_ones, *_halving(sorted(set(within) - set(open_ones)))]
 

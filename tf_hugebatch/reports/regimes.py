@@ -51,8 +51,8 @@ class Boundary:
     """Between holds_at and fails_at. B_L: up to the one every batch holds, the other is the smallest that fails. B_H: the one
     is the largest that holds, the other the smallest above it that fails. Where the full batch is the one, there is no other.
 
-    decided: nothing in between was tried without an answer. out_of_order: of B_L batches above fails_at that hold, of B_H
-    batches below holds_at that fail.
+    decided: no batch was tried without an answer that could move it: for B_L in between, for B_H above holds_at.
+    out_of_order: of B_L batches above fails_at that hold, of B_H batches below holds_at that fail.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Boundary:
         """Batches tried without an answer that the boundary hangs on."""
         return [verdict.batch for verdict in self.verdicts
                 if verdict.holds is None and verdict.batch > (self.holds_at or 0)
-                and (self.fails_at is None or verdict.batch < self.fails_at)]
+                and (self.name == "B_H" or self.fails_at is None or verdict.batch < self.fails_at)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ def boundary(name: str, baseline_batch: int | None, full: int, verdicts: Iterabl
     that is None: then it has a verdict like the others. full: B_F, above which there is no batch.
 
     Below B_L every batch reaches the target, so one without an answer ends what holds. Above B_H none does, so what matters is
-    the largest that holds, whatever happens below it.
+    the largest that holds, whatever happens below it, and one without an answer above it leaves it open.
     """
     verdicts = tuple(verdicts)
     held = [verdict.batch for verdict in verdicts if verdict.holds]
@@ -246,9 +246,8 @@ def boundary(name: str, baseline_batch: int | None, full: int, verdicts: Iterabl
         ends = min((batch for batch in (*open_ones, fails_at) if batch), default=full + 1)
         holds_at = max((batch for batch in held if batch < ends), default=baseline_batch)
         out_of_order = tuple(batch for batch in held if fails_at and batch > fails_at)
-    undecided = any((holds_at or 0) < batch < (fails_at or full + 1) for batch in open_ones)
-    decided = not undecided and (fails_at is not None or holds_at == full)
-    return Boundary(name, verdicts, holds_at, fails_at, decided, out_of_order)
+    found = Boundary(name, verdicts, holds_at, fails_at, False, out_of_order)
+    return dataclasses.replace(found, decided=not found.open_batches and (fails_at is not None or holds_at == full))
 
 
 def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:

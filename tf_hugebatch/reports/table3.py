@@ -94,8 +94,10 @@ class Finder:
         if place.way == RULE:
             return self.failed_search(_at_256(place))
         for sweep in self._sweeps:
-            ended = sweep.result.get("status") == "done" and not sweep.result.get("chosen") and trials_done(sweep)
-            values = _settings_of(sweep) if ended and _is_the_search(sweep) else None
+            ended = sweep.result.get("status") == "done" and not sweep.result.get("chosen")
+            # Of crashes nothing follows: every trial must have come to a result.
+            complete = _is_the_search(sweep) and trials_done(sweep) == commands.TRIALS
+            values = _settings_of(sweep) if ended and complete else None
             if values and _follows_the_recipe(values) and _stands_at(values, place):
                 return sweep
         return None
