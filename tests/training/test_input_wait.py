@@ -41,8 +41,9 @@ def test_the_wait_for_slow_input_is_the_time_that_it_takes():
     assert step.input_seconds < seconds
 
 
-def test_a_processor_with_one_thread_that_computes_does_not_wait(tmp_path, job):
+@pytest.mark.parametrize("devices", [{"strategy": "one"}, {"strategy": "mirrored", "num_replicas": 2}])
+def test_a_processor_with_one_thread_that_computes_does_not_wait(tmp_path, job, devices):
     """The op that looks at the clock waits its turn there too."""
-    code, _, _, said = job("train_on_one_thread", tmp_path / "run", batch_size=1024, micro_batch_size=256)
+    code, _, _, said = job("train_on_one_thread", tmp_path / "run", batch_size=1024, micro_batch_size=256, **devices)
     assert code == 0, said
     assert json.loads((tmp_path / "run/status.json").read_text())["input_wait_share"] < 0.5

@@ -10,11 +10,20 @@ from reference.six_updates import BATCH, rows_of, status_of, train, weights
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.stops import RunStopped
 from tf_hugebatch.training.evaluate import Evaluation
+from tf_hugebatch.training.failures import is_out_of_memory
 from tf_hugebatch.training.micro_batch import next_smaller
 from tf_hugebatch.training.step import Step
 
 
-def limit(patch, examples, update):
+def exhausted(message):
+    return tf.errors.ResourceExhaustedError(None, None, message)
+
+
+def internal(message):
+    return tf.errors.InternalError(None, None, message)
+
+
+def limit(patch, examples, update, error=exhausted):
     """From an update on, micro-batches of more than so many examples don't fit; returns the sizes that were tried."""
     ordinary, tried = Step.__call__, []
 
@@ -22,7 +31,7 @@ def limit(patch, examples, update):
         size = step.layout.micro_batch_size
         if int(step.optimizer.iterations.numpy()) + updates > update and size > examples:
             tried.append(size)
-            raise tf.errors.ResourceExhaustedError(None, None, f"OOM when allocating tensor with shape[{size},32]")
+            raise error(f"OOM when allocating tensor with shape[{size},32]; Dst tensor is not initialized")
         return ordinary(step, iterator, updates)
 
     patch.setattr(Step, "__call__", call)
@@ -72,6 +81,32 @@ def test_a_given_micro_batch_is_named_and_not_changed(tmp_path, monkeypatch):
     status = status_of(tmp_path / "run")
     assert (status["status"], status["step"]) == ("failed", 3) and "--micro_batch_size=32" in status["reason"]
     assert train(tmp_path / "run", micro_batch_size=16).status == "done"
+
+
+@pytest.mark.parametrize("error, full", [
+    (exhausted("OOM when allocating tensor with shape[512,32]"), True),
+    (internal("Failed copying input tensor from CPU:0 to GPU:0 in order to run Identity: Dst tensor is not initialized."), True),
+    (internal("Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+    (tf.errors.UnknownError(None, None, "CUDNN_STATUS_ALLOC_FAILED in cudnn_dnn.cc"), True),
+    (internal("Failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED"), True),
+    (internal("CUDA_ERROR_ILLEGAL_ADDRESS"), False),
+    (tf.errors.InvalidArgumentError(None, None, "out of memory bounds"), False),
+    (MemoryError("out of memory"), False),
+])
+def test_a_full_gpu_says_so_in_several_ways(error, full):
+    assert is_out_of_memory(error) is full
+
+
+def test_an_update_on_a_full_gpu_is_halved_too_and_another_error_is_not(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        tried = limit(patch, 20, update=3, error=internal)
+        assert train(tmp_path / "run", micro_batch_size="auto", steps_per_loop=1).status == "done"
+    assert tried == [BATCH, BATCH // 2]
+    with monkeypatch.context() as patch:
+        tried = limit(patch, 20, update=3, error=lambda message: internal("CUDA_ERROR_ILLEGAL_ADDRESS"))
+        with pytest.raises(tf.errors.InternalError, match="ILLEGAL_ADDRESS"):
+            train(tmp_path / "other", micro_batch_size="auto", steps_per_loop=1)
+    assert tried == [BATCH]
 
 
 def test_an_evaluation_that_does_not_fit_is_told_from_an_update(tmp_path, monkeypatch):

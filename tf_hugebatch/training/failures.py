@@ -1,5 +1,6 @@
 """Errors of a run that have a cause outside of it and a remedy, told from all others."""
 
+import contextlib
 import re
 
 import tensorflow as tf
@@ -7,6 +8,16 @@ import tensorflow as tf
 from ..stops import RunStopped, disk_stopped, why_not_written
 
 _DAMAGED = (r"(?:corrupted|truncated) record at \d+", r"\d+ of [\d,]+ images can't be decoded[^\n]*")
+# What a full GPU says where it does not say ResourceExhausted: a copy to it, its driver, its libraries.
+_NO_GPU_MEMORY = r"Dst tensor is not initialized|CUDA_ERROR_OUT_OF_MEMORY|CU\w+_STATUS_ALLOC_FAILED|[Oo]ut of memory"
+
+
+def is_out_of_memory(error):
+    """Whether an error of TensorFlow's says that a device has no memory left."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return True
+    in_other_words = isinstance(error, (tf.errors.InternalError, tf.errors.UnknownError))
+    return in_other_words and bool(re.search(_NO_GPU_MEMORY, error.message))
 
 
 class OutOfMemory(RunStopped):
@@ -19,6 +30,17 @@ class OutOfMemory(RunStopped):
         self.size = size
 
 
+@contextlib.contextmanager
+def naming_the_micro_batch(step, stated):
+    """Around a call of `step`: too little memory is raised as OutOfMemory."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(step.layout.micro_batch_size, stated) from None
+
+
 def explained(error, settings):
     """The RunStopped that says what `error` means for the user of a run with `settings`; None for an unknown one."""
     if isinstance(error, RunStopped):
@@ -27,7 +49,7 @@ def explained(error, settings):
         return disk_stopped(f"--run_dir={settings.run_dir}", reason)
     if not isinstance(error, tf.errors.OpError):
         return None
-    if isinstance(error, tf.errors.ResourceExhaustedError):
+    if is_out_of_memory(error):
         return RunStopped(f"--eval_batch_size={settings.eval_batch_size}: out of memory beside an update; give a smaller "
                           f"number (no result depends on it), and the same command goes on from the last checkpoint",
                           status="failed")

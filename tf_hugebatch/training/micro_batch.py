@@ -13,6 +13,7 @@ import tensorflow as tf
 from .. import replica
 from ..layout import Layout, micro_batch_sizes
 from .accumulate import micro_batch_sums
+from .failures import is_out_of_memory
 
 #: Beyond a few hundred examples a CPU is busy and a larger micro-batch only costs memory (scripts/bench_step.py prints the
 #: speed by micro-batch). A GPU waits for launches until an operation has some millions of values: with small images that takes
@@ -72,7 +73,9 @@ def _bisected(candidates, trial):
         try:
             trial(candidates[middle])
             low = middle
-        except tf.errors.ResourceExhaustedError:
+        except tf.errors.OpError as error:
+            if not is_out_of_memory(error):
+                raise
             high = middle
         middle = (low + high) // 2
     return (candidates[low] if low >= 0 else None), (candidates[high] if high < len(candidates) else None)

@@ -8,6 +8,8 @@ grow with the batch; every example weighs 1 / B, so an update does not depend on
 the design).
 """
 
+import functools
+
 import tensorflow as tf
 
 from .. import diagnostics, replica
@@ -123,14 +125,19 @@ class Step:
             for round_ in tf.range(self.layout.rounds):
                 micro_batch, seconds = self._next(iterator)
                 waited += seconds
-                # Or a processor's only thread would begin the micro-batch before it looks at the clock.
-                with tf.control_dependencies([seconds]):
-                    self.strategy.run(self.accumulate, args=(micro_batch, tf.equal(round_, 0)))
+                accumulate = functools.partial(self._accumulate_after, seconds)
+                self.strategy.run(accumulate, args=(micro_batch, tf.equal(round_, 0)))
             row = self.strategy.run(self.apply)
             rows = rows.write(i, self.strategy.experimental_local_results(row)[0])
         return rows.stack(), waited
 
     # Replica context.
+
+    def _accumulate_after(self, seconds, micro_batch, first):
+        # A processor's only thread would begin the micro-batch before it looks at the clock. Here and not around
+        # strategy.run, since replicas are traced in threads of their own, which know of no dependencies outside.
+        with tf.control_dependencies([seconds]):
+            self.accumulate(micro_batch, first)
 
     def accumulate(self, micro_batch, first):
         """One micro-batch on one replica; adds to this replica's sums, or starts them anew with the `first`."""

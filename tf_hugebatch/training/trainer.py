@@ -7,14 +7,12 @@ import sys
 import time
 import weakref
 
-import tensorflow as tf
-
 from ..data.order import Stream
 from ..data.padding import training_micro_batches
 from .checkpoint import Checkpoints
 from .divergence import LossTrend, first_bad
 from .evaluate import Evaluations
-from .failures import OutOfMemory
+from .failures import naming_the_micro_batch
 from .journal import Journal
 from .profile import Profile
 from .progress import Progress
@@ -114,12 +112,10 @@ class Trainer:
                 count, stopped_by = self.workers.next_call(count, self.stop.received)
                 if stopped_by and self.done:
                     return self._interrupted(stopped_by)
-                with profile.updates(self.done, count), self.speed.measure(self.assembly.step, count):
-                    try:
-                        metrics = self.assembly.step(self.iterator, count)
-                    except tf.errors.ResourceExhaustedError:
-                        size = self.assembly.step.layout.micro_batch_size
-                        raise OutOfMemory(size, settings.micro_batch_size) from None
+                step = self.assembly.step
+                with (profile.updates(self.done, count), self.speed.measure(step, count),
+                      naming_the_micro_batch(step, settings.micro_batch_size)):
+                    metrics = step(self.iterator, count)
                 self._share_undecodable()
                 bad, what = first_bad(metrics)
                 metrics = metrics if bad is None else metrics[: bad + 1]
