@@ -10,7 +10,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "tf_hugebatch"
 # Lower floors first. On floor 1 each folder or file may also import from those before it.
 FLOORS = {
     0: ("presets", "rows", "registry", "regimes", "published", "durations", "dataset_sizes", "layout", "settings", "fields",
-        "parsers", "levels", "rules", "command_line", "records", "runs", "stops", "versions", "cluster"),
+        "parsers", "levels", "rules", "command_line", "records", "runs", "stops", "versions", "surroundings",
+        "cluster"),
     1: ("logical_devices", "replica", "keras_versions", "optimizers", "schedules", "layers", "models", "data", "keras_objects"),
     2: ("diagnostics",),
     3: ("training",),

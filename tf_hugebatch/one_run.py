@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 
-from . import cluster, command_line, data, registry
+from . import cluster, command_line, data, registry, surroundings
 from .settings import Refusal
 from .stops import RunStopped
 
@@ -23,13 +23,7 @@ def main(argv, *, program, description, dataset):
     Returns:
         exit code: 0 done, 1 failed, 2 refused, 3 diverged, 130 or 143 interrupted.
     """
-    # TensorFlow's own lines (no GPU found, which instructions the CPU has) would bury ours; what fails raises anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # On for every processor: without AVX-512 TensorFlow leaves it off, and its own convolutions take 3.4 times as long there
-    # (lenet5; lenet 2.1, resnet9 1.3).
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # Left alone, the first process on a GPU takes all of its memory, and of the runs of a sweep all but one would fail.
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    surroundings.prepare()
     command = command_line.parse(argv, program=program, description=description, dataset=dataset)
     if command.settings.strategy != "multiworker" or cluster.problems(command.settings):
         return _run(command, program, [program, *argv])

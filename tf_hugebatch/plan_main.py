@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from . import command_line, parsers
+from . import command_line, parsers, surroundings
 from .fields import Field
 from .layout import LayoutError
 from .planning import advice, answer, compile, slices
@@ -41,8 +41,7 @@ OWN = (
 def main(argv=None):
     """Entry point; returns the exit code: 0 it fits, 1 the compiler gave no answer, 2 refused, 3 no layout fits, 130 or 143."""
     argv = sys.argv[1:] if argv is None else argv
-    # TensorFlow's own lines would bury ours; what fails raises anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    surroundings.prepare()
     command = command_line.parse(argv, program=PROGRAM, description=DESCRIPTION, dataset=DATASET, own=OWN)
     if command.own["advice"] and not command.problems:
         return _advise(command)

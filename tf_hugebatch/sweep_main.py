@@ -5,11 +5,11 @@ import importlib.util
 import signal
 import sys
 
-from . import command_line, data, parsers, published
+from . import command_line, data, parsers, published, surroundings
 from .fields import Field
 from .settings import Refusal
 from .stops import RunStopped
-from .tuning import points, space_file, sweep
+from .tuning import gpus, points, space_file, sweep
 from .tuning.ladder import Ladder
 from .tuning.plan import MOST_FINAL_SEEDS, Base, Plan
 from .tuning.screen import Screen, in_words
@@ -34,7 +34,7 @@ OWN = (
     _own("trials", "whole number", parsers.integer(low=1), None,
          f"points to try; not set: {_TRIALS}, or the whole grid; of a ladder: for each tuned rung"),
     _own("jobs", "whole number", parsers.integer(low=1), 1,
-         "runs at a time, each a process of its own; several GPUs are divided among them"),
+         "runs at a time, each a process of its own; several GPUs are divided evenly among them"),
     _own("confirm", "whole number", parsers.integer(low=0), 0,
          "best settings to run again with two more seeds each before one is chosen, by its mean; 0: one run each decides"),
     _own("final_seeds", "whole number", parsers.integer(low=0, high=MOST_FINAL_SEEDS), 5,
@@ -51,6 +51,7 @@ def main(argv=None):
     """Entry point; returns the exit code: 0 done, 1 a final run failed or the disk is full, 2 refused, 3 no accuracy, 130 or
     143 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    surroundings.prepare()
     command = command_line.parse(argv, program=PROGRAM, description=DESCRIPTION, dataset=DATASET, own=OWN)
     problems = list(_problems(command))
     work = None
@@ -105,7 +106,9 @@ def _problems(command):
 def _look_at_data(settings):
     """Problems with the data, found once: runs side by side would all find them, or all download."""
     try:
-        data.look(settings)
+        # A look at ImageNet's shards starts TensorFlow, which would hold memory that the runs need.
+        with gpus.hidden():
+            data.look(settings)
     except Refusal as refusal:
         return refusal.problems
     return ()

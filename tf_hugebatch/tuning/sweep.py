@@ -53,14 +53,23 @@ def run(plan: Plan, *, jobs: int = 1, screen: Screen) -> int:
         with held(plan.folder, at_work), held(trials, left_behind) as lock, StopSignal() as stop:
             if problems := plan.problems():  # another may have begun there since
                 raise Refusal(problems)
-            shares = gpus.shares(jobs, plan.settings.num_replicas)
-            if len(shares) > 1:
-                screen.say(f"GPUs of the {jobs} runs at a time: {'; '.join(','.join(share.values()) for share in shares)}")
+            shares = _shares(jobs, plan.settings.num_replicas, screen)
             return _Sweep(plan.going_on(), jobs, Pool(plan.folder, jobs, lock, stop, screen, shares), screen).go()
     except OSError as error:
         if not (reason := why_not_written(error)):
             raise
         raise disk_stopped(f"--sweep_dir={plan.folder}", reason) from error
+
+
+def _shares(jobs, at_least, screen):
+    try:
+        shares = gpus.shares(jobs, at_least)
+    except gpus.NotCounted as error:
+        screen.say(f"{error}. Every run gets all of them; with CUDA_VISIBLE_DEVICES=-1 they train on the CPU.")
+        return [{}]
+    if len(shares) > 1:
+        screen.say(f"GPUs of the {jobs} runs at a time: {'; '.join(','.join(share.values()) for share in shares)}")
+    return shares
 
 
 class _Sweep:
