@@ -4,8 +4,9 @@
     python scripts/launch_local.py --workers=2 --restarts=3 -- mnist_main --dataset=mnist5k --batch_size=full --epochs=5
 
 What the workers say appears behind their numbers. When one dies all are started again and go on from the last checkpoint,
-`--restarts` times at most. SIGINT and SIGTERM are handed on (a second one ends everything at once), the exit code is the
-chief's (worker 0), and no worker outlives this process, however it ends (Linux: SIGKILL too).
+`--restarts` times at most. Each worker has GPUs of its own; with fewer GPUs than workers they train on the CPU. SIGINT and
+SIGTERM are handed on (a second one ends everything at once), the exit code is the chief's (worker 0), and no worker outlives
+this process, however it ends (Linux: SIGKILL too).
 """
 
 import argparse
@@ -20,6 +21,7 @@ import time
 
 from tf_hugebatch.cluster import START_DEADLINE
 from tf_hugebatch.stops import stop_with
+from tf_hugebatch.tuning import gpus
 
 PROGRAMS = ("mnist_main", "cifar10_main", "imagenet_main")
 REFUSED = 2
@@ -41,9 +43,10 @@ class Signals:
 class Worker:
     """One running worker, in a process group of its own so that Ctrl-C reaches it through this process only."""
 
-    def __init__(self, index, addresses, command, deadline):
+    def __init__(self, index, addresses, command, deadline, devices):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(config), START_DEADLINE: str(deadline), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(config), START_DEADLINE: str(deadline), "PYTHONUNBUFFERED": "1",
+                       **devices}
         self.index = index
         # SIGKILL: a worker that waits inside TensorFlow for others heeds nothing less.
         self.process = subprocess.Popen(
@@ -86,6 +89,16 @@ def say(text):
         print(text, flush=True)
     except OSError:
         pass
+
+
+def devices_of(workers):
+    """What each worker's environment has more: no two can reduce over one GPU."""
+    try:
+        shares = gpus.shares(workers)
+    except gpus.NotCounted as error:
+        say(f"launch_local: {error}; the workers train on the CPU.")
+        shares = []
+    return shares if len(shares) == workers else [{"CUDA_VISIBLE_DEVICES": "-1"}] * workers
 
 
 def free_addresses(count):
@@ -134,9 +147,10 @@ def in_words(code):
 
 def launch(options, command, signals):
     """Runs `command` as each of the workers, again where one dies; returns the exit code."""
+    devices = devices_of(options.workers)
     for attempt in range(options.restarts + 1):
         addresses = free_addresses(options.workers)
-        workers = [Worker(index, addresses, command, options.start_deadline) for index in range(options.workers)]
+        workers = [Worker(index, addresses, command, options.start_deadline, own) for index, own in enumerate(devices)]
         codes = run_once(workers, signals)
         dead = [f"worker {index} {in_words(code)}" for index, code in enumerate(codes) if has_died(code)]
         if codes[0] in ENDED or REFUSED in codes or not dead or signals.received:

@@ -67,6 +67,12 @@ def test_workers_share_addresses_have_numbers_and_speak_behind_them(launched, ca
     assert lines[0].count("localhost:") == 3 and lines[0].endswith(" 9.0")
 
 
+@pytest.mark.parametrize("there, found", [(0, ["-1", "-1"]), (1, ["-1", "-1"]), (2, ["0", "1"]), (5, ["0,1", "2,3"])])
+def test_workers_have_gpus_of_their_own_or_none(script, monkeypatch, there, found):
+    monkeypatch.setattr(script.gpus, "visible", lambda: [str(number) for number in range(there)])
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in script.devices_of(2)] == found
+
+
 def test_the_exit_code_is_the_chiefs(launched):
     assert launched("sys.exit(3 if index == 0 else 0)") == 3
 
