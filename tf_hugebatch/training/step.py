@@ -125,7 +125,8 @@ class Step:
             for round_ in tf.range(self.layout.rounds):
                 micro_batch, seconds = self._next(iterator)
                 waited += seconds
-                accumulate = functools.partial(self._accumulate_after, seconds)
+                # A TPU's arithmetic is not on the threads that wait for input.
+                accumulate = self.accumulate if self._one_program else functools.partial(self._accumulate_after, seconds)
                 self.strategy.run(accumulate, args=(micro_batch, tf.equal(round_, 0)))
             row = self.strategy.run(self.apply)
             rows = rows.write(i, self.strategy.experimental_local_results(row)[0])
