@@ -88,6 +88,18 @@ def test_another_recipe_is_a_point_that_no_line_joins(tmp_path):
     assert {line.get_label(): line.get_linestyle() for line in panel.lines}["batch 32,768, another recipe"] == "None"
 
 
+def test_points_of_many_optimizers_stay_nearer_to_their_duration_than_to_one_twice_as_long(tmp_path):
+    made.write_run(tmp_path / "lamb", epochs=30, accuracy=0.98, **LAMB)
+    optimizers = [f"{solver}{form}" for solver in ("sgd", "adagrad", "rmsprop", "adam")
+                  for form in ("", "_layerwise", "_layerwise_bounded")]
+    for optimizer in optimizers:
+        made.write_run(tmp_path / optimizer, epochs=30, accuracy=0.9, batch_size=32768, optimizer=optimizer)
+    drawn = lines(catalogue.draw(18, *loaded(tmp_path)).figure.axes[0])
+    at = sorted(epochs for label, points in drawn.items() if "other settings" in label for epochs, _ in points)
+    assert len(at) == len(optimizers) and 30 < at[0] and at[-1] < np.sqrt(30 * 60)
+    assert (np.diff(at) > 0.3).all()
+
+
 def test_what_a_search_chose_is_not_continued_beside_its_folder(tmp_path):
     sweep = made.write_plan(tmp_path, "mnist", space={}, method="random", trials=20, epochs=30, **LAMB)
     made.write_run(sweep / "final" / "seed1", epochs=30, seed=1, accuracy=0.98, **LAMB)

@@ -17,7 +17,9 @@ from .sources import (FULL, Figure, Source, ended, fits, groups_of, in_words, no
 _LABEL_POINTS = 6  # accuracies nearer than so many points have labels that touch, where their epochs are near too
 #: What settings beside a line are told apart by, the same in every figure; layer-wise forms have their solver's.
 _MARKERS = {"sgd": "o", "lars": "s", "lamb": "^", "muon": "D", "adam": "v", "rmsprop": "P", "adagrad": "X"}
-_ASIDE = 1.07  # of their epochs, an optimizer after the other, so that bars don't hide each other
+#: Of their epochs, an optimizer after the other, so that bars don't hide each other: by so much each, and by so much at most,
+#: short of the middle between a duration and the next one of the figure, twice as long.
+_ASIDE, _FARTHEST = 1.07, 1.3
 _BEST_ON_TEST, _OWN, _ANOTHER = f"best on test{ON_TEST}", "the command's", "not the command's"
 
 
@@ -148,7 +150,7 @@ def _draw_batch(panel, name, rows, line):
     others = [row for row in rows if not row["chosen"]]
     beside = dict.fromkeys(sorted(row["optimizer"] for row in others))
     for place, optimizer in enumerate(beside, start=1):
-        beside[optimizer] = _ASIDE ** place
+        beside[optimizer] = min(_ASIDE, _FARTHEST ** (1 / len(beside))) ** place
         draw([row for row in others if row["optimizer"] == optimizer], f"{name}, other settings: {optimizer}",
              beside[optimizer], linestyle="none", alpha=0.6, marker=_MARKERS.get(optimizer.split("_")[0], "*"),
              markersize=4 + 2.5 * optimizer.count("_"))  # a solver's layer-wise form is larger, the bounded one larger still
