@@ -9,7 +9,7 @@ from reference.small_runs import CLASSES, contract_examples, contract_model, lar
 from tf_hugebatch import optimizers, schedules
 from tf_hugebatch.data.order import Stream, epoch_permutation
 from tf_hugebatch.data.padding import training_micro_batches
-from tf_hugebatch.keras_versions import native, register_serializable, variable_path
+from tf_hugebatch.keras_versions import KERAS_2, native, register_serializable, variable_path
 from tf_hugebatch.layers import GhostBatchNormalization
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS, Step
@@ -314,3 +314,71 @@ def test_a_frozen_batch_norm_has_no_statistics_to_move():
                       optimizer_arguments={"learning_rate": 0.1})
     assert [row["applied"] for row in run.metrics] == [1, 1]
     assert sorted({*value} for value in run.moving.values()) == [{0.0}, {1.0}]
+
+
+class Branching(keras.layers.Layer):
+    """A tensor in a Python condition, which is a graph only where AutoGraph rewrites the code."""
+
+    def call(self, inputs):
+        if tf.reduce_sum(inputs) > 0:
+            return inputs
+        return -inputs
+
+
+def test_layers_are_traced_as_the_installed_keras_traces_them_in_fit():
+    """Keras 3 as they are written, Keras 2 through AutoGraph; no other reading for the same layer here."""
+    def branching():
+        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), Branching(), keras.layers.Dense(CLASSES)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    examples = contract_examples(8)
+    train = {
+        "fit": lambda: branching().fit(examples.images, examples.labels, verbose=0),
+        "step": lambda: run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=8, micro=4, span=None, model=branching),
+    }
+    for way in train.values():
+        if KERAS_2:
+            way()
+        else:
+            with pytest.raises(tf.errors.OperatorNotAllowedInGraphError, match="symbolic"):
+                way()
+
+
+@pytest.mark.skipif(KERAS_2, reason="Keras 2 lets AutoGraph at what it traces")
+def test_the_source_of_a_rule_is_not_rewritten_before_each_run(monkeypatch):
+    """Which takes seconds for all of a step's functions."""
+    seen = []
+    update = optimizers.LARS.update
+
+    def watched(self, *arguments):
+        seen.append(tf.__internal__.autograph.control_status_ctx().status.name)
+        return update(self, *arguments)
+
+    monkeypatch.setattr(optimizers.LARS, "update", watched)
+    run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=8, micro=4, span=4)
+    assert seen and set(seen) == {"DISABLED"}
+
+
+def test_tracing_a_sum_over_replicas_does_not_go_through_all_that_came_before(mirrored, monkeypatch):
+    """TensorFlow looks behind each for variables, op by op, in a list: eight layers on four replicas would take minutes."""
+    from tensorflow.python.ops import op_selector
+
+    visited, walk = [], op_selector.get_backward_walk_ops
+
+    def counted(*arguments, **options):
+        found = walk(*arguments, **options)
+        visited.append(len(found))
+        return found
+
+    def model():
+        keras.utils.set_random_seed(0)
+        norms = [layer for _ in range(4) for layer in (keras.layers.Dense(4), GhostBatchNormalization(8))]
+        return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), *norms, keras.layers.Dense(CLASSES)])
+
+    monkeypatch.setattr(op_selector, "get_backward_walk_ops", counted)
+    run = run_updates(mirrored(2), batch=8, micro=4, span=8, model=model, optimizer="sgd")
+    assert run.layout.across_replicas
+    # Of four layers, forward and backward, on two replicas; those of the gradients, at the end, have a part for each.
+    in_layers = visited[:-4]
+    assert len(in_layers) >= 4 * 2 * 2 and max(in_layers) < 10

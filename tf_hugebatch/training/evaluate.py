@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from ..data.padding import evaluation_batches
+from ..keras_versions import as_written
 from .accumulate import smoothed_cross_entropy
 from .strategy import host_of
 
@@ -117,6 +118,7 @@ class Evaluation:
             sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None)
         return sums
 
+    @as_written
     def _one(self, batch):
         logits = tf.cast(self.model(batch["image"], training=False), tf.float32)
         labels, weight = batch["label"], batch["weight"]

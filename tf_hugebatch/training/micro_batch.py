@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import replica
+from ..keras_versions import as_written
 from ..layout import Layout, micro_batch_sizes
 from .accumulate import micro_batch_sums
 from .failures import is_out_of_memory
@@ -100,7 +101,7 @@ class _Trial:
         self._factored = factored
         # A small pass shows nothing of small images, and a large one of large images may not fit.
         self._sizes = _TRIALS if np.prod(self._shape) < _LARGE_IMAGE else tuple(size // 4 for size in _TRIALS)
-        self._run = tf.function(self._pass_on_device)
+        self._run = tf.function(as_written(self._pass_on_device))
 
     def __call__(self, size):
         self._run(tf.zeros((size, *self._shape)), tf.zeros([size], tf.int32)).numpy()

@@ -10,6 +10,7 @@ import contextlib
 import tensorflow as tf
 
 from .. import replica
+from ..keras_versions import as_written
 from .accumulate import batch_norm_layers
 
 
@@ -62,6 +63,7 @@ class Recalibration:
                     for total, part in zip(sums, parts)]
         return sums
 
+    @as_written
     def _one(self, micro_batch, done):
         view = replica.View(
             layout=self._layout, positions=micro_batch["position"], weights=micro_batch["weight"],

@@ -13,6 +13,7 @@ import functools
 import tensorflow as tf
 
 from .. import diagnostics, replica
+from ..keras_versions import as_written
 from .accumulate import Accumulators, batch_norm_layers, factored_layers, micro_batch_sums
 
 #: First columns of the tensor that `Step.__call__` returns, one row per update; those of the diagnostics follow.
@@ -134,12 +135,14 @@ class Step:
 
     # Replica context.
 
+    @as_written
     def _accumulate_after(self, seconds, micro_batch, first):
         # A processor's only thread would begin the micro-batch before it looks at the clock. Here and not around
         # strategy.run, since replicas are traced in threads of their own, which know of no dependencies outside.
         with tf.control_dependencies([seconds]):
             self.accumulate(micro_batch, first)
 
+    @as_written
     def accumulate(self, micro_batch, first):
         """One micro-batch on one replica; adds to this replica's sums, or starts them anew with the `first`."""
         view = replica.View(
@@ -159,6 +162,7 @@ class Step:
         seen = self.probes.after_micro_batch(gradients, tf.reduce_sum(view.weights)) if self.probes else []
         self._sums.add(first, gradients, *others, [*factors, *seen])
 
+    @as_written
     def apply(self):
         """The end of an update on one replica; returns the metrics row, float64 [columns], equal on all."""
         # The one cross-replica sum: gradients and statistics of the global-batch mean.
@@ -206,6 +210,7 @@ def _has_a_clock():
     return True
 
 
+@as_written
 def _timed_next(iterator):
     """(micro-batch, seconds that it took to come)."""
     asked = tf.timestamp()
@@ -215,5 +220,6 @@ def _timed_next(iterator):
         return micro_batch, tf.timestamp() - asked
 
 
+@as_written
 def _untimed_next(iterator):
     return next(iterator), tf.zeros([], tf.float64)

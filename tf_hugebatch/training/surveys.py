@@ -11,7 +11,7 @@ import tensorflow as tf
 from .. import registry
 from ..data.order import epoch_permutation
 from ..data.padding import evaluation_batches
-from ..keras_versions import native
+from ..keras_versions import as_written, native
 from .strategy import host_of
 
 #: Examples of a round, over all replicas: the smallest batch whose signal and noise are measured.
@@ -64,6 +64,7 @@ class Surveys:
         return iter(self._strategy.distribute_datasets_from_function(
             lambda context: evaluation_batches(split, each, replicas, host_of(context))))
 
+    @as_written
     def _summed(self, one, *arguments):
         parts = self._strategy.run(one, args=arguments)
         return [self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in parts]
