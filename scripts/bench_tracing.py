@@ -1,6 +1,6 @@
 """How long an update is traced, batch-norm groups across replicas beside groups inside them.
 
-    python scripts/bench_tracing.py                                  ResNet-18 on 2 and 4 replicas; five minutes on two cores
+    python scripts/bench_tracing.py                                  ResNet-18 on 2 and 4 replicas; two minutes on two cores
     python scripts/bench_tracing.py --model=resnet50 --replicas=8    what a machine with eight GPUs does before its first update
 
 Replicas are logical CPU devices under MirroredStrategy, which traces each of them; tracing is Python on any device. Images

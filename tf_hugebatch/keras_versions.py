@@ -46,11 +46,11 @@ def computes_with_onednn():
 
 
 def as_written(function):
-    """Decorator of a function that TensorFlow traces: traced as it is, and so is all that it calls.
+    """Decorator of a function that TensorFlow traces: traced as it is, and so is what it calls, but for tf.functions.
 
     AutoGraph would first rewrite the source of each function on the way for tensors in Python conditions, of which this
-    package has none but the loops over micro-batches: seconds at the start of every run. Keras 3 traces layers, losses and
-    optimizers as written, also in `fit`; Keras 2 lets AutoGraph at them, so with it `function` comes back as it was.
+    package has none but the loops over updates and micro-batches: seconds at the start of every run. Keras 3 traces layers,
+    losses and optimizers as written in `fit` too; Keras 2 lets AutoGraph at them, so with it `function` comes back as it was.
     """
     return function if KERAS_2 else tf.autograph.experimental.do_not_convert(function)
 

@@ -132,7 +132,7 @@ def is_one_program(strategy) -> bool:
 
 def _distributed_all_reduce_sum(value):
     context = tf.distribute.get_replica_context()
-    # TensorFlow never forgets a gradient that it registers, and one comes with each sum: it keeps the graph around it.
+    # TensorFlow never forgets a gradient that it registers, and two come with each sum: they keep the graph around it.
     if context.num_replicas_in_sync == 1:
         return value
 

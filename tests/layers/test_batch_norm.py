@@ -86,7 +86,7 @@ def test_gradient_through_a_group_that_crosses_replicas_matches_finite_differenc
             view = replica.View(
                 layout=layout, positions=tf.range(3, dtype=tf.int64) + tf.cast(first, tf.int64), weights=tf.ones([3]),
                 update=tf.constant(0, tf.int64), seed=0,
-                all_reduce_sum=lambda t: context.all_reduce(tf.distribute.ReduceOp.SUM, t),
+                all_reduce_sum=replica.collective_of(strategy),
             )
             with replica.scope(view), tf.GradientTape() as tape:
                 tape.watch(mine)

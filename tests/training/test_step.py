@@ -12,6 +12,7 @@ from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.keras_versions import KERAS_2, native, register_serializable, variable_path
 from tf_hugebatch.layers import GhostBatchNormalization
 from tf_hugebatch.layout import Layout
+from tf_hugebatch.training.evaluate import Evaluation
 from tf_hugebatch.training.step import METRICS, Step
 
 BATCH = 48
@@ -319,6 +320,9 @@ def test_a_frozen_batch_norm_has_no_statistics_to_move():
 class Branching(keras.layers.Layer):
     """A tensor in a Python condition, which is a graph only where AutoGraph rewrites the code."""
 
+    def compute_output_shape(self, shape):
+        return shape  # so that the model can be built without a call
+
     def call(self, inputs):
         if tf.reduce_sum(inputs) > 0:
             return inputs
@@ -328,40 +332,53 @@ class Branching(keras.layers.Layer):
 def test_layers_are_traced_as_the_installed_keras_traces_them_in_fit():
     """Keras 3 as they are written, Keras 2 through AutoGraph; no other reading for the same layer here."""
     def branching():
-        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), Branching(), keras.layers.Dense(CLASSES)])
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        return model
+        return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), Branching(), keras.layers.Dense(CLASSES)])
 
-    examples = contract_examples(8)
-    train = {
-        "fit": lambda: branching().fit(examples.images, examples.labels, verbose=0),
-        "step": lambda: run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=8, micro=4, span=None, model=branching),
-    }
-    for way in train.values():
+    def means_the_same(way):
         if KERAS_2:
             way()
         else:
             with pytest.raises(tf.errors.OperatorNotAllowedInGraphError, match="symbolic"):
                 way()
 
+    examples, fitted, one = contract_examples(8), branching(), tf.distribute.OneDeviceStrategy("CPU:0")
+    with one.scope():
+        stepped = branching()
+    fitted.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    means_the_same(lambda: fitted.fit(examples.images, examples.labels, verbose=0))
+    means_the_same(lambda: run_updates(one, batch=8, micro=4, span=None, model=lambda: stepped))
+
 
 @pytest.mark.skipif(KERAS_2, reason="Keras 2 lets AutoGraph at what it traces")
-def test_the_source_of_a_rule_is_not_rewritten_before_each_run(monkeypatch):
-    """Which takes seconds for all of a step's functions."""
-    seen = []
-    update = optimizers.LARS.update
+def test_no_source_is_rewritten_before_a_run(monkeypatch):
+    """Which takes seconds for all the functions of a step and of an evaluation."""
+    seen, update = {}, optimizers.LARS.update
+
+    def note(place):
+        seen.setdefault(place, set()).add(tf.__internal__.autograph.control_status_ctx().status.name)
+
+    class Watching(keras.layers.Layer):
+        def compute_output_shape(self, shape):
+            return shape
+
+        def call(self, inputs, training=None):
+            note("training" if training else "evaluation")
+            return inputs
 
     def watched(self, *arguments):
-        seen.append(tf.__internal__.autograph.control_status_ctx().status.name)
+        note("optimizer")
         return update(self, *arguments)
 
     monkeypatch.setattr(optimizers.LARS, "update", watched)
-    run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=8, micro=4, span=4)
-    assert seen and set(seen) == {"DISABLED"}
+    one = tf.distribute.OneDeviceStrategy("CPU:0")
+    run = run_updates(one, batch=8, micro=4, span=4, model=lambda: keras.Sequential([
+        keras.Input((8, 8, 1)), keras.layers.Flatten(), Watching(), keras.layers.Dense(CLASSES)]))
+    Evaluation(one, run.model, contract_examples(8), 8)()
+    assert seen == dict.fromkeys(("training", "optimizer", "evaluation"), {"DISABLED"})
 
 
 def test_tracing_a_sum_over_replicas_does_not_go_through_all_that_came_before(mirrored, monkeypatch):
-    """TensorFlow looks behind each for variables, op by op, in a list: eight layers on four replicas would take minutes."""
+    """TensorFlow looks behind each for variables, op by op, in a list: ResNet-18 on four replicas would take minutes."""
     from tensorflow.python.ops import op_selector
 
     visited, walk = [], op_selector.get_backward_walk_ops
