@@ -4,8 +4,8 @@
     python scripts/bench_tracing.py --model=resnet50 --replicas=8    what a machine with eight GPUs does before its first update
 
 Replicas are logical CPU devices under MirroredStrategy, which traces each of them; tracing is Python on any device. Images
-are small, since their size changes nothing. Every time is that of a process that has traced the same network on one
-device before, so that what a process does once is not in it.
+are small, since their size changes nothing. Every time but the first is that of a process that has traced the same
+network before, so that what a process does once is not in it.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def seconds_to_trace(model, replicas, across):
                    "position": tf.range(EXAMPLES, dtype=tf.int64), "weight": tf.ones([EXAMPLES])}
     batches = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.from_tensors(micro_batch).repeat())
     began = time.perf_counter()
-    # No second way to trace is public: the call that also runs it is timed in runs, and here the graph alone.
+    # The step's own call would run what it has traced.
     step._run.get_concrete_function(iter(batches), tf.constant(1, tf.int32))
     return time.perf_counter() - began
 

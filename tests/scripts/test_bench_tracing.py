@@ -19,5 +19,6 @@ def test_groups_lie_inside_replicas_or_across(monkeypatch):
         return trace(step, *arguments)
 
     monkeypatch.setattr(Step, "_updates", watched)
-    assert all(script.seconds_to_trace("resnet9", 2, across) > 0 for across in (False, True))
+    for across in (False, True):
+        script.seconds_to_trace("resnet9", 2, across)
     assert set(seen) == {(2, False), (2, True)}

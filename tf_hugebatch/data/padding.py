@@ -115,7 +115,6 @@ def replicas_of(host, replicas):
 def _micro_batches(split, cells, training):
     names, types = ("id", "epoch", "position", "weight"), (tf.int64, tf.int32, tf.int64, tf.float32)
 
-    @tf.autograph.experimental.do_not_convert
     def cell(index):
         # With state: it says that it reads, and is called once for each cell, in order.
         values = numpy_call(cells.at, [index], types, stateful=True)

@@ -10,6 +10,7 @@ import weakref
 import tensorflow as tf
 
 
+# AutoGraph would rewrite it before every run, half a second for a call that holds no tensor in a condition.
 @tf.autograph.experimental.do_not_convert
 def numpy_call(method, inputs, output_types, stateful=False):
     """`tf.numpy_function` of a bound method whose object it does not keep.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from ..keras_versions import as_written, native
+from ..keras_versions import native
 from ..replica import PlannedReplicas
 from ..training.assemble import make_step, model_and_optimizer
 from .compile import Program
@@ -57,7 +57,7 @@ class Exporter:
         return self._program(step, step.apply, ())
 
     def _program(self, step, function, shapes):
-        compiled = tf.function(as_written(function), jit_compile=True)
+        compiled = tf.function(function, jit_compile=True)
         captured = {variable.ref() for variable in compiled.get_concrete_function(*shapes).graph.variables}
         module = hlo_pb2.HloModuleProto.FromString(
             compiled.experimental_get_compiler_ir(*shapes)(stage="hlo_serialized"))

@@ -21,7 +21,6 @@ import numpy as np
 import tensorflow as tf
 
 from ..cluster import WorkerLost, cluster_of
-from ..keras_versions import as_written
 from ..settings import Refusal
 from .rendezvous import meet
 
@@ -91,7 +90,7 @@ class Workers:
     def __init__(self, strategy, cluster):
         self._strategy, self._cluster = strategy, cluster
         self.chief = cluster is None or cluster.is_chief
-        self._gather = tf.function(as_written(self._gathered_rows), reduce_retracing=True)
+        self._gather = tf.function(self._gathered_rows, reduce_retracing=True)
 
     def file_of_its_own(self, name):
         """`name`, "stacks.txt" say, as this process may write it: another worker's name says which one it is."""
