@@ -117,9 +117,27 @@ def test_a_repeat_that_fails_is_reported_and_not_made_again(tmp_path, monkeypatc
     for _ in range(2):
         assert run(tmp_path / "s", **SEARCH, confirm=1, final_seeds=0) == 0
     result = read(tmp_path / "s" / "result.json")
-    assert result["repeat_failed"] == [{"trial": 3, "seed": seed, "reason": "exit code 1: out of paper"} for seed in (1001, 1002)]
-    assert result["repeats"]["failed"] == 2 and result["chosen"]["trial"] == 3
+    assert result["repeat_failed"] == [{"trial": trial, "seed": seed, "reason": "exit code 1: out of paper"}
+                                       for trial in range(5) for seed in (1001, 1002)]
+    assert result["repeats"]["failed"] == 10 and result["chosen"]["trial"] == 3
     assert (tmp_path / "s" / "logs" / "repeats-0003-seed1001.txt").read_text() == "out of paper\n"
+
+
+@pytest.mark.parametrize("failed, chosen, confirmed", [((1001, 1002), 2, {3, 2, 1}), ((1002,), 3, {3, 2})])
+def test_a_single_lucky_run_does_not_compete_with_settings_that_were_repeated(tmp_path, failed, chosen, confirmed):
+    run(tmp_path / "s", **SEARCH, final_seeds=0)
+    for seed in failed:
+        folder = tmp_path / "s" / "repeats" / f"0003-seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "settings.json").write_text("{}")
+        (folder / "status.json").write_text(json.dumps({"status": "failed", "reason": "a full memory"}))
+        (folder / "starts").write_text("start\n")
+    stream = io.StringIO()
+    run(tmp_path / "s", **SEARCH, confirm=2, final_seeds=0, stream=stream)
+    result = read(tmp_path / "s" / "result.json")
+    assert result["chosen"]["trial"] == chosen and len(result["chosen"]["accuracies"]) == (3 if chosen == 2 else 2)
+    assert {int(name[:4]) for name in repeats(tmp_path / "s")} == confirmed
+    assert "Not confirmed" not in stream.getvalue()
 
 
 def test_the_plan_says_what_will_be_repeated(tmp_path):

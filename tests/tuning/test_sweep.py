@@ -199,6 +199,31 @@ def test_more_trials_go_on_and_an_earlier_choice_is_set_aside(tmp_path):
     assert read(tmp_path / "s" / "result.json") == result and read(tmp_path / "s" / "sweep.json")["trials"] == 8
 
 
+SPACE = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True}}
+
+
+def test_without_its_note_a_choice_is_known_by_its_final_runs(tmp_path):
+    for trials in (1, 8):
+        run(tmp_path / "whole", content=SPACE, trials=trials)
+    run(tmp_path / "s", content=SPACE, trials=1)
+    (tmp_path / "s" / "result.json").unlink()
+    assert run(tmp_path / "s", content=SPACE, trials=8) == 0
+    for part in ("final", "final_before/trial0000"):
+        rates = [{settings["learning_rate"] for settings, _ in runs_of(tmp_path / folder, part).values()}
+                 for folder in ("whole", "s")]
+        assert rates[0] == rates[1] and len(rates[0]) == 1
+    assert read(tmp_path / "s" / "result.json") == read(tmp_path / "whole" / "result.json")
+
+
+@pytest.mark.parametrize("settings", ['{"learning_rate": "0.3"}', "{"])
+def test_a_final_run_of_no_trial_is_not_taken_for_the_choice(tmp_path, settings):
+    run(tmp_path / "s", content={"learning_rate": [0.1, 0.2]}, trials=2, final_seeds=1)
+    (tmp_path / "s" / "final" / "seed1" / "settings.json").write_text(settings)
+    with pytest.raises(Refusal, match="final/seed1 is a run of no trial"):
+        run(tmp_path / "s", content={"learning_rate": [0.1, 0.2]}, trials=2, final_seeds=1)
+    assert (tmp_path / "s" / "final" / "seed1" / "settings.json").read_text() == settings
+
+
 def test_a_plan_of_no_trials_makes_the_final_runs_only(tmp_path):
     plan_words = (*WORDS, "--learning_rate=0.1")
     from tf_hugebatch.tuning import sweep
@@ -274,7 +299,8 @@ def test_a_choice_that_comes_back_survives_a_kill_at_any_of_its_moves(tmp_path, 
     ("journal.log", "another's", "is of another sweep (space is"), ("journal.log", b"\0\0\n", "line 1"),
     ("journal.log", b"[1]\n", "can't be read"), ("result.json", b'{"final_failed": 5}', "damaged"),
     ("result.json", b'{"chosen": [1]}', "damaged"), ("result.json", b'{"chosen": {"trial": "x"}}', "damaged"),
-    ("result.json", b'{"repeat_failed": [{}]}', "damaged")])
+    ("result.json", b'{"repeat_failed": [{}]}', "damaged"), ("result.json", b'{"status": "do', "damaged"),
+    ("result.json", b"", "damaged")])
 def test_what_a_sweep_keeps_is_not_taken_for_its_own_when_it_is_not(tmp_path, name, content, said):
     run(tmp_path / "s", trials=2, final_seeds=0)
     if content == "another's":

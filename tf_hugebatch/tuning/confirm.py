@@ -3,7 +3,8 @@
 With one run a setting, the highest of many accuracies favours settings at the edge of stability: they train with the seed
 of the search and diverge with the next. So the best settings can be run again with seeds of their own, on the split that
 selects: in the order of their trials' accuracy, until `confirm` of them have diverged with no seed. Of those the one of
-highest mean accuracy is chosen. Where `confirm` is 0, or no setting holds with every seed, the best trial is.
+highest mean accuracy is chosen. A setting of which every repeat failed (a full memory, a kill) is neither: the next best takes
+its place. Where `confirm` is 0, or no setting holds with every seed, the best trial is chosen.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Confirmation:
     """The repeats of a search's best settings, found in their run folders.
 
     failed: (trial's number, seed) -> why that repeat came to nothing: it is not made again, and its setting is judged by the
-    others.
+    others, if there are any.
     """
 
     def __init__(self, plan: Plan, failed: dict[tuple[int, int], str]):
@@ -49,7 +50,7 @@ class Confirmation:
         """The setting of highest mean accuracy among those that hold, the better trial of equals; None where none is done."""
         ranked = _ranked(trials)
         held = [Choice(trial, (trial.outcome.accuracy, *(one.accuracy for one in found.values() if one)))
-                for trial, found in self._considered(trials) if not _fell(found)]
+                for trial, found in self._considered(trials) if self._may_hold(trial, found)]
         best = [Choice(trial, (trial.outcome.accuracy,)) for trial in ranked[:1]]
         return max(held or best, key=lambda choice: choice.accuracy, default=None)
 
@@ -65,8 +66,12 @@ class Confirmation:
             if held == self._plan.confirm:
                 return
             found = {seed: self._outcome(trial, seed) for seed in self._plan.repeat_seeds}
-            held += not _fell(found)
+            held += self._may_hold(trial, found)
             yield trial, found
+
+    def _may_hold(self, trial, found):
+        """Whether no repeat has diverged, and one has been made or is still to be."""
+        return not _fell(found) and any(one or (trial.number, seed) not in self.failed for seed, one in found.items())
 
     def _outcome(self, trial, seed):
         if (trial.number, seed) in self.failed:

@@ -98,6 +98,14 @@ class Space:
         """The words of a command line that give a point's values."""
         return [f"--{flag}={as_text(flag, value)}" for flag, value in values.items()]
 
+    def holds(self, values: Mapping, settings: Mapping) -> bool:
+        """Whether settings, as a run folder has them, are those of a point."""
+        try:
+            return all(FIELDS[flag].parse(as_text(flag, settings[flag])) == FIELDS[flag].parse(as_text(flag, value))
+                       for flag, value in values.items())
+        except (KeyError, ValueError):  # a run that does not say, or says what is no value
+            return False
+
     @property
     def size(self) -> int:
         """How many points it has at the least; a range of fractions counts as the values that rounding is sure to leave."""

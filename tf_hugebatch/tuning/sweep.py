@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import statistics
 
-from tf_hugebatch.records import held, write_json
+from tf_hugebatch.records import content_of, held, write_json
 from tf_hugebatch.runs import read_object, read_status
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.stops import disk_stopped, why_not_written
@@ -77,14 +77,17 @@ class _Sweep:
 
     def __init__(self, plan, jobs, pool, screen):
         self.plan, self.jobs, self.pool, self.screen = plan, jobs, pool, screen
-        self.earlier = read_object(os.path.join(plan.folder, "result.json")) or {}
+        stated = os.path.join(plan.folder, "result.json")
         try:
+            self.earlier = read_object(stated) or {}
+            if not self.earlier and os.path.lexists(stated):
+                raise ValueError("it holds no JSON object, or an empty one")
             self.chosen_before = (self.earlier.get("chosen") or {}).get("trial")
             self.final_failed = {row["seed"]: row["reason"] for row in self.earlier.get("final_failed", [])}
             if not isinstance(self.chosen_before, int | None):
                 raise TypeError(f"it chose trial {self.chosen_before}")
             repeat_failed = {(row["trial"], row["seed"]): row["reason"] for row in self.earlier.get("repeat_failed", [])}
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Refusal([f"--sweep_dir={plan.folder}: its result.json is damaged ({type(error).__name__}: {error}); take it "
                            "away and it is made anew, with another try for runs that had failed"]) from error
         self.confirmation = Confirmation(plan, repeat_failed)
@@ -113,7 +116,7 @@ class _Sweep:
             self.screen.say(f"No trial came to an accuracy ({self._counts_in_words()}): nothing is chosen, and there are no "
                             f"final runs. Other values, or the reasons above, are next.")
             return 3
-        self._set_aside_other_finals()
+        self._sort_finals()
         self._write_result("running")
         if self.chosen:
             self._say_choice()
@@ -189,22 +192,41 @@ class _Sweep:
 
     # Final runs.
 
-    def _set_aside_other_finals(self):
-        """Final runs of an earlier choice (fewer trials or repeats had been asked for) make room, and stay on record."""
-        before = self.chosen_before
-        if not self.chosen or before in (None, self.chosen.trial.number):
-            return
-        self.final_failed = {}  # those runs were of another setting
-        final = os.path.join(self.plan.folder, "final")
-        # Where runs of the earlier choice are aside already, a kill came between these moves and the note of the choice.
-        if os.path.isdir(final) and not os.path.isdir(self._set_aside(before)):
-            os.makedirs(os.path.join(self.plan.folder, "final_before"), exist_ok=True)
-            os.rename(final, self._set_aside(before))
-        if os.path.isdir(self._set_aside(self.chosen.trial.number)):
-            os.rename(self._set_aside(self.chosen.trial.number), final)  # chosen again: tested once is enough
+    def _sort_finals(self):
+        """Final runs of an earlier choice (fewer trials or repeats had been asked for) make room and stay on record, and those
+        of the choice, if it was one before, come back: tested once is enough.
 
-    def _set_aside(self, number):
-        return os.path.join(self.plan.folder, "final_before", f"trial{number:04d}")
+        Each run's own settings say whose it is. The note in result.json may be gone, or older than a kill between two moves.
+        """
+        if not self.chosen:
+            return
+        if self.chosen_before not in (None, self.chosen.trial.number):
+            self.final_failed = {}  # those runs were of another setting
+        final = os.path.join(self.plan.folder, "final")
+        for name in content_of(final):
+            if (trial := self._trial_of(os.path.join(final, name))) is not self.chosen.trial:
+                os.makedirs(self._aside(trial), exist_ok=True)
+                os.rename(os.path.join(final, name), os.path.join(self._aside(trial), name))
+        again = self._aside(self.chosen.trial)
+        if os.path.isdir(again):
+            os.makedirs(final, exist_ok=True)
+            for name in content_of(again):
+                os.rename(os.path.join(again, name), os.path.join(final, name))
+            os.rmdir(again)
+
+    def _trial_of(self, folder):
+        """The trial whose setting a final run has; the chosen one's where it has come to nothing yet that could be read."""
+        settings = read_object(os.path.join(folder, "settings.json"))
+        if settings is None and not read_status(os.path.join(folder, "status.json")):
+            return self.chosen.trial
+        for trial in (self.chosen.trial, *self.study.trials):
+            if self.plan.space.holds(trial.values, settings or {}):
+                return trial
+        raise Refusal(f"--sweep_dir={self.plan.folder}: final/{os.path.basename(folder)} is a run of no trial of this sweep (its "
+                      "settings.json has other values, or can't be read); move it elsewhere")
+
+    def _aside(self, trial):
+        return os.path.join(self.plan.folder, "final_before", f"trial{trial.number:04d}")
 
     def _finals_left(self):
         """Seeds of final runs that have not ended."""
