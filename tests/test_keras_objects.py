@@ -68,6 +68,27 @@ def test_the_next_update_of_a_loaded_model_is_the_same(loader, tmp_path):
         np.testing.assert_array_equal(after[name], value)
 
 
+@pytest.mark.parametrize("optimizer", [
+    lambda: hb.LARS(0.1), lambda: hb.LAMB(hb.schedules.Polynomial(0.1, steps=20)), lambda: hb.SGD(0.1, momentum=0.9),
+    lambda: keras.optimizers.Adam(0.1)])
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_a_model_that_was_compiled_and_not_trained_is_loaded(optimizer, trained_before, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a"), keras.layers.Dense(3, name="b")])
+    if trained_before:  # by another optimizer, with all layers
+        fitted(model, hb.LARS(0.1))
+        model.layers[0].trainable = False
+    model.compile(optimizer=optimizer(), loss="mse", jit_compile=False)
+    model.save(tmp_path / "m.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = hb.load_model(tmp_path / "m.keras")
+    data = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    for each in (model, loaded):
+        each.fit(data, data[:, :3], shuffle=False, verbose=0)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
     model.save(tmp_path / "m.keras")

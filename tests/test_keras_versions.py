@@ -1,6 +1,7 @@
 """Two stacks are supported; any other is refused where the package first needs Keras, with reason and remedy."""
 
 import configparser
+import importlib.util
 import os
 import pathlib
 import re
@@ -35,6 +36,20 @@ def test_any_other_pair_is_refused_with_reason_and_remedy(tensorflow, keras_):
     for part in (f"TensorFlow {tensorflow} with Keras {keras_}", "private hooks", "tensorflow-addons imports",
                  "pip install 'tensorflow>=2.21,<2.22' 'keras>=3.15,<3.16'", "pip install '.[addons]'"):
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_of_keras_is_refused_in_one_line(backend, tmp_path):
+    with pytest.raises(ImportError, match=f"computes with {backend} here.*KERAS_BACKEND=tensorflow") as refused:
+        keras_versions.check_backend(backend)
+    assert refused.value.name == "tensorflow"
+    if keras_versions.KERAS_2 or importlib.util.find_spec(backend):
+        return
+    run = subprocess.run([sys.executable, "-m", "tf_hugebatch.mnist_main", "--dataset=mnist5k", "--train_steps=1",
+                          "--warmup_epochs=0", f"--run_dir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=300,
+                         cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend})
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    assert "set KERAS_BACKEND=tensorflow" in run.stderr and not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_reading_many_runs_says_how_far_it_is(tmp_path, output, capsys):
     (["tabel=3"], ["--tabel=3 (command line): unknown flag; did you mean table?"]),
     (["table=9", "regimes=maybe"], ["--table=9", "--regimes=maybe"]),
     (["table=3", "runs=nowhere"], ["--runs: nowhere: there is no such folder"]),
-    (["table=3", "flagfile=x.flags"], ["takes no flags of a run"])])
+    (["table=9", "flagfile=x.flags"], ["--table=9", "--flagfile=x.flags: No such file"])])
 def test_mistakes_are_named_and_nothing_is_written(words, named, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()

@@ -6,7 +6,7 @@ line, a nested --flagfile is relative to the file that names it. A level is the 
 file is below what names it, and of two files named in one place the later is above the earlier.
 
 A program that is more than one run has fields of its own beside those of a run, on the command line only: what is left
-of its words makes a run's command line.
+of its words, flagfiles among them, makes a run's command line. A program without runs has its fields in flagfiles too.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def parse(argv: Sequence[str], *, program: str, description: str, dataset: str |
     """Settings and problems of the words after the program's name.
 
     dataset: the program's own default, below everything a user gives; None for a program that takes no flags of a run,
-    whose `settings` are None. own: the program's own flags. --help prints this program's help, --version the versions of
-    what it runs on; both raise SystemExit(0).
+    whose `settings` are None and whose flagfiles hold flags of its own. own: the program's own flags. --help prints this
+    program's help, --version the versions of what it runs on; both raise SystemExit(0).
     """
     words = list(argv)
     if any(word in ("--help", "-help", "-h") for word in words):
@@ -70,13 +70,14 @@ def parse(argv: Sequence[str], *, program: str, description: str, dataset: str |
     of_a_run = FIELDS if dataset is not None else {}
     own_fields = {field.name: field for field in own}
     given, files = _tokenise(words, "command line", problems, {**own_fields, **of_a_run})
-    own_values = _own_values({name: given.pop(name) for name in own_fields if name in given}, own_fields, problems)
-    if dataset is None:
-        problems += [f"--flagfile={name}: {program} takes no flags of a run; drop it" for name in files]
-        return Command(None, problems, own_values)
-    levels: list[Level] = [("command line", given)]
+    own_given = {name: given.pop(name) for name in own_fields if name in given}
+    levels: list[Level] = [("command line", given if of_a_run else own_given)]
     for name in reversed(files):
-        _read_flagfile(name, os.curdir, (), levels, problems)
+        _read_flagfile(name, os.curdir, (), levels, problems, of_a_run or own_fields)
+    if dataset is None:
+        merged = {name: text for _, of_level in reversed(levels) for name, text in of_level.items()}
+        return Command(None, problems, _own_values(merged, own_fields, problems))
+    own_values = _own_values(own_given, own_fields, problems)
     levels.append((f"default of {program}", {"dataset": dataset}))
     settings, refused = resolve(levels)
     left = (*(f"--flagfile={name}" for name in files), *(f"--{name}={value}" for name, value in given.items()))
@@ -128,9 +129,13 @@ def _split_flagfiles(words: Sequence[str], where: str, problems: list[str]) -> t
 
 
 def _tokenise(words: Sequence[str], where: str, problems: list[str],
-              fields: Mapping[str, Field] = FIELDS) -> tuple[dict[str, str], list[str]]:
+              fields: Mapping[str, Field]) -> tuple[dict[str, str], list[str]]:
     """{flag: text} and the flagfiles named; of a flag that stands twice the last one counts."""
     words, files = _split_flagfiles(words, where, problems)
+    # absl's own word, which would have it pass over unknown ones.
+    undefok = [word for word in words if word.lstrip("-").partition("=")[0] == "undefok"]
+    problems += [_unknown(word, where, fields) for word in undefok]
+    words = [word for word in words if word not in undefok]
     values = _flag_values(fields)
     while True:
         try:
@@ -164,7 +169,7 @@ def _unknown(word: str, where: str, fields: Mapping[str, Field]) -> str:
 
 
 def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[Level],
-                   problems: list[str]) -> None:
+                   problems: list[str], fields: Mapping[str, Field]) -> None:
     """Appends the file's level and those of the files it names; `above`: the chain of files that led here."""
     path = os.path.normpath(os.path.join(folder, os.path.expanduser(name)))
     named_by = f" (named by {above[-1]})" if above else ""
@@ -174,7 +179,7 @@ def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[
                         "break it")
         return
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # some editors begin a text with a mark
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -182,19 +187,19 @@ def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[
         return
     words = [line for line in lines if line and not line.startswith("#")]
     where = f"flagfile {path}"
-    given, files = _tokenise(_one_word_a_line(words, where, problems), where, problems)
+    given, files = _tokenise(_one_word_a_line(words, where, problems, fields), where, problems, fields)
     levels.append((where, given))
     for nested in reversed(files):
-        _read_flagfile(nested, os.path.dirname(path), (*above, path), levels, problems)
+        _read_flagfile(nested, os.path.dirname(path), (*above, path), levels, problems, fields)
 
 
-def _one_word_a_line(lines: Sequence[str], where: str, problems: list[str]) -> list[str]:
+def _one_word_a_line(lines: Sequence[str], where: str, problems: list[str], fields: Mapping[str, Field]) -> list[str]:
     words = []
     for line in lines:
         name, equals, _ = line.lstrip("-").partition("=")
         if not equals and len(line.split()) > 1:
             problems.append(f"{line} ({where}): a line without =; write --name=value")
-        elif not equals and name in FIELDS and not FIELDS[name].is_boolean:
+        elif not equals and name in fields and not fields[name].is_boolean:
             problems.append(f"{line} ({where}): a value is missing; write {line}=VALUE")
         else:
             words.append(line)

@@ -166,6 +166,7 @@ _ALL = [
     _optimizer("trust_clip", "true|false or none", parsers.boolean,
                "trust ratio / rate at most 1 (apex LARC)", optional=True),
     _optimizer("newton_schulz_steps", "whole number", _count, "iterations that orthogonalise a matrix"),
+    _optimizer("newton_schulz_epsilon", "number", _not_negative, "added to the norm that a matrix is divided by before them"),
     _optimizer("update_scale", ("width", "rms", "none"), None,
                "of an orthogonal update: sqrt(max(1, fan_out / fan_in)), 0.2 sqrt(max(fan_in, fan_out)), or 1"),
     _optimizer("exclude_from_orthogonalization", "regexes", parsers.exclusions,

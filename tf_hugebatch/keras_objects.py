@@ -4,6 +4,7 @@ Importing it is enough for plain `keras.models.load_model`; `hb.load_model` does
 """
 
 import os
+import re
 import warnings
 
 import keras
@@ -20,7 +21,8 @@ def load_model(path):
         path: of a .keras file.
 
     Returns:
-        the Keras model; its next update is the one that the saved model would have made.
+        the Keras model; its next update is the one that the saved model would have made. Where that was compiled and not yet
+        trained, the optimizer begins anew in both.
 
     Raises:
         ValueError: for a file of another name than .keras, whose format may hold no optimizer's state; for one whose state
@@ -36,9 +38,17 @@ def load_model(path):
         model = keras.saving.load_model(path, safe_mode=True)
     for warning in said:
         if "Skipping variable loading for optimizer" in str(warning.message):
+            if _saved_before_training(str(warning.message), model.optimizer):
+                continue
             raise ValueError(f"{name}: the optimizer's state in it is not of the variables that train now, as where a layer "
                              f"was frozen or freed after training began, so the next update would be another one. Save it "
                              f"with the layers as they were, or compiled anew; keras.saving.load_model takes its weights, "
                              f"with an optimizer that begins anew")
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return model
+
+
+def _saved_before_training(said, optimizer):
+    """Whether a file has of the optimizer only what one has that was never built: then no state of it is lost."""
+    saved = re.search(r"saved optimizer has (\d+) variables", said)
+    return bool(saved) and int(saved[1]) == len(type(optimizer).from_config(optimizer.get_config()).variables)

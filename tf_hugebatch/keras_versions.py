@@ -34,7 +34,16 @@ def check_versions(tensorflow, keras_):
     )
 
 
+def check_backend(backend):
+    """Refuses a backend of Keras other than TensorFlow. Raises ImportError, whose `name` is "tensorflow"."""
+    if backend != "tensorflow":
+        raise ImportError(
+            f"Keras computes with {backend} here (KERAS_BACKEND, or \"backend\" in ~/.keras/keras.json), and tf_hugebatch is "
+            f"written for TensorFlow alone: set KERAS_BACKEND=tensorflow.", name="tensorflow")
+
+
 check_versions(tf.__version__, keras.__version__)
+check_backend(keras.backend.backend())
 KERAS_2 = keras.__version__.startswith("2.")
 
 

@@ -100,9 +100,12 @@ class Layout:
 
     @property
     def groups_held(self) -> int:
-        """Whole groups held by one cell, or by one round when groups span replicas."""
+        """Whole groups held by one cell, or by one round when groups span replicas.
+
+        h consecutive groups have at most ceil(h B / G) examples.
+        """
         held_by = self.micro_batch_size * (self.replicas if self.across_replicas else 1)
-        return held_by // self.largest_group
+        return held_by * self.groups // self.batch_size
 
     @property
     def rounds(self) -> int:

@@ -14,7 +14,7 @@ another schedule.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tf_hugebatch import regimes, registry
 from tf_hugebatch.fields import EXCLUSIVE, FIELDS, Field
@@ -50,6 +50,17 @@ class Findings:
         for name, builds_on, problem in found:
             if not self.failed.intersection(builds_on):
                 self.add([name], problem)
+
+
+def default_of(name: str, values: Mapping) -> object:
+    """What a setting is that a settings.json does not know: the setting is younger, and the run had what its rows state, or the
+    default.
+
+    values: the rest of that file.
+    """
+    field = FIELDS[name]
+    row = registry.TABLES[field.row].get(str(values.get(field.row))) if field.row else None
+    return row.settings.get(name, field.default) if row else field.default
 
 
 def parse_levels(levels: Sequence[Level], findings: Findings) -> list[Level]:

@@ -10,6 +10,8 @@ from . import cluster, command_line, data, registry, surroundings
 from .settings import Refusal
 from .stops import RunStopped
 
+_OTHER_BACKENDS = ("jax", "torch")  # what Keras imports first where it is told to
+
 
 def main(argv, *, program, description, dataset):
     """Runs one experiment.
@@ -75,10 +77,12 @@ def _run(command, program, words):
         print(command.refusal(refusal.problems), file=sys.stderr)
         return 2
     except ImportError as error:
-        if error.name != "tensorflow":
+        if error.name not in ("tensorflow", *_OTHER_BACKENDS):
             raise
         # Not there, or (keras_versions.py) one that this package does not run on.
-        print(command.refusal([str(error)]), file=sys.stderr)
+        reason = f"{error}: Keras was told to compute with it (KERAS_BACKEND, or \"backend\" in ~/.keras/keras.json); set " \
+                 "KERAS_BACKEND=tensorflow" if error.name in _OTHER_BACKENDS else str(error)
+        print(command.refusal([reason]), file=sys.stderr)
         return 2
     except RunStopped as stopped:
         with contextlib.suppress(OSError):  # a log on the disk that is full

@@ -129,6 +129,8 @@ def path(value: object) -> str:
     """A path of the file system, with ~ expanded; whether it exists is another question."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError("that is no path; name a folder")
+    if "\0" in os.fspath(value):
+        raise ValueError("no path has a NUL byte in it; take it out")
     return os.path.expanduser(os.fspath(value))
 
 

@@ -10,6 +10,7 @@ from .layout import LayoutError
 from .planning import advice, answer, compile, slices
 from .planning.planner import Planner, in_words, layouts
 from .planning.screen import Screen
+from .records import not_writable
 from .settings import Refusal
 
 PROGRAM = "plan_main"
@@ -92,6 +93,9 @@ def _advise(command):
     from .reports import drawing, useful_batch
 
     settings, folder = command.settings, command.own["plan_dir"] or os.path.join("runs", "plan-advice")
+    if problems := not_writable("plan_dir", folder):
+        print(command.refusal(problems), file=sys.stderr)
+        return 2
     given = settings.sources["image_size"] == "command line"
     image_size = settings.image_size if given else _LARGE_IMAGE
     try:
@@ -111,7 +115,8 @@ def _plan(command, target, folder, screen, words):
     planner = Planner(settings, target, cache, compiler, screen)
     code = 0 if planner.find() else 3
     plan = answer.answer(settings, planner, target, words)
-    print(*answer.text(plan), f"plan: {answer.save(folder, plan)}", sep="\n")
+    print(*answer.text(plan), sep="\n", flush=True)  # first: hours of compiling may stand in it
+    print(f"plan: {answer.save(folder, plan)}")
     return code
 
 
@@ -120,7 +125,8 @@ def _measure(command, _, folder, screen, words):
     from .planning.measure import measure
 
     plan = answer.answer_here(command.settings, measure(command.settings, screen.begin), words)
-    print(*answer.text_here(plan), f"plan: {answer.save(folder, plan)}", sep="\n")
+    print(*answer.text_here(plan), sep="\n", flush=True)
+    print(f"plan: {answer.save(folder, plan)}")
     return 0
 
 

@@ -36,7 +36,8 @@ PRESETS: Mapping[str, Mapping[str, Mapping]] = {
     },
     "muon": {
         "keras": {  # keras.optimizers.Muon, whose weight decay is Adam's too only when given as adam_weight_decay
-            "bias_correction": False, "update_scale": "rms", "exclude_from_orthogonalization": None,
+            "bias_correction": False, "newton_schulz_epsilon": 1e-7, "update_scale": "rms",
+            "exclude_from_orthogonalization": None,
             "reshape_kernels": False, "adam_rate_ratio": 1.0, "adam_nesterov": False,
             "epsilon": 1e-7, "epsilon_placement": "uncorrected", "exclude_from_decay": ()},
         "optax": {  # optax.contrib.muon, whose weight decay is Adam's too only when given as adam_weight_decay

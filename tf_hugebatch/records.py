@@ -21,11 +21,11 @@ from typing import TextIO
 
 from tf_hugebatch import versions
 from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.levels import default_of
 from tf_hugebatch.runs import read_object, read_row, read_status
-from tf_hugebatch.settings import Refusal, Settings
+from tf_hugebatch.settings import SCHEMA_VERSION, Refusal, Settings
 from tf_hugebatch.stops import write_over
 
-SCHEMA_VERSION = 1  # of settings.json; a folder written by a newer one is refused, not guessed at
 _UNFINISHED = ".tmp"  # ends the names of files that are about to appear
 STATUSES = ("running", "done", "diverged", "failed", "interrupted")
 
@@ -136,7 +136,9 @@ class RunFolder:
         if unknown := sorted({*stored} - {*FIELDS, "schema_version"}):
             return [f"{stated}: its settings.json has {', '.join(unknown[:5])}, which this release doesn't know; use the "
                     f"release that wrote it, or another folder"]
-        found = not_writable("run_dir", path)
+        # A run that has ended is only read.
+        ended = self.read_status().get("status") in ("done", "diverged")
+        found = [] if ended else not_writable("run_dir", path)
         differences = _differences(stored, settings)
         if differences:
             more = [f"and {len(differences) - 5} more"] if len(differences) > 5 else []
@@ -256,11 +258,11 @@ class RunFolder:
 
 
 def _differences(stored: Mapping, settings: Settings) -> list[str]:
-    """Experiment settings that differ, in words; one that the folder doesn't know had its default."""
+    """Experiment settings that differ, in words."""
     ours = settings.as_dict()
     differences = []
-    for name, field in FIELDS.items():
-        theirs = stored.get(name, field.default)
+    for name in FIELDS:
+        theirs = stored[name] if name in stored else default_of(name, stored)
         if "experiment" in (kind_of(name, ours), kind_of(name, stored)) and theirs != ours[name] \
                 and name not in settings.failed:
             differences.append(f"{name} is {theirs} there and {ours[name]} here")

@@ -71,7 +71,8 @@ _LAMB = {
 }
 
 _MUON = {
-    "momentum": 0.9, "nesterov": True, "bias_correction": False, "newton_schulz_steps": 5, "update_scale": "width",
+    "momentum": 0.9, "nesterov": True, "bias_correction": False, "newton_schulz_steps": 5,
+    "newton_schulz_epsilon": 0.0, "update_scale": "width",
     "exclude_from_orthogonalization": None, "reshape_kernels": True, "adam_rate_ratio": 0.1, "adam_nesterov": False,
     "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "epsilon_placement": "uncorrected",
 }

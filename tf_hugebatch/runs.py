@@ -214,7 +214,8 @@ def load_sweeps(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> li
 
 
 def _is_run(path: str) -> bool:
-    return os.path.isfile(os.path.join(path, "settings.json"))
+    # Any one of them: what a copy or a kill has left without its settings is to be named, not passed over.
+    return any(os.path.lexists(os.path.join(path, name)) for name in ("settings.json", "status.json", "metrics.jsonl"))
 
 
 def load_runs(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Run]:
@@ -223,7 +224,7 @@ def load_runs(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     A folder that is no run stands for the runs below it. Raises FileNotFoundError for a folder, named without
     wildcards, that neither is nor holds a run.
     """
-    return [Run(path) for path in _found(patterns, _is_run, "run", "settings.json")]
+    return [Run(path) for path in _found(patterns, _is_run, "run", "settings.json, status.json or metrics.jsonl")]
 
 
 def _found(patterns, is_one: Callable[[str], bool], what: str, file: str) -> list[str]:

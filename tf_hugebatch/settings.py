@@ -31,16 +31,23 @@ class Refusal(ValueError):
         super().__init__("\n".join(self.problems))
 
 
+SCHEMA_VERSION = 1  # of settings.json; what a newer one wrote is refused, not guessed at
+
+
 class Settings:
     """Every setting of a run as an attribute, named as its flag.
 
     Settings(**given) resolves `given` against the regime, rows and defaults; raises Refusal with all
-    problems. `sources[name]` says which level decided; `failed` names the settings that have a problem (see
+    problems. What settings.json holds, "schema_version" included, gives the run's settings again.
+    `sources[name]` says which level decided; `failed` names the settings that have a problem (see
     `resolve`). Settings that the chosen optimizer or schedule doesn't take are None, as are those that an
     exclusive partner displaced. `batch_size` is a number also where 'full' was given.
     """
 
     def __init__(self, **given):
+        version = given.pop("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise Refusal(f"schema_version={version}: this release reads {SCHEMA_VERSION}; use the release that wrote it")
         resolved, problems = resolve([("arguments", given)])
         if problems:
             raise Refusal(problems)

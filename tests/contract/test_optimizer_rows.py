@@ -126,7 +126,8 @@ def test_state_is_float32_under_mixed_precision(row):
     assert all(np.isfinite(v.numpy()).all() for v in variables)
 
 
-OTHERS_OF_MUON = {"newton_schulz_steps": 3, "newton_schulz_coefficients": (3.0, -3.5, 1.5), "update_scale": "rms",
+OTHERS_OF_MUON = {"newton_schulz_steps": 3, "newton_schulz_coefficients": (3.0, -3.5, 1.5),
+                  "newton_schulz_epsilon": 0.3, "update_scale": "rms",
                   "exclude_from_orthogonalization": ["second"], "reshape_kernels": False, "adam_rate_ratio": 0.3,
                   "adam_nesterov": True, "bias_correction": True}
 

@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 from reference.small_runs import CLASSES, contract_examples, run_updates
 
+from tf_hugebatch import optimizers
 from tf_hugebatch.data.order import epoch_permutation
-from tf_hugebatch.diagnostics.noise_scale import estimate
+from tf_hugebatch.diagnostics.noise_scale import NoiseScale, estimate
 from tf_hugebatch.keras_versions import native
+from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.step import METRICS
 
 TRUE_GRADIENT, SPREAD = np.array([0.3, -0.2, 0.1]), np.diag([1.0, 2.0, 0.5])
@@ -43,6 +45,19 @@ def test_equal_groups_give_mccandlish_s_estimators():
     sums = gradients.reshape(4, small, 5).sum(1)
     found = estimate((sums.sum(0) ** 2).sum(), (sums ** 2).sum(), big, 4 * small ** 2)
     np.testing.assert_allclose(found, (power, variance), rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout, refused", [
+    (Layout(64, 8, replicas=2, span=16), "batch-norm groups of 16 lie across replicas.*--micro_batch_size of at least 16"),
+    (Layout(64, 16, replicas=2, span=16), None), (Layout(64, 8, replicas=2), None)])
+def test_micro_batches_that_share_batch_statistics_are_not_taken_for_independent(layout, refused):
+    model = linear()
+    optimizer = optimizers.get("sgd", learning_rate=0.1)
+    if refused is None:
+        assert NoiseScale(model=model, optimizer=optimizer, layout=layout).layout == layout
+    else:
+        with pytest.raises(ValueError, match=refused):
+            NoiseScale(model=model, optimizer=optimizer, layout=layout)
 
 
 def linear():

@@ -75,6 +75,12 @@ def test_the_largest_eigenvalue_is_found(values):
     assert found["products"] <= sharpness.MOST_PRODUCTS
 
 
+def test_an_eigenvalue_that_is_there_ten_thousand_times_does_not_hide_the_one_above_it():
+    values = np.array([2.5, *np.ones(200_000)])
+    found = sharpness.measure(lambda v: values * v, len(values))
+    assert found["eigenvalue"] == pytest.approx(2.5, rel=1e-3)
+
+
 def test_the_residual_bounds_how_far_off_it_is():
     matrix = symmetric(np.linspace(0, 1, 300))
     for most in (2, 5, 10):

@@ -109,6 +109,28 @@ def test_the_line_beats_the_file_whatever_the_order(flagfile):
         assert settings.sources["seed"] == "command line"
 
 
+def test_a_mark_at_the_beginning_of_a_file_is_no_part_of_it(tmp_path):
+    (tmp_path / "a.flags").write_text("--seed=3\n", encoding="utf-8-sig")
+    assert settings_of(f"--flagfile={tmp_path / 'a.flags'}").seed == 3
+
+
+def test_no_word_makes_it_pass_over_unknown_ones():
+    problems = parse("--undefok=lr", "--lr=3").problems
+    assert len(problems) == 2 and any("--undefok" in problem for problem in problems)
+    assert any("--lr=3" in problem and "--learning_rate" in problem for problem in problems)
+
+
+def test_a_program_without_runs_has_its_own_flags_in_files(flagfile):
+    own = [Field(kind="reporting", group="own", name=name, takes="text", parse=str, default=None, help="")
+           for name in ("runs", "output")]
+    name = flagfile("a.flags", "--runs=there", "--output=one", "--flagfile=" + flagfile("b.flags", "--output=two"))
+    found = command_line.parse([f"--flagfile={name}", "--runs=here"], program="p", description="", dataset=None, own=own)
+    assert (found.own, found.problems) == ({"runs": "here", "output": "one"}, [])
+    [problem] = command_line.parse([f"--flagfile={flagfile('c.flags', '--seed=3')}"], program="p", description="",
+                                   dataset=None, own=own).problems
+    assert "--seed=3" in problem and "unknown flag" in problem
+
+
 def test_nested_files_are_relative_to_their_parent_and_below_it(flagfile):
     flagfile("inner/base.flags", "--seed=1", "--batch_size=128", "--epochs=2")
     flagfile("inner/middle.flags", "--flagfile=base.flags", "--seed=2", "--batch_size=256")
@@ -239,7 +261,7 @@ def test_own_flags_do_not_stand_in_flagfiles(tmp_path):
 def test_a_program_without_runs_takes_no_flags_of_one():
     command = parse_own("--trials=3", "--batch_size=64", "--flagfile=x", dataset=None)
     assert command.settings is None and command.own["trials"] == 3
-    assert len(command.problems) == 2 and all("sweep_main" in p or "--batch_size" in p for p in command.problems)
+    assert len(command.problems) == 2 and all("--flagfile=x" in p or "--batch_size" in p for p in command.problems)
 
 
 def test_help_shows_own_flags_first(capsys):

@@ -61,6 +61,10 @@ def test_groups_are_even_runs_that_never_straddle_a_round_or_a_replica_that_coul
     (61, 16, 4, 16, 1, False, 3),
     (1_281_167, 128, 2048, 64, 5, False, 29_553),
     (7, 4, 1, None, 2, False, 1),
+    (500, 500, 1, 64, 1, False, 0),  # groups of 62 and 63
+    (1000, 500, 2, 64, 1, False, 0),
+    (8192, 8192, 1, 100, 1, False, 0),
+    (61, 31, 2, 16, 1, False, 1),
 ])
 def test_known_layouts(batch, micro, replicas, span, rounds, across, padding):
     layout = Layout(batch, micro, replicas, span)

@@ -8,7 +8,7 @@ import pytest
 
 from tf_hugebatch import records
 from tf_hugebatch.records import RunFolder
-from tf_hugebatch.settings import Settings
+from tf_hugebatch.settings import Refusal, Settings
 
 
 def settings(**given):
@@ -59,6 +59,27 @@ def test_a_setting_that_an_older_folder_does_not_know_had_its_default(folder):
     assert folder.problems(settings()) == []
     [problem] = folder.problems(settings(precision="mixed_bfloat16"))
     assert "precision is float32 there and mixed_bfloat16 here" in problem
+
+
+@pytest.mark.parametrize("row, missing, other", [
+    ({"optimizer": "muon", "optimizer_preset": None}, "newton_schulz_epsilon", {"newton_schulz_epsilon": 0.1}),
+    ({"optimizer": "sgd"}, "momentum", {"momentum": 0.5})])
+def test_a_setting_that_a_folder_does_not_know_had_what_its_row_states(tmp_path, row, missing, other):
+    folder, ours = RunFolder(tmp_path), settings(**row)
+    folder.create(ours)
+    stored = read(folder, "settings.json")
+    del stored[missing]
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
+    assert folder.problems(ours) == []
+    [problem] = folder.problems(settings(**row, **other))
+    assert missing in problem
+
+
+def test_a_run_that_has_ended_is_only_read(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
+    assert "can't be written to" in folder.problems(settings())[0]
+    folder.write_status(status="done", final={"test_accuracy": 0.5})
+    assert folder.problems(settings()) == []
 
 
 def test_strange_content_is_refused(tmp_path):
@@ -113,6 +134,9 @@ def test_settings_that_failed_are_not_compared(folder):
 
 def test_settings_json_is_flat_complete_and_gives_the_settings_back(folder):
     values = read(folder, "settings.json")
+    assert Settings(**values) == settings()
+    with pytest.raises(Refusal, match="schema_version=99"):
+        Settings(**{**values, "schema_version": 99})
     assert values.pop("schema_version") == records.SCHEMA_VERSION
     assert Settings(**values) == settings()
 

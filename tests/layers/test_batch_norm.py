@@ -45,6 +45,33 @@ def test_a_mean_far_from_zero_leaves_the_variance_its_digits():
     np.testing.assert_allclose(layer.moving_variance.numpy(), x.astype(np.float64).var(axis=(0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("mean", [0.0, 100.0, 3000.0])
+def test_groups_across_replicas_keep_their_digits_as_groups_inside_do(mean, mirrored):
+    """Mean over standard deviation from 0 to 3,000; 32 examples, groups of 16, four examples a replica and round."""
+    x = np.random.default_rng(1).normal(mean, 1.0, (32, 2, 2, 3)).astype(np.float32)
+    expected = np.concatenate([plain(part.astype(np.float64)) for part in np.split(x, 2)])
+    strategy, layout = mirrored(4), Layout(32, 4, replicas=4, span=16)
+    with strategy.scope():
+        layer = layers.GhostBatchNormalization(16)
+        layer.build((None, 2, 2, 3))
+    found = np.zeros_like(x)
+
+    def part(first):
+        positions = tf.cast(first, tf.int64) + tf.range(4, dtype=tf.int64)
+        view = replica.View(layout=layout, positions=positions, weights=tf.ones(4), update=tf.constant(0, tf.int64), seed=0,
+                            all_reduce_sum=replica.collective_of(strategy))
+        with replica.scope(view):
+            return layer(tf.gather(x, positions), training=True)
+
+    for round_ in range(2):
+        firsts = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(16 * round_ + 4 * context.replica_id_in_sync_group))
+        outputs = strategy.experimental_local_results(tf.function(lambda f: strategy.run(part, (f,)))(firsts))
+        found[16 * round_:16 * (round_ + 1)] = np.concatenate([output.numpy() for output in outputs])
+    # Where float32 ends: x itself is rounded to mean * 6e-8, and gamma x + (beta - gamma mean) once more.
+    np.testing.assert_allclose(found, expected, atol=2e-6 + 4e-7 * mean)
+
+
 def test_moving_statistics_are_count_weighted_over_groups_and_used_at_inference():
     x = images(7)
     layer = layers.GhostBatchNormalization(3, momentum=0.9)

@@ -107,6 +107,36 @@ def test_a_layer_that_is_called_twice_has_two_locations():
     np.testing.assert_allclose(g, (outputs.T @ outputs + inner.T @ inner) / BATCH / 2, rtol=1e-4, atol=1e-6)
 
 
+def test_calls_at_two_image_sizes_count_by_their_locations():
+    generator = np.random.default_rng(4)
+    shared, inputs = layers.Conv2D(2, 3, padding="same", use_bias=False), keras.Input((8, 8, 2))
+    features = shared(keras.layers.AveragePooling2D(2)(shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(keras.layers.Flatten()(features)))
+    images, labels = generator.normal(size=(BATCH, 8, 8, 2)).astype("float32"), np.arange(BATCH, dtype="int32") % 3
+    (_, g), _ = factors_of(model, images, labels, np.ones(BATCH))
+    kernel = native(shared.kernel)
+    with tf.GradientTape() as tape:
+        large = tf.nn.conv2d(images, kernel, 1, "SAME")
+        tape.watch(large)
+        small = tf.nn.conv2d(tf.nn.avg_pool2d(large, 2, 2, "VALID"), kernel, 1, "SAME")
+        tape.watch(small)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=model.layers[-1](tf.reshape(small, [BATCH, -1])))
+    of_examples = [part.numpy().reshape(-1, 2) for part in tape.gradient(losses, [large, small])]
+    rows = np.concatenate(of_examples)  # 64 + 16 locations of an example
+    np.testing.assert_allclose(g, rows.T @ rows / 80 / BATCH, rtol=1e-4, atol=1e-8)
+
+
+def test_a_layer_that_is_not_called_has_factors_of_zeros():
+    called, aside = layers.Dense(3), layers.Dense(2)
+    aside.build((None, 5))
+    model = keras.Sequential([keras.Input((3,)), called])
+    images, labels = np.ones((BATCH, 3), "float32"), np.zeros(BATCH, "int32")
+    *_, factors = micro_batch_sums(model, view_of(np.ones(BATCH)), images, labels, 0.0, factored=[called, aside])
+    assert [factor.shape.as_list() for factor in factors] == [[4, 4], [3, 3], [6, 6], [2, 2]]
+    assert not np.any(factors[2]) and not np.any(factors[3]) and np.any(factors[0])
+
+
 @pytest.mark.parametrize("ours, theirs, options, shape", [
     (layers.Dense, keras.layers.Dense, {"units": 4, "activation": "relu"}, (6,)),
     (layers.Dense, keras.layers.Dense, {"units": 4, "use_bias": False}, (3, 6)),

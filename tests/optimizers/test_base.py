@@ -143,6 +143,37 @@ def test_sparse_gradients_are_whole_gradients():
     np.testing.assert_allclose(*results, rtol=1e-6)
 
 
+@pytest.mark.parametrize("row", ["adam", "lars", "lamb", "muon", "shampoo"])
+def test_gradients_of_a_shape_that_only_running_tells_are_taken(row):
+    weights = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = []
+    for make in (lambda g: tf.constant(g), lambda g: tf.numpy_function(lambda: g, [], tf.float32)):
+        [variable] = variables_of({"dense/kernel": weights})
+        optimizer = optimizers.get(row, learning_rate=0.1)
+        optimizer.build([variable])
+        step = tf.function(lambda: optimizer.apply([make(np.ones((3, 2), np.float32))], [variable]))
+        step()
+        found.append(variable.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert np.abs(found[0] - weights).max() > 0
+
+
+def test_a_variable_that_stands_twice_in_an_update_is_refused_before_anything_moves():
+    weights = {"dense/kernel": np.ones((3, 2), np.float32), "dense/bias": np.ones(2, np.float32)}
+    variables, optimizer = variables_of(weights), optimizers.LARS(0.1)
+    optimizer.build(variables)
+    with pytest.raises(ValueError, match="lars: a variable stands twice"):
+        optimizer.apply([np.ones((3, 2), np.float32)] * 2, [variables[0]] * 2)
+    np.testing.assert_array_equal(variables[0].numpy(), weights["dense/kernel"])
+
+
+def test_accumulation_of_keras_own_is_refused_as_an_attribute_too():
+    optimizer = optimizers.Adam(0.1)
+    optimizer.gradient_accumulation_steps = 2
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=2: hb.train"):
+        optimizer.build(variables_of({"dense/kernel": np.ones((3, 2), np.float32)}))
+
+
 def test_a_schedule_is_read_at_the_updates_done_so_far():
     steps = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [1.0, 10.0, 100.0])
     variables = initial_variables()

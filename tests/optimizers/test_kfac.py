@@ -7,11 +7,13 @@ import tensorflow as tf
 from reference import optimizers as twin
 from reference.variables import variables_of
 
+import tf_hugebatch as hb
 from tf_hugebatch import layers
-from tf_hugebatch.keras_versions import native
+from tf_hugebatch.keras_versions import KERAS_2, native
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.optimizers import KFAC
 from tf_hugebatch.optimizers.kfac import damped_inverses
+from tf_hugebatch.training.accumulate import factored_layers
 from tf_hugebatch.training.step import Step
 
 RATES = (0.05, 0.1, 0.0, 0.08, 0.06)
@@ -72,6 +74,61 @@ def test_a_factor_of_zeros_is_damped_by_itself(zero):
     pair[zero] *= 0.0
     for side, inverse in zip(pair, damped_inverses(*map(tf.constant, pair.values()), 0.25)):
         np.testing.assert_allclose(inverse, np.eye(len(pair[side])) / (0.5 if side == zero else 2.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", range(-44, -5, 2))
+def test_the_average_of_a_layer_that_died_is_inverted_at_every_size_on_its_way_to_zero(exponent):
+    left, right = np.eye(3, dtype="float32"), np.diag([1.0, 2.0]).astype("float32") * np.float32(10.0) ** exponent
+    for inverse in damped_inverses(tf.constant(left), tf.constant(right), 1e-3):
+        assert np.isfinite(inverse).all()
+        assert np.linalg.eigvalsh(inverse).min() > 0
+
+
+def test_a_layer_that_dies_leaves_the_others_their_weights():
+    generator = np.random.default_rng(9)
+    shapes = {"dead/kernel": (4, 3), "live/kernel": (3, 2)}
+    weights = {k: generator.normal(size=shape).astype("float32") for k, shape in shapes.items()}
+    updates, pairs = 1700, {"dead/kernel": (factor(generator, 4), factor(generator, 3)),
+                            "live/kernel": (factor(generator, 3), factor(generator, 2))}
+    dead = {**pairs, "dead/kernel": (pairs["dead/kernel"][0], np.zeros((3, 3), "float32"))}
+    gradients = [{k: generator.normal(size=shape).astype("float32") * (k != "dead/kernel" or t == 0)
+                  for k, shape in shapes.items()} for t in range(updates)]
+    history, _ = trajectory(weights, gradients, [pairs, *[dead] * (updates - 1)], [1e-3] * updates)
+    assert all(np.isfinite(value).all() for value in history[-1][0].values())
+    assert np.abs(history[-1][0]["live/kernel"] - weights["live/kernel"]).max() > 0
+
+
+@pytest.mark.skipif(KERAS_2, reason="Keras 2 leaves models' names out of paths from the start")
+def test_a_loaded_optimizer_with_patterns_takes_the_same_step(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(3, name="a"), layers.Dense(2, name="b")], name="net")
+    model.compile(KFAC(0.1, exclude_from_decay=["bias"]), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "m.keras")
+    found = []
+    for one in (model, hb.load_model(tmp_path / "m.keras")):
+        variables = one.trainable_variables
+        factors = {v.path: (4.0 * tf.eye(4), 2.0 * tf.eye(v.shape[1])) for v in variables if v.path.endswith("kernel")}
+        assert set(factors) < set(one.optimizer.trust_ratios())
+        found.append(one.optimizer.apply_reduced([tf.ones(v.shape) for v in variables], variables, factors=factors)["update_norm"])
+    assert found[0] == found[1] < 0.1 * np.sqrt(sum(np.prod(v.shape) for v in model.trainable_variables))
+    with pytest.raises(ValueError, match="factors of no/such/kernel: kfac was built without such kernels"):
+        one.optimizer.apply_reduced([tf.ones(v.shape) for v in variables], variables,
+                                    factors={**factors, "no/such/kernel": factors.popitem()[1]})
+
+
+def test_layers_that_one_path_names_are_refused():
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = layers.Dense(3, name="hidden"), layers.Dense(3, name="hidden")
+
+        def call(self, inputs):
+            return self.second(self.first(inputs))
+
+    model = Twins()
+    model(np.zeros((2, 3), "float32"))
+    with pytest.raises(ValueError, match="hidden/kernel: give these layers names of their own"):
+        factored_layers(model, KFAC(0.1))
 
 
 def test_one_step_from_zero_solves_a_linear_gaussian_problem():

@@ -48,6 +48,7 @@ OPTIONS = {
     "rms": {"update_scale": "rms"},
     "no scale": {"update_scale": "none"},
     "three other iterations": {"newton_schulz_steps": 3, "newton_schulz_coefficients": (2.0, -1.5, 0.5)},
+    "an epsilon in the norm": {"newton_schulz_epsilon": 0.7},
     "Adam's": {"adam_rate_ratio": 1.0, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 0.01},
     "Adam's corrected": {"epsilon": 0.01, "epsilon_placement": "corrected"},
     "Adam's Nesterov": {"adam_nesterov": True, "adam_rate_ratio": 0.5},
@@ -117,6 +118,34 @@ def test_the_step_of_a_matrix_ignores_the_scale_of_its_gradients():
     for path in ("conv/kernel", "wide/kernel", "tall/kernel"):
         np.testing.assert_allclose(one[-1][path], other[-1][path], rtol=1e-4, atol=1e-5)
     assert np.abs(one[-1]["tall/bias"] - other[-1]["tall/bias"]).max() > 1e-3  # Adam's epsilon shows
+
+
+@pytest.mark.parametrize("shape", [(400, 120), (84, 10), (25, 6)])
+@pytest.mark.parametrize("exponent", [-34, -30, -19, -18, -17, 0, 17, 19, 30, 35])
+def test_no_scale_that_float32_holds_changes_the_directions(shape, exponent):
+    plain = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    expected = orthogonalize(tf.constant(plain), 5).numpy()
+    # Newton-Schulz takes small singular values up 500-fold, and their rounding with them.
+    np.testing.assert_allclose(orthogonalize(tf.constant(plain * np.float32(10.0) ** exponent), 5).numpy(), expected,
+                               atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("row", ["muon", "muon_layerwise", "muon_layerwise_bounded"])
+def test_a_layer_that_dies_keeps_its_weights(row):
+    generator = np.random.default_rng(2)
+    weights = {"conv/kernel": generator.normal(size=(5, 5, 6, 16)).astype(np.float32),
+               "dense/kernel": generator.normal(size=(84, 10)).astype(np.float32)}
+    optimizer, variables = optimizers.get(row, learning_rate=1e-3), variables_of(weights)
+    optimizer.build(variables)
+    first = [tf.constant(generator.normal(size=weight.shape), tf.float32) for weight in weights.values()]
+    step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
+    step(first)
+    dead = [tf.zeros_like(gradient) for gradient in first]
+    for _ in range(1100):  # the velocity decays by 0.9 an update: through 1e-19 after 400, to 0 after 850
+        step(dead)
+    for variable, before in zip(variables, weights.values()):
+        assert np.isfinite(variable.numpy()).all()
+        assert np.linalg.norm(variable.numpy()) < 2 * np.linalg.norm(before)
 
 
 def test_a_gradient_that_has_always_been_zero_moves_nothing():

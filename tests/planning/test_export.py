@@ -68,8 +68,8 @@ def test_an_update_reduces_gradients_and_statistics_once(exporter):
 
 def test_groups_across_replicas_are_reduced_in_every_micro_batch(exporter):
     accumulate = exporter(4, 16).accumulate(Layout(BATCH, 8, 4, 16))
-    # Two groups a round: sum, sum of squares and count, forward and again for the gradient.
-    assert (accumulate.all_reduces, accumulate.all_reduce_bytes) == (2, 2 * 4 * 2 * (2 * CHANNELS + 1))
+    # Two groups a round: sum and count, then squares about the mean, forward and again for the gradient.
+    assert (accumulate.all_reduces, accumulate.all_reduce_bytes) == (4, 2 * 4 * 2 * (2 * CHANNELS + 1))
 
 
 def test_batch_norm_is_left_to_the_compiler_as_sums(exporter):

@@ -157,11 +157,11 @@ def adam_moved(memory, g, t, rule):
     return m_hat / (np.sqrt(memory["s"] / c2) + rule["epsilon"])
 
 
-def orthogonal(h, steps, coefficients):
-    """Newton-Schulz as what it does to singular values: the polynomial, `steps` times, of s / ||s||."""
+def orthogonal(h, steps, coefficients, epsilon=0.0):
+    """Newton-Schulz as what it does to singular values: the polynomial, `steps` times, of s / (||s|| + epsilon)."""
     a, b, c = coefficients
     left, s, right = np.linalg.svd(h, full_matrices=False)
-    s = s / length(s) if length(s) > 0 else s
+    s = s / (length(s) + epsilon) if length(s) > 0 else s
     for _ in range(steps):
         s = a * s + b * s ** 3 + c * s ** 5
     return left @ np.diag(s) @ right
@@ -169,7 +169,7 @@ def orthogonal(h, steps, coefficients):
 
 def muon(weights, gradients, rates, *, by_adam=(), undecayed=(), unadapted=(), momentum=0.9, nesterov=True,
          bias_correction=False, newton_schulz_steps=5, newton_schulz_coefficients=(3.4445, -4.775, 2.0315),
-         update_scale="width", adam_rate_ratio=0.1, adam_nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
+         newton_schulz_epsilon=0.0, update_scale="width", adam_rate_ratio=0.1, adam_nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
          epsilon_placement="uncorrected", weight_decay=0.0, decoupled_weight_decay=False, layerwise=False,
          trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
          clip_global_norm=None):
@@ -191,12 +191,13 @@ def muon(weights, gradients, rates, *, by_adam=(), undecayed=(), unadapted=(), m
             else:
                 # A moving average, as optax has it; its length is lost in the division by the norm.
                 state[k]["v"] = v = momentum * state[k]["v"] + (1 - momentum) * g
+                epsilon_of_average = (1 - momentum) * newton_schulz_epsilon
                 now, then = (1 - momentum ** t, 1 - momentum ** (t + 1)) if bias_correction else (1.0, 1.0)
                 h = (momentum * v / then + (1 - momentum) * g / now if nesterov else v).reshape(-1, w[k].shape[-1])
                 fan_in, fan_out = h.shape
                 scale = {"width": np.sqrt(max(1, fan_out / fan_in)), "none": 1.0,
                          "rms": 0.2 * np.sqrt(max(fan_in, fan_out))}[update_scale]
-                u = scale * orthogonal(h, newton_schulz_steps, newton_schulz_coefficients).reshape(w[k].shape)
+                u = scale * orthogonal(h, newton_schulz_steps, newton_schulz_coefficients, epsilon_of_average).reshape(w[k].shape)
                 own_rate = rate
             if k not in undecayed and not decoupled_weight_decay:
                 u = u + weight_decay * w[k]

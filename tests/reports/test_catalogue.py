@@ -185,6 +185,16 @@ def test_a_ladder_has_a_bar_for_each_rung_and_the_papers_beside_it(tmp_path):
     assert row["trials"] == 20
 
 
+def test_a_rung_that_diverged_in_every_trial_is_done_with(tmp_path):
+    rungs = {"0": [0.001], "1": [0.02], "2": [0.04], "3": [0.1], "4": [0.19], "4 without decay": None}
+    folder = made.write_ladder(tmp_path, "imagenet2012", published.LADDER_BATCH, rungs)
+    assert len(catalogue.draw(1, *loaded(tmp_path)).blanks) == 1
+    (folder / "rung5" / "result.json").write_text(json.dumps(
+        {"status": "done", "trials": {"done": 0, "diverged": 19, "failed": 1}, "chosen": None, "edges": []}))
+    found = catalogue.draw(1, *loaded(tmp_path))
+    assert not found.blanks and "diverges in every trial of 19" in found.caption and "not run" not in texts(found.figure)
+
+
 def test_the_second_panel_of_figure_14_is_cifar_and_the_first_is_top_5(tmp_path):
     made.write_ladder(tmp_path / "a", "imagenet2012", "full", {"0": [0.3]})
     made.write_ladder(tmp_path / "b", "cifar10", "full", {"0": [0.5]})

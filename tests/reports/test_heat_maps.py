@@ -67,6 +67,33 @@ def test_searches_that_differ_in_rates_alone_are_one_map_and_no_cell_is_overwrit
         assert f"Left aside: {tmp_path / 'b' / 'trials' / number}: its cell is another trial's" in found.caption
 
 
+def missing_of(found):
+    return found.caption.partition("Missing: ")[2]
+
+
+def test_a_map_of_which_every_cell_diverged_is_not_asked_for_again(tmp_path):
+    everywhere = [(rate, warmup) for rate in GRID["rates"] for warmup in GRID["warmups"]]
+    write(tmp_path / "all", diverged=everywhere)
+    found = catalogue.draw(16, *loaded(tmp_path / "all"))
+    assert "0 of 4 cells done, 4 diverged" in found.caption and "LARS" not in missing_of(found) and "SGD" in missing_of(found)
+    write(tmp_path / "some", diverged=everywhere[1:], missing=everywhere[:1])
+    assert "LARS" in missing_of(catalogue.draw(16, *loaded(tmp_path / "some")))
+
+
+def test_cells_that_are_all_alike_have_a_scale_that_can_be_read(tmp_path):
+    write(tmp_path)
+    [mesh] = [mesh for title, mesh in meshes(catalogue.draw(16, *loaded(tmp_path)).figure).items() if title.startswith("LARS")]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (89.5, 90.5)
+
+
+def test_maps_of_two_splits_say_so_each(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b", optimizer="sgd", select_on="test")
+    titles = [title.replace("\n", " ") for title in meshes(catalogue.draw(16, *loaded(tmp_path)).figure)]
+    assert any("LARS" in title and title.endswith("on validation") for title in titles)
+    assert any("SGD" in title and title.endswith("on test†") for title in titles)
+
+
 def test_the_batch_is_the_one_that_the_trials_ran_at(tmp_path):
     write(tmp_path)
     found = catalogue.draw(16, *loaded(tmp_path))

@@ -31,6 +31,16 @@ def test_a_run_that_is_done_counts(tmp_path):
     assert found.values == {name: getattr(expected, name) for name in expected.as_dict()}
 
 
+@pytest.mark.parametrize("break_it", [
+    lambda path: path.unlink(), lambda path: (path.unlink(), path.mkdir()), lambda path: (path.unlink(), path.symlink_to("gone"))])
+def test_a_run_that_lost_its_settings_is_left_aside_and_not_passed_over(tmp_path, break_it):
+    made_run(tmp_path / "a", 0.98)
+    made_run(tmp_path / "b", 0.98)
+    break_it(tmp_path / "b" / "settings.json")
+    outcomes, reasons = reading(tmp_path)
+    assert len(outcomes) == 1 and len(reasons) == 1 and "settings.json is missing" in reasons[0]
+
+
 @pytest.mark.parametrize("name, text, reason", [
     ("settings.json", "", "no JSON object"), ("settings.json", '{"dataset": "mnist5k"', "no JSON object"),
     ("settings.json", "[1, 2]", "no JSON object"), ("settings.json", "[" * 100_000, "no JSON object"),

@@ -93,7 +93,7 @@ def test_what_was_left_aside_is_named_with_the_reason(tmp_path):
     (tmp_path / "runs" / "lost" / "status.json").write_text("{")
     page = page_of(tmp_path / "report", load_runs(tmp_path / "runs"), sweeps)
     below = html.unescape(page.text.partition("<h2>Left aside</h2>")[2].partition("</ul>")[0])
-    assert re.search(r"torn</a>: settings.json is empty or no JSON object", below)
+    assert re.search(r"torn</a>: settings.json is missing, empty or no JSON object", below)
     assert re.search(r"lost</a>: no status.json that can be read", below)
     assert re.search(r'good/metrics.jsonl">\S+</a>: 1 of \d+ lines torn', below)
     assert below.count("<li>") == 3

@@ -360,7 +360,7 @@ def test_any_setting_may_reach_it(tmp_path):
 
 
 @pytest.mark.parametrize("accuracies, word", [(BAD, "fails"), (CLOSE, "undecided"), (GOOD, "holds"), ([0.95], "undecided"),
-                                              ([0.95, None], "undecided"), ([None, None], "fails"),
+                                              ([0.95, None], "undecided"), ([None, None], "fails"), ([None], "undecided"),
                                               ([*GOOD, None], "undecided"), (APART, "fails"), (APART[:5], "undecided"),
                                               ([*APART[:5], 0.9920], "undecided")])
 def test_one_batch_by_definition_2_2(tmp_path, accuracies, word):
@@ -368,6 +368,22 @@ def test_one_batch_by_definition_2_2(tmp_path, accuracies, word):
     lars(tmp_path, 4096, accuracies)
     [verdict] = regimes_of(tmp_path).huge.verdicts
     assert verdict.word == word
+
+
+def test_one_seed_of_the_chosen_setting_that_diverges_decides_nothing_whatever_else_misses(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, [None])
+    made_seeds(tmp_path / "adam", BAD, dataset="mnist", batch_size=4096, optimizer="adam")
+    [verdict] = regimes_of(tmp_path).huge.verdicts
+    assert verdict.word == "undecided" and "has one seed" in verdict.reason
+
+
+@pytest.mark.parametrize("searched", [{"epochs": [1, 5, 30]}, {"batch_size": [512, 4096]}, {"train_steps": [10, 100]}])
+@pytest.mark.parametrize("chosen", [{"peak_learning_rate": 20.0}, None])
+def test_a_search_over_how_long_or_at_which_batch_to_train_decides_no_miss(tmp_path, searched, chosen):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, BAD if chosen else [], chosen=chosen, trials=20, diverged=0 if chosen else 20, space=searched)
+    assert not regimes_of(tmp_path).huge.decided
 
 
 def test_a_search_in_which_everything_diverged_is_a_miss(tmp_path):

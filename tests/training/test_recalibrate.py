@@ -12,6 +12,7 @@ from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.keras_versions import native
 from tf_hugebatch.layers import ActivationNoise, GhostBatchNormalization
 from tf_hugebatch.layout import Layout
+from tf_hugebatch.training import trainer
 from tf_hugebatch.training.loop import train
 from tf_hugebatch.training.recalibrate import Recalibration
 
@@ -75,6 +76,27 @@ def test_injected_noise_is_that_of_the_weights_update(done, added):
     model, recalibration, iterator = recalibrated(tf.distribute.OneDeviceStrategy("CPU:0"), 7, 7, ActivationNoise(2.0, decay=1.0))
     recalibration.assign(iterator, BATCHES, done)
     np.testing.assert_allclose(model.layers[1].moving_variance.numpy(), by_numpy(7)[1] + added, rtol=0.15)
+
+
+def test_the_watchdog_waits_for_every_recalibration(tmp_path, monkeypatch):
+    pauses = []
+
+    class Dog(trainer.Watchdog):
+        def __enter__(self):
+            pauses.append(self)
+            return super().__enter__()
+
+    plain = Recalibration.assign
+
+    def assign(self, *arguments):
+        pauses.append(pauses[0]._pauses)
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(trainer, "Watchdog", Dog)
+    monkeypatch.setattr(Recalibration, "assign", assign)
+    train(hb.Settings(dataset="synthetic", dataset_size=(32, 16), image_size=16, model="resnet9", batch_size=16, bn_span=8,
+                      warmup_epochs=0, train_steps=2, recalibrate_bn_batches=1, run_dir=str(tmp_path / "run")))
+    assert len(pauses) > 2 and all(count > 0 for count in pauses[1:])
 
 
 @pytest.mark.slow

@@ -38,6 +38,10 @@ def problems(content, *words, **how):
     ({"optimizer": ["sgd", "larz"]}, ['"larz": unknown', "lars"]),
     ({"learning_rate": [0.1, -2, True]}, ["-2: out of range"]),
     ({"learning_rate": [None]}, ["takes no none"]),
+    ({"learning_rate": ["0.1", "1.0"]}, ['"0.1": that is text', "write 0.1 without quotes"]),
+    ({"optimizer": ["sgd", ["lars"]]}, ['["lars"]: a list inside the list']),
+    ({"learning_rate": {"low": 0.1, "high": 0.10000000000000002}}, ["one number but for rounding", "[0.1]"]),
+    ({"learning_rate": {"low": 0.1, "high": 1, "points": 3000000}}, ["points is 3000000", "at most 1000"]),
     ({"learning_rate": {"low": 1, "high": 0.1}}, ["low 1 is not below high 0.1"]),
     ({"learning_rate": {"low": 1, "high": 1}}, ["not below", "[1]"]),
     ({"weight_decay": {"low": 0, "high": 1, "log": True}}, ["low 0 has no logarithm"]),
@@ -92,6 +96,7 @@ def test_an_empty_space_and_what_a_grid_needs():
     ('{"momentum": [0.9]', "no JSON"), ("[1, 2]", "a list, not an object"), ("", "no JSON"),
     ('{"momentum": [0.9], "momentum": [0.8]}', "momentum stands there twice"), ("\x00", "no JSON"),
     ('{"learning_rate": {"low": 1, "low": 2, "high": 3}}', "low stands there twice"), (None, "No such file"),
+    ("[" * 100_000, "no JSON"),
 ])
 def test_a_bad_file_is_named(tmp_path, text, said):
     path = tmp_path / "s.json"

@@ -42,7 +42,7 @@ class NoiseScale(Probe):
 
     The quotient of one update is noisy and biased, its parts are not: average the parts over updates before dividing, as the
     figure does. Sigma is of everything that differs between examples, dropout's masks too; batch norm ties the examples of
-    a span together, and Sigma is then of spans. Costs a pass over the gradient a micro-batch.
+    a span together, and Sigma is then of spans, which no micro-batch may cut. Costs a pass over the gradient a micro-batch.
     """
 
     scalars = ("gradient_power", "gradient_variance", "noise_scale")
@@ -55,6 +55,12 @@ class NoiseScale(Probe):
                 "a --batch_size of two or more"
             raise ValueError(f"noise_scale: the batch of {layout.batch_size:,} is one micro-batch, and noise shows in how "
                              f"several differ; give {remedy}")
+
+        if layout.across_replicas:
+            group = layout.largest_group
+            raise ValueError(f"noise_scale: batch-norm groups of {group} lie across replicas, so the gradients of a round's "
+                             f"micro-batches hang on each other, and what they differ in is not their noise; give a "
+                             f"--micro_batch_size of at least {group} (a group in each replica), or a smaller --bn_span")
 
     def after_micro_batch(self, gradients, count):
         power = tf.add_n([_power(gradient) for gradient in gradients])

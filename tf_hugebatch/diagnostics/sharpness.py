@@ -2,8 +2,8 @@
 
 import numpy as np
 
-#: Products with the Hessian at most, and the relative residual at which fewer are enough.
-MOST_PRODUCTS, ENOUGH = 40, 1e-3
+#: Products with the Hessian at most and at least, and the relative residual at which no more are needed.
+MOST_PRODUCTS, LEAST_PRODUCTS, ENOUGH = 40, 10, 1e-3
 
 
 def measure(product, size, seed=0, most=MOST_PRODUCTS, enough=ENOUGH):
@@ -18,7 +18,8 @@ def measure(product, size, seed=0, most=MOST_PRODUCTS, enough=ENOUGH):
         size: of the matrix.
         seed: of the vector that it starts from.
         most: products at most.
-        enough: stops where the residual is at most this share of |theta|.
+        enough: stops where the residual is at most this share of |theta|, after LEAST_PRODUCTS: the residual bounds the
+            distance to *an* eigenvalue, and a random start lies almost in the space of one that is there many times.
 
     Returns:
         dict: eigenvalue, residual, products. The first two are not numbers where a product is none.
@@ -39,7 +40,8 @@ def measure(product, size, seed=0, most=MOST_PRODUCTS, enough=ENOUGH):
         theta, residual = float(values[-1]), length * abs(float(vectors[-1, -1]))
         # The rest of the space has nothing that the start vector could show, or all of it was seen.
         exhausted = length <= 1e-10 * max(abs(values).max(), np.finfo(float).tiny) or len(basis) == size
-        if residual <= enough * abs(theta) or exhausted or len(basis) == most:
+        settled = residual <= enough * abs(theta) and len(basis) >= LEAST_PRODUCTS
+        if settled or exhausted or len(basis) == most:
             return {"eigenvalue": theta, "residual": residual, "products": len(basis)}
         beside.append(length)
         basis.append(image / length)

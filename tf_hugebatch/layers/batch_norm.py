@@ -138,20 +138,19 @@ class GhostBatchNormalization(keras.layers.Layer):
         inner = list(range(1, len(x.shape) - 1))
         values = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), tf.float32) * tf.ones_like(weights)[:, tf.newaxis]
         channels, member = x.shape[-1], assignment * weights[:, tf.newaxis]
-        own = tf.einsum("mg,mc->gc", member, tf.concat([tf.reduce_sum(x, inner), values], axis=-1))
-        total, count = own[:, :channels], own[:, channels:]
+        sums = tf.einsum("mg,mc->gc", member, tf.concat([tf.reduce_sum(x, inner), values], axis=-1))
+        if all_reduce_sum:
+            sums = all_reduce_sum(sums)
+        total, count = sums[:, :channels], sums[:, channels:]
         mean = tf.math.divide_no_nan(total, count)
-        # About the mean of what lies here, since plain squares would cancel where the mean is large, and differently for each
-        # layout. The sum is least there, so that no gradient goes through the centre.
+        # About the group's mean, which takes replicas a second sum: a difference of means of squares would cancel where the
+        # mean is large, and differently for each layout. The sum is least there: no gradient goes through the centre.
         centre = tf.reshape(tf.stop_gradient(tf.einsum("mg,gc->mc", assignment, mean)), [-1, *[1] * len(inner), channels])
         squares = tf.einsum("mg,mc->gc", member, tf.reduce_sum(tf.math.squared_difference(x, centre), inner))
         if all_reduce_sum:
-            sums = all_reduce_sum(tf.concat([total, squares + total * mean, count], axis=-1))
-            total, squares, count = tf.split(sums, [channels, channels, 1], axis=-1)
-            mean = tf.math.divide_no_nan(total, count)
-            squares -= total * mean
-        # Rounding can leave a tiny negative; a group of padding only gets variance 1, so nothing is amplified.
-        variance = tf.where(count > 0, tf.maximum(tf.math.divide_no_nan(squares, count), 0.0), 1.0)
+            squares = all_reduce_sum(squares)
+        # A group of padding only gets variance 1, so nothing is amplified.
+        variance = tf.where(count > 0, tf.math.divide_no_nan(squares, count), 1.0)
         # einsum, not gather: gather's gradient fails across replicas.
         return tf.einsum("mg,gc->mc", assignment, mean), tf.einsum("mg,gc->mc", assignment, variance)
 

@@ -27,19 +27,24 @@ class FactoredLayer:
         fan_in = int(tf.TensorShape(self.kernel.shape[:-1]).num_elements())
         return fan_in + int(self.use_bias), int(self.kernel.shape[-1])
 
-    def factor_sums(self, inputs, gradient, weights, batch_size):
-        """A micro-batch's share of A and G: adding up over micro-batches and replicas is all that is left to do.
+    def locations(self, gradient):
+        """T, float32: of each example in a call, whose outputs have this gradient; 1 for a dense layer on vectors."""
+        return tf.cast(tf.size(gradient) // (tf.shape(gradient)[0] * gradient.shape[-1]), tf.float32)
+
+    def factor_sums(self, inputs, gradient, weights, batch_size, locations):
+        """A micro-batch's share of A and G: adding up over calls, micro-batches and replicas is all that is left to do.
 
             A = 1/B sum_i sum_t a_it a_it^T              G = 1/B sum_i 1/T sum_t g_it g_it^T
 
-        with a_it what the kernel is multiplied by at location t of example i (and a 1 for the bias), g_it the gradient of
-        loss_i by the layer's output there, before its activation, and T the locations, 1 for a dense layer on vectors.
+        with a_it what the kernel is multiplied by at location t of example i (and a 1 for the bias), and g_it the gradient of
+        loss_i by the layer's output there, before its activation.
 
         Args:
             inputs, gradient: of one call; gradient is that of the global batch's mean loss, so g_it / B, and 0 where an
                 example has weight 0.
             weights: float32 [m], 1 for an example that counts and 0 for one that does not.
             batch_size: B.
+            locations: T, of all calls of the layer together.
 
         Returns:
             (A, G), float32 and symmetric.
@@ -51,7 +56,6 @@ class FactoredLayer:
         examples = tf.shape(seen)[0]
         seen = tf.reshape(tf.reshape(seen, [examples, -1]) * weights[:, tf.newaxis], [-1, rows])
         gradient = tf.reshape(tf.cast(gradient, tf.float32), [-1, columns])
-        locations = tf.cast(tf.shape(gradient)[0] // examples, tf.float32)
         # Before the product: squares of g / B of a large batch would leave float32's range sooner.
         gradient *= tf.sqrt(batch_size / locations)
         return tf.matmul(seen, seen, transpose_a=True) / batch_size, tf.matmul(gradient, gradient, transpose_a=True)

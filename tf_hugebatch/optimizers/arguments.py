@@ -50,6 +50,19 @@ _INSTEAD = {
     "exclude_from_weight_decay": "here exclude_from_decay", "exclude_from_layer_adaptation": "here exclude_from_adaptation"}
 
 
+def refuse_accumulation(optimizer):
+    """ValueError where Keras' gradient_accumulation_steps was set as an attribute: it would count micro-batches as updates."""
+    steps = getattr(optimizer, "gradient_accumulation_steps", None)
+    if steps is not None:
+        raise ValueError(f"gradient_accumulation_steps={steps!r}: {_INSTEAD['gradient_accumulation_steps']}")
+
+
+def refuse_twice(name, indices):
+    """ValueError where a variable, known by its index, stands twice in one update: its first step would count for nothing."""
+    if len({*indices}) < len(indices):
+        raise ValueError(f"{name}: a variable stands twice among those of one update; add its gradients up first")
+
+
 def refuse_unknown_arguments(constructor, given):
     """TypeError for names of arguments that an optimizer's constructor does not have, with what to take in their place."""
     known = inspect.signature(constructor).parameters
@@ -59,6 +72,11 @@ def refuse_unknown_arguments(constructor, given):
                for name in given if name not in known]
     if unknown:
         raise TypeError(f"{constructor.__name__} has no argument {', '.join(unknown)}. It has {', '.join(known)}")
+
+
+def as_config(value):
+    """An argument as `get_config` has it: tuples, nested ones too, as lists."""
+    return [as_config(part) for part in value] if isinstance(value, tuple) else value
 
 
 def constructor_parameters(optimizer):

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tf_hugebatch.keras_versions import Optimizer, native, variable_path
 from tf_hugebatch.optimizers import norms, roles
 from tf_hugebatch.optimizers.arguments import (
-    check_bounds, check_choice, check_flag, check_float32, check_number, check_ratios, constructor_parameters,
-    refuse_arguments_without_effect)
+    as_config, check_bounds, check_choice, check_flag, check_float32, check_number, check_ratios, constructor_parameters,
+    refuse_accumulation, refuse_arguments_without_effect, refuse_twice)
 from tf_hugebatch.optimizers.rule import Now, Operand, Rule, Slot
 
 
@@ -86,13 +86,15 @@ class HugeBatchOptimizer(Rule, Optimizer):
     def build(self, variables):
         """Creates the slots and decides every variable's role. Idempotent.
 
-        Raises ValueError for a variable that is not float32, for the policy mixed_float16, for an exclusion that matches
-        nothing, and for fixed ratios that don't match variables one by one.
+        Raises ValueError for a variable that is not float32, the policy mixed_float16, gradient_accumulation_steps as an
+        attribute, an exclusion that matches nothing, and fixed ratios that don't match variables one by one.
         """
         if self.built:
             return
         check_float32(variables)
-        paths, gone = roles.as_saved(map(variable_path, variables), self._saved_paths)
+        refuse_accumulation(self)
+        self._paths = [variable_path(variable) for variable in variables]
+        paths, gone = roles.as_saved(self._paths, self._saved_paths)
         roles.refuse_unmatched(self._exclusions(), [*paths, *gone])
         self._role_table = roles.assign([(path, tuple(v.shape)) for path, v in zip(paths, variables)],
                                         self.exclude_from_decay, self.exclude_from_adaptation)
@@ -123,7 +125,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         """{variable path: trust ratio of the last update}; 1.0 before any update and where none is computed. Of several
         variables of one path the second is path#2. Raises ValueError before it is built."""
         ratios = self.trust_ratio_vector().numpy().tolist()
-        return dict(zip(roles.told_apart(assignment.path for assignment in self._role_table), ratios))
+        return dict(zip(roles.told_apart(self._paths), ratios))
 
     def trust_ratio_vector(self):
         """The same as one tensor, float32 [variables], in the order in which the optimizer was built."""
@@ -146,7 +148,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         """Every constructor argument, each kept in the attribute of its name: from_config loses nothing. Where patterns decide
         roles, once built, the "paths" that they were searched in too, since Keras does not keep all names of a model."""
         inherited = super().get_config()
-        own = {name: _plain(getattr(self, name)) for name in constructor_parameters(type(self)) if name != "learning_rate"}
+        own = {name: as_config(getattr(self, name)) for name in constructor_parameters(type(self)) if name != "learning_rate"}
         config = {"learning_rate": inherited["learning_rate"], **own}
         by_pattern = self.fixed_trust_ratios or any(self._exclusions().values())
         paths = [row.path for row in self._role_table] if self.built else list(self._saved_paths)
@@ -177,6 +179,7 @@ class HugeBatchOptimizer(Rule, Optimizer):
         pairs = self._all_reduce_sum_gradients(list(zip(grads, [native(v) for v in trainable_variables])))
         gradients = [_dense(gradient) for gradient, _ in pairs]
         indices = [self._get_variable_index(variable) for variable in trainable_variables]
+        refuse_twice(self.name, indices)
 
         def on_replica(_, gradients, learning_rate):
             self._update_all(indices, gradients, learning_rate)
@@ -292,9 +295,6 @@ class HugeBatchOptimizer(Rule, Optimizer):
 
 
 def _dense(gradient):
-    """A float32 tensor; an embedding's IndexedSlices become dense, since norms need the whole variable."""
+    """A float32 tensor; an embedding's IndexedSlices become dense, since norms need the whole variable. Repeated indices add up
+    first, as in a dense gradient; Keras' own Adam, RMSprop and Adagrad square each slice before."""
     return tf.cast(tf.convert_to_tensor(gradient), tf.float32)
-
-
-def _plain(value):
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value

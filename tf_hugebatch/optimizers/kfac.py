@@ -8,12 +8,17 @@ from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import step_with_momentum
 
 
+#: The most that one factor is damped more than the other, pi.
+MOST_UNEQUAL = 1e6
+
+
 def damped_inverses(left, right, damping):
     """(A + pi sqrt(damping) I)^-1 and (G + sqrt(damping) / pi I)^-1, pi^2 = (tr A / rows of A) / (tr G / rows of G).
 
     Factored Tikhonov damping: their product is nearest to the inverse of A (x) G + damping I where the two factors are
     damped in the ratio of their sizes. Martens and Grosse 2015, section 6.3, with the trace norm. pi is 1 where a factor
-    is 0.
+    is 0, and held within 1e-6 and 1e6: the average of a layer that died goes through every size down to 0, and neither ridge
+    may leave float32 on the way.
 
     Args:
         left, right: A and G, float32, symmetric positive semi-definite.
@@ -21,7 +26,8 @@ def damped_inverses(left, right, damping):
     """
     sizes = [tf.linalg.trace(factor) / factor.shape[0] for factor in (left, right)]
     both = (sizes[0] > 0.0) & (sizes[1] > 0.0)
-    pi = tf.where(both, tf.sqrt(sizes[0] / tf.where(both, sizes[1], 1.0)), 1.0)
+    pi = tf.where(both, tf.sqrt(sizes[0]) / tf.sqrt(tf.where(both, sizes[1], 1.0)), 1.0)
+    pi = tf.clip_by_value(pi, 1.0 / MOST_UNEQUAL, MOST_UNEQUAL)
     root = damping ** 0.5
     return [tf.linalg.inv(factor + ridge * tf.eye(factor.shape[0]))
             for factor, ridge in ((left, pi * root), (right, root / pi))]
@@ -40,7 +46,7 @@ class KFAC(HugeBatchOptimizer):
     G_now = E[1/T sum_t g g^T]
     s = min(1 - 1/t, statistics_decay)
     A = s * A + (1 - s) * A_now;   G = s * G + (1 - s) * G_now
-    pi = sqrt((tr A / rows of A) / (tr G / rows of G))
+    pi = sqrt((tr A / rows of A) / (tr G / rows of G))    # within 1e-6 and 1e6
     N = (A + pi * sqrt(damping) * I)^-1 D (G + sqrt(damping) / pi * I)^-1
     ```
 
@@ -98,6 +104,12 @@ class KFAC(HugeBatchOptimizer):
         self.kl_clip = None if kl_clip is None else check_number("kl_clip", kl_clip, 0.0, but=0.0)
         self.slots = (("momentum", 0.0),) if self.momentum else ()
 
+    def require_factors(self, factors):
+        super().require_factors(factors)
+        if self.built and (strangers := sorted({*factors} - {*self._paths})):
+            raise ValueError(f"factors of {', '.join(strangers)}: {self.name} was built without such kernels; its variables "
+                             f"are {', '.join(self._paths)}")
+
     def _bias_of(self, path):
         """The place in the role table of the bias beside a kernel, or None."""
         scope = path.rpartition("/")[0]
@@ -124,13 +136,14 @@ class KFAC(HugeBatchOptimizer):
 
     def prepare(self, operands, now, factors):
         found, product = [], 0.0
-        for operand, assignment in zip(operands, self._role_table, strict=True):
-            if assignment.path not in factors:
+        # By the paths that variables have now: the role table's may be those that they had before they were saved.
+        for operand, assignment, path in zip(operands, self._role_table, self._paths, strict=True):
+            if path not in factors:
                 continue
             gradient, bias = tf.reshape(operand.gradient, [-1, assignment.shape[-1]]), self._bias_of(assignment.path)
             if bias is not None:
                 gradient = tf.concat([gradient, operands[bias].gradient[tf.newaxis]], axis=0)
-            left, right = self._inverses(operand.factors, factors[assignment.path], now)
+            left, right = self._inverses(operand.factors, factors[path], now)
             natural = tf.matmul(tf.matmul(left, gradient), right)
             product += tf.reduce_sum(natural * gradient)
             found.append((operand, None if bias is None else operands[bias], natural, assignment.shape))

@@ -85,7 +85,7 @@ class LARS(HugeBatchOptimizer):
         self.keeps_learning_rate = bool(self.momentum) and momentum_convention == "corrected"
 
     @classmethod
-    def preset(cls, name, learning_rate, **overrides):
+    def preset(cls, preset, /, learning_rate, **overrides):
         """The LARS of a public implementation: "contrib", "mlperf", "tf_models", "optax" or "larc".
 
         A preset fills the choices that these make differently, not momentum or weight_decay; `overrides` are
@@ -93,7 +93,7 @@ class LARS(HugeBatchOptimizer):
         itself leaves a variable undecayed and unscaled when ||w|| or ||g|| is 0, where here and in timm r is
         1 before the clip. Raises ValueError for another name.
         """
-        return cls(learning_rate, **{**preset_arguments("lars", name), **overrides})
+        return cls(learning_rate, **{**preset_arguments("lars", preset), **overrides})
 
     def _ratio(self, operand, joint, now):
         """r; `joint` is the tensor whose norm "joint" and "update_norm" divide by."""

@@ -18,6 +18,8 @@ from tf_hugebatch.parsers import LARGEST
 QUINTIC = (3.4445, -4.775, 2.0315)
 #: Liu et al. 2025, arXiv 2502.16982, section 2.2: the root mean square of AdamW's updates.
 ADAM_RMS = 0.2
+# Powers of two that bring a matrix to where no square of an entry that matters leaves float32, from either side.
+SMALL, LARGE, TOWARDS_ONE = 2.0 ** -40, 2.0 ** 40, 2.0 ** 80
 # An embedding's rows are looked up, never multiplied as a matrix.
 NEVER_BY_DEFAULT = (*roles.DEFAULT_EXCLUDED, "embedding")
 UPDATE_SCALES = {
@@ -27,11 +29,11 @@ UPDATE_SCALES = {
 }
 
 
-def orthogonalize(matrix, steps, coefficients=QUINTIC):
+def orthogonalize(matrix, steps, coefficients=QUINTIC, epsilon=0.0):
     """About U V^T for matrix = U S V^T: the singular values, divided by their root sum of squares, brought near 1.
 
     ```
-    x = matrix / ||matrix||                                # 0 where the norm is 0
+    x = matrix / (||matrix|| + epsilon)                    # 0 where that is 0
     x = a x + (b x x^T + c (x x^T)^2) x                    # `steps` times: s -> a s + b s^3 + c s^5
     ```
 
@@ -39,11 +41,18 @@ def orthogonalize(matrix, steps, coefficients=QUINTIC):
     whatever the precision policy: bfloat16, which published code for GPUs takes, moves the result by 3% (root mean square, a
     random matrix of 3136 x 1024), and layouts are to agree to 1e-6.
 
-    matrix: float32 [fan_in, fan_out]. coefficients: (a, b, c).
+    The norm is that of the matrix times a power of two where its entries are tiny or huge: a velocity that decays (a layer
+    that died) goes through every size down to 0, and squares that float32 takes for 0 would leave a norm too short, an x too
+    long, and the quintic runs away.
+
+    matrix: float32 [fan_in, fan_out]. coefficients: (a, b, c). epsilon: at least 0.
     """
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
-    x = tf.math.divide_no_nan(matrix, norms.norm(matrix))
+    largest = tf.reduce_max(tf.abs(matrix))
+    scale = tf.where(largest < SMALL, TOWARDS_ONE, tf.where(largest > LARGE, 1.0 / TOWARDS_ONE, 1.0))
+    matrix *= scale
+    x = tf.math.divide_no_nan(matrix, norms.norm(matrix) + scale * epsilon)
     for _ in range(steps):
         gram = tf.matmul(x, x, transpose_a=tall, transpose_b=not tall)
         polynomial = b * gram + c * tf.matmul(gram, gram)
@@ -67,8 +76,8 @@ class Muon(HugeBatchOptimizer):
     ```
 
     with, by `update_scale`, scale = sqrt(max(1, fan_out / fan_in)) ("width"), 0.2 sqrt(max(fan_in, fan_out)) ("rms") or 1
-    ("none"). The scale of g has no influence, as long as float32 holds its
-    norm (1e-19 to 1e19). With `bias_correction` nesterov looks ahead by what the moving averages are
+    ("none"). Without newton_schulz_epsilon the scale of g has no
+    influence, as long as float32 holds it. With `bias_correction` nesterov looks ahead by what the moving averages are
     without their start at 0:
 
     ```
@@ -95,6 +104,7 @@ class Muon(HugeBatchOptimizer):
         bias_correction: whether that step ahead corrects the velocity's start at 0.
         newton_schulz_steps: iterations, at least 1.
         newton_schulz_coefficients: (a, b, c) of every iteration.
+        newton_schulz_epsilon: at least 0, added to the norm that h is divided by: what is much smaller takes shorter steps.
         update_scale: "width", "rms" or "none".
         exclude_from_orthogonalization: variables for Adam, like the output layer for many users: None (biases, norm scales
             and offsets, embeddings), () or regular expressions. What has fewer than two axes is always Adam's.
@@ -112,7 +122,8 @@ class Muon(HugeBatchOptimizer):
     slots = (("momentum", 0.0), ("velocity", 0.0))
 
     def __init__(self, learning_rate, *, momentum=0.9, nesterov=True, bias_correction=False, newton_schulz_steps=5,
-                 newton_schulz_coefficients=QUINTIC, update_scale="width", exclude_from_orthogonalization=None,
+                 newton_schulz_coefficients=QUINTIC, newton_schulz_epsilon=0.0, update_scale="width",
+                 exclude_from_orthogonalization=None,
                  reshape_kernels=True, adam_rate_ratio=0.1, adam_nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
                  epsilon_placement="uncorrected", weight_decay=0.0, decoupled_weight_decay=False, layerwise=False,
                  trust_coefficient=1.0, trust_bounds=None, trust_bounds_schedule="fixed", trust_bounds_rate=1e-3,
@@ -135,6 +146,7 @@ class Muon(HugeBatchOptimizer):
             raise ValueError(f"newton_schulz_coefficients={newton_schulz_coefficients!r}: give three, of s, s^3 and s^5")
         self.newton_schulz_coefficients = tuple(
             check_number("newton_schulz_coefficients", value, -LARGEST) for value in newton_schulz_coefficients)
+        self.newton_schulz_epsilon = check_number("newton_schulz_epsilon", newton_schulz_epsilon, 0.0)
         self.update_scale = check_choice("update_scale", update_scale, tuple(UPDATE_SCALES))
         self.exclude_from_orthogonalization = roles.check_patterns(
             "exclude_from_orthogonalization", exclude_from_orthogonalization)
@@ -148,15 +160,16 @@ class Muon(HugeBatchOptimizer):
             "epsilon_placement", epsilon_placement, ("uncorrected", "corrected"))
 
     @classmethod
-    def preset(cls, name, learning_rate, **overrides):
+    def preset(cls, preset, /, learning_rate, **overrides):
         """The Muon of a public implementation: "keras" or "optax".
 
         A preset fills the choices that these make differently, not momentum, nesterov or weight_decay; `overrides` are
         constructor arguments. "keras" leaves to Adam what Keras does where embeddings are variables of that name and biases
         have one axis: keras.optimizers.Muon goes by "embedding" anywhere in a path, and takes a bias of two axes for a
-        matrix. Raises ValueError for another name.
+        matrix. "optax" leaves out the 1e-8 that optax adds to the norm of a moving average, which is none here. Raises
+        ValueError for another name.
         """
-        return cls(learning_rate, **{**preset_arguments("muon", name), **overrides})
+        return cls(learning_rate, **{**preset_arguments("muon", preset), **overrides})
 
     def left_to_adam(self, assignment):
         """Why a variable is Adam's, in words; None for one that is orthogonalised."""
@@ -182,7 +195,8 @@ class Muon(HugeBatchOptimizer):
         shape = operand.assignment.shape
         fan_in, fan_out = math.prod(shape[:-1]), shape[-1]
         matrix = tf.reshape(self._moved(operand, now), [fan_in, fan_out])
-        orthogonal = orthogonalize(matrix, self.newton_schulz_steps, self.newton_schulz_coefficients)
+        orthogonal = orthogonalize(matrix, self.newton_schulz_steps, self.newton_schulz_coefficients,
+                                   self.newton_schulz_epsilon)
         scale = UPDATE_SCALES[self.update_scale](fan_in, fan_out)
         direction = self.decayed(tf.reshape(orthogonal, shape), operand, scale)
         rate, ratio = self.layerwise_rate(direction, operand, now, scale)

@@ -168,8 +168,8 @@ class Shampoo(HugeBatchOptimizer):
         """p: the gradient's length in Shampoo's direction."""
         if not operand.factors:
             return operand.gradient
-        blocks = Blocks(operand.gradient.shape, self.block_size)
-        parts = blocks.cut(operand.gradient)
+        blocks = Blocks(operand.assignment.shape, self.block_size)
+        parts = blocks.cut(tf.ensure_shape(operand.gradient, operand.assignment.shape))
         products = tf.matmul(parts, parts, transpose_b=True), tf.matmul(parts, parts, transpose_a=True)
         statistics = [self._gathered(*pair) for pair in zip(operand.factors[:2], products)]
         left, right = self._roots(statistics, operand.factors[2:], now)

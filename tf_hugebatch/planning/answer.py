@@ -9,7 +9,7 @@ from tf_hugebatch.planning.compile import versions
 from tf_hugebatch.planning.planner import Planner, traced_by
 from tf_hugebatch.planning.roofline import Roofline
 from tf_hugebatch.planning.slices import RECORDS, Slice
-from tf_hugebatch.records import write_json
+from tf_hugebatch.records import not_writable, write_json
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
 
@@ -27,13 +27,15 @@ def folder_of(settings: Settings, name: str, given: str | None) -> str:
     """Where the plan for the slice of that name goes.
 
     Raises:
-        Refusal: the folder holds the plan of another run or slice.
+        Refusal: the folder holds the plan of another run or slice, or takes no file.
     """
     folder = given or os.path.join("runs", f"plan-{settings.dataset}-{name}-{settings.experiment_hash()[:8]}")
     earlier = read_object(os.path.join(folder, FILE)) or {}
     ours = {"slice": name, "experiment": settings.experiment_hash()}
     if any(earlier.get(name, value) != value for name, value in ours.items()):
         raise Refusal(f"--plan_dir={folder}: it holds the plan of another run, for {earlier.get('slice')}; name another folder")
+    if problems := not_writable("plan_dir", folder):
+        raise Refusal(problems)
     return folder
 
 

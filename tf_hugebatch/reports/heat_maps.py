@@ -154,7 +154,8 @@ def draw(figure, runs, sweeps):
     tried = [trial for of_source in trials.values() for trial in of_source]
     of_one = set(one_network(tried))
     found = {source: grids([trial for trial in trials[source] if trial in of_one]) for source in figure.sources}
-    missing = [source for source, maps in found.items() if all(one.best is None for one in maps)]
+    missing = [source for source, maps in found.items()
+               if not any(one.best or np.isin(one.state, ["diverged", "failed"]).all() for one in maps)]
     rows = [row for source, maps in found.items() for one in maps for row in _rows(source, one)]
     drawn = {source: maps[:_MOST_MAPS] for source, maps in found.items()}
     shown = [one for maps in drawn.values() for one in maps]
@@ -179,7 +180,11 @@ def _picture(matplotlib, drawn, shown):
     picture, axes = panels(matplotlib, deepest, len(drawn), (1.6 + 2.0 * max(2.1, 0.27 * widest) * len(drawn) / 1.4,
                                                              0.8 + deepest * (1.1 + 0.36 * max(tallest, 4))))
     colours = matplotlib.colors.LinearSegmentedColormap.from_list("accuracy", _COLOURS)
-    scale = matplotlib.colors.Normalize(known.min(), max(known.max(), known.min() + 1e-9))
+    # Cells that are all alike have no scale of their own: half a point to either side.
+    alike = 0.5 if known.min() == known.max() else 0.0
+    scale = matplotlib.colors.Normalize(known.min() - alike, known.max() + alike)
+    splits = " and ".join(sorted({f"{one.split}{ON_TEST if one.on_test else ''}" for one in shown}))
+    several = len({one.split for one in shown}) > 1
     for column, (source, maps) in zip(axes.T, drawn.items()):
         for panel in column[len(maps):]:
             panel.set_axis_off()
@@ -187,11 +192,11 @@ def _picture(matplotlib, drawn, shown):
             column[0].set_title(source.label, loc="left")
             column[0].text(0.5, 0.5, "no trials yet", transform=column[0].transAxes, ha="center", color=GREY)
         for panel, one in zip(column, maps):
-            words = ", ".join(filter(None, [source.label, batch_in_words(one.batch), one.where]))
+            split = f"on {one.split}{ON_TEST if one.on_test else ''}" if several else None
+            words = ", ".join(filter(None, [source.label, batch_in_words(one.batch), one.where, split]))
             panel.set_title(textwrap.fill(words, _TITLE), loc="left")
             mesh = _draw_grid(matplotlib, panel, one, colours, scale)
             panel.set(xlabel="peak learning rate", ylabel="warm-up epochs")
-    splits = " and ".join(sorted({f"{one.split}{ON_TEST if one.on_test else ''}" for one in shown}))
     picture.colorbar(mesh, ax=axes.ravel().tolist(), label=f"{splits} accuracy (%)", pad=0.01)
     _explain(matplotlib, picture, shown)
     return picture

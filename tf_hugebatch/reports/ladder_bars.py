@@ -9,6 +9,7 @@ from .drawing import GREY, headline, panels, style
 from .figures import DARK, LIGHT, MIDDLE
 from .sheets import ON_TEST
 from .sources import ended, fits, groups_of, in_words, numbers
+from .stats import trials_done
 
 _WIDTH = 0.38
 
@@ -60,10 +61,20 @@ def draw(figure, runs, sweeps):
 
 def _row(source, rung, sweep):
     groups = groups_of(ended(sweep.final, {})) if sweep else []
+    n_a = rung.get("n_a") or ("" if groups or not sweep else _why_none(sweep))
     return {"panel": source.label, "rung": str(rung.get("name", "")), "kind": rung.get("kind", ""),
             "adds": str(rung.get("adds", "")), "metric": source.metric,
             **numbers(groups[0] if groups else None, source.metric),
-            "not_drawn": sum(group.n for group in groups[1:]), "n_a": rung.get("n_a") or ""}
+            "not_drawn": sum(group.n for group in groups[1:]), "n_a": n_a}
+
+
+def _why_none(sweep):
+    """Why a search that has ended has no final runs: every trial diverged, in words; '' for any other."""
+    counts = sweep.result.get("trials")
+    trained = not isinstance(counts, dict) or counts.get("done")
+    if sweep.result.get("status") != "done" or trained or not trials_done(sweep):
+        return ""
+    return f"diverges in every trial of {trials_done(sweep)}"
 
 
 def _complete(rows):

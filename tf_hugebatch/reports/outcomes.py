@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from tf_hugebatch import durations, records, registry
 from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.levels import default_of
 from tf_hugebatch.runs import Run, Sweep
 
 _NEEDED = ("dataset", "model", "optimizer", "batch_size", "seed")
@@ -101,7 +102,7 @@ def checked_settings(run: Run | Sweep) -> dict:
     """Every setting of a run (or of a sweep's plan), parsed as flags are; None where it has none. Raises ValueError."""
     given = run.settings
     if not given:
-        raise ValueError("settings.json is empty or no JSON object: cut off, or not a run's")
+        raise ValueError("settings.json is missing, empty or no JSON object: cut off, or not a run's")
     version = given.get("schema_version", records.SCHEMA_VERSION)
     if version != records.SCHEMA_VERSION:
         raise ValueError(f"settings.json has schema version {version} and this release reads {records.SCHEMA_VERSION}")
@@ -110,8 +111,7 @@ def checked_settings(run: Run | Sweep) -> dict:
         raise ValueError(f"settings.json has no {', '.join(missing)}")
     values = {}
     for name, field in FIELDS.items():
-        # A setting that the folder doesn't know is younger than the run, which had its default.
-        value = given.get(name, field.default)
+        value = given[name] if name in given else default_of(name, given)
         try:
             values[name] = None if value is None else field.parse(value)
         except (ValueError, OverflowError) as error:

@@ -1,5 +1,6 @@
 """Below the page's table: curves, heat maps, sweeps, and what was left aside."""
 
+import math
 import os
 
 import numpy as np
@@ -27,7 +28,9 @@ def _thin(epochs, values):
     held = np.flatnonzero(np.isfinite(values) & np.isfinite(epochs))
     if len(held) > _MOST_POINTS:
         held = held[np.linspace(0, len(held) - 1, _MOST_POINTS).round().astype(int)]
-    return [[round(float(epochs[at]), 3), float(f"{values[at]:.4g}")] for at in held]
+    points = [[round(float(epochs[at]), 3), float(f"{values[at]:.4g}")] for at in held]
+    # Rounding can take the largest beyond what a float holds.
+    return [point for point in points if all(map(math.isfinite, point))]
 
 
 def batch_section():

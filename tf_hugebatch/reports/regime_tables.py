@@ -130,7 +130,7 @@ def _baseline_words(one: Regimes) -> str:
     return (f"Baseline: momentum SGD at batch {family.baseline_batch:,}, {epochs}, {_setting_words(baseline)}: "
             f"A = {percent(baseline.accuracy.mean)}{mark} (95% interval {interval(baseline.accuracy)}), {loss}; {theirs}. "
             f"Target 0.995 A = {percent(one.target)}"
-            + (f", loss at most 1.2 xi = {one.loss_limit:.4f}." if one.loss_limit is not None else ".")
+            + (f"; for B_L also a loss of at most 1.2 xi = {one.loss_limit:.4f}." if one.loss_limit is not None else ".")
             + (f" It decides nothing: {one.doubt}." if one.doubt else "") + _others_words(one))
 
 

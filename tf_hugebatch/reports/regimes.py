@@ -215,11 +215,18 @@ def best_verdict(batch: int, groups: list[Group], target: float, searched: bool)
     if not searched:
         return Verdict(batch, None, best, f"not reached by {_settings(groups)}, and nothing was searched "
                        f"at this batch with {TRIALS} trials or more")
-    if best is not None and best.n == 1:
-        return Verdict(batch, None, best, "the best setting has one seed: how far seeds differ is unknown")
+    # The chosen setting of a search speaks where it diverges too, whatever else was tried.
+    alone = next((group for group in groups if group.n == 1 and (
+        group is best or group.diverged and (group.sweep or best is None))), None)
+    if alone:
+        what = "the best setting" if alone is best else "a setting that diverges"
+        return Verdict(batch, None, alone, f"{what} has one seed: how far seeds differ is unknown")
     if any(group.n > 1 and _clear(group.accuracy, target) is not False and not _all_miss(group, target) for group in alive):
         return Verdict(batch, None, best, "0.995 A lies in an interval, or some seeds diverge")
-    return Verdict(batch, False, best, f"missed; best of {_settings(groups)} by test accuracy" if best else "nothing trained")
+    if best is None:
+        return Verdict(batch, False, None, f"diverges with every seed of {_settings(groups)}" if groups
+                       else "diverges in every trial")
+    return Verdict(batch, False, best, f"missed; best of {_settings(groups)} by test accuracy")
 
 
 def _settings(groups):
@@ -260,7 +267,7 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
             continue
         if any(settings.get(name) is not None or name in sweep.space for name in _EXPERIMENTS):
             continue
-        fits = isinstance(longest, (int, float)) and longest <= epochs
+        fits = isinstance(longest, (int, float)) and longest <= epochs and not _searches_length(sweep)
         # JSON's lists are the settings' tuples.
         fits = fits and settings.get("dataset_size") == (family.dataset_size and list(family.dataset_size))
         if fits and sweep.result.get("status") == "done" and not sweep.result.get("chosen") and trials_done(sweep):
@@ -269,6 +276,11 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
 
 
 def _decides(sweep, epochs):
-    """Whether a search is enough to say that nothing reaches the target: trials, and rho epochs for each of them."""
-    settings = sweep.plan.get("settings")
-    return (trials_done(sweep) or 0) >= TRIALS and isinstance(settings, dict) and settings.get("epochs") == epochs
+    """Whether a search is enough to say that nothing reaches the target: trials, all at its batch, and rho epochs for each of
+    them."""
+    return (trials_done(sweep) or 0) >= TRIALS and not _searches_length(sweep) and sweep.settings.get("epochs") == epochs
+
+
+def _searches_length(sweep):
+    """Whether trials differ in how long they train, or at which batch."""
+    return any(name in sweep.space for name in ("batch_size", "epochs", "train_steps"))

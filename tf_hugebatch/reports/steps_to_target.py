@@ -7,6 +7,7 @@ A run of its own is no point: nothing says that its setting is a good one. Targe
 """
 
 import dataclasses
+import textwrap
 
 from .. import published
 from ..runs import Run, Sweep
@@ -186,4 +187,5 @@ def _draw_panel(panel, dataset, lines):
     panel.set_xlabel("batch size")
     model = next(iter(lines.values()))[0].values["model"]
     panel.set_title(f"{dataset}, {model}, the paper's target {published.BASELINES[dataset].target}%", loc="left")
-    panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles, labels = panel.get_legend_handles_labels()
+    panel.legend(handles, [textwrap.fill(label, 64) for label in labels], loc="upper left", bbox_to_anchor=(0.0, -0.24))

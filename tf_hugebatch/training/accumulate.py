@@ -17,12 +17,16 @@ def factored_layers(model, optimizer):
     """{path of a kernel: its layer}, for the layers whose factors the optimizer needs; empty where it needs none.
 
     Raises:
-        ValueError: it needs factors and no layer has any.
+        ValueError: it needs factors and no layer has any, or two variables have the path of such a kernel.
     """
     if not optimizer.needs_factors:
         return {}
-    found = {variable_path(layer.kernel): layer for layer in all_layers(model)
-             if isinstance(layer, FactoredLayer) and layer.trainable}
+    layers = [layer for layer in all_layers(model) if isinstance(layer, FactoredLayer) and layer.trainable]
+    found = {variable_path(layer.kernel): layer for layer in layers}
+    paths = [variable_path(variable) for variable in model.trainable_variables]
+    if twice := sorted(path for path in found if paths.count(path) > 1):
+        raise ValueError(f"{optimizer.name} knows a layer by the path of its kernel, and several variables of {model.name} "
+                         f"have the path {', '.join(twice)}: give these layers names of their own, name=\"...\".")
     if not found:
         raise ValueError(f"{optimizer.name} needs layers that leave their inputs and outputs, and {model.name} has none: "
                          f"build it of hb.layers.Dense and hb.layers.Conv2D, or choose another optimizer.")
@@ -142,7 +146,7 @@ def micro_batch_sums(model, view, images, labels, smoothing, noise=None, factore
         targets = noise.targets(view, logits.shape[-1]) if noise else None
         loss = tf.reduce_sum(share * smoothed_cross_entropy(labels, logits, smoothing, targets))
     variables = [native(variable) for variable in model.trainable_variables]
-    seen = [(layer, *call) for layer in factored for call in view.calls[layer]]
+    seen = [(layer, *call) for layer in factored for call in view.calls.get(layer, ())]
     gradients = tape.gradient(loss, [*variables, *(outputs for _, _, outputs in seen)],
                               unconnected_gradients=tf.UnconnectedGradients.ZERO)
     correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
@@ -156,9 +160,14 @@ def micro_batch_sums(model, view, images, labels, smoothing, noise=None, factore
 
 
 def _factors(factored, seen, gradients, view):
-    """A and G of each layer. Several calls of a layer count as as many locations: A is the sum over them, G the mean."""
-    found = {layer: [] for layer in factored}
+    """A and G of each layer, over the locations of all its calls; zeros for one that is not called."""
+    calls = {layer: [] for layer in factored}
     for (layer, inputs, _), gradient in zip(seen, gradients, strict=True):
-        found[layer].append(layer.factor_sums(inputs, gradient, view.weights, view.layout.batch_size))
-    return [factor for calls in found.values() for factor in (
-        tf.add_n([left for left, _ in calls]), tf.add_n([right for _, right in calls]) / len(calls))]
+        calls[layer].append((inputs, gradient))
+    factors = []
+    for layer, of_layer in calls.items():
+        locations = tf.add_n([layer.locations(gradient) for _, gradient in of_layer]) if of_layer else 1.0
+        sums = [layer.factor_sums(inputs, gradient, view.weights, view.layout.batch_size, locations)
+                for inputs, gradient in of_layer] or [[tf.zeros([size, size]) for size in layer.factor_sizes]]
+        factors += map(tf.add_n, zip(*sums))
+    return factors

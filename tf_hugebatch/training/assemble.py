@@ -3,6 +3,7 @@
 import contextlib
 import functools
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -180,7 +181,7 @@ def model_and_optimizer(settings, strategy):
     Raises:
         Refusal: the optimizer does not take what it is given, or an exclusion matches nothing.
     """
-    with strategy.scope(), _precision(settings.precision):
+    with strategy.scope(), _keras_as_settings_say(settings.precision):
         model = _build_model(settings)
         schedule = schedules.build(settings)
         if settings.on_divergence == "rewind":
@@ -245,10 +246,18 @@ def _build_model(settings):
 
 
 @contextlib.contextmanager
-def _precision(name):
-    before = global_policy()
-    set_global_policy(name)
+def _keras_as_settings_say(precision):
+    """What Keras keeps for a whole process, or reads from ~/.keras/keras.json: a run on another machine is to be the same."""
+    backend = keras.backend
+    before = global_policy(), backend.floatx(), backend.image_data_format()
+
+    def set_to(policy, floatx, image_data_format):
+        backend.set_floatx(floatx)
+        backend.set_image_data_format(image_data_format)
+        set_global_policy(policy)
+
+    set_to(precision, "float32", "channels_last")
     try:
         yield
     finally:
-        set_global_policy(before)
+        set_to(*before)

@@ -256,7 +256,8 @@ class Trainer:
         self._evaluate(self.evaluations.unread(self.done))
         if batches := self.settings.recalibrate_bn_batches:
             # What was reported is what the finished model does.
-            self.recalibration.assign(self._micro_batches(0, batches), batches, self.done)
+            with self.watchdog.paused():
+                self.recalibration.assign(self._micro_batches(0, batches), batches, self.done)
         self._save()
         if not self.trend.fell:
             return self._end("diverged", f"the final training loss {self.trend.last:.4f} is not below the initial "

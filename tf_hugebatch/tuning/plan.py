@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from tf_hugebatch import command_line, registry
 from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.levels import default_of
 from tf_hugebatch.records import content_of, not_writable
 from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal, Settings
@@ -246,8 +247,8 @@ class Plan:
 
 
 def settings_differ(stored: Mapping, ours: Mapping) -> Iterator[str]:
-    """Experiment settings that differ, in words; one that the folder doesn't know had its default."""
-    for name, field in FIELDS.items():
-        before = stored.get(name, field.default)
+    """Experiment settings that differ, in words."""
+    for name in FIELDS:
+        before = stored[name] if name in stored else default_of(name, stored)
         if "experiment" in (kind_of(name, ours), kind_of(name, stored)) and before != ours[name]:
             yield f"{name} is {before} there and {ours[name]} here"

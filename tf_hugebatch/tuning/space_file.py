@@ -26,6 +26,9 @@ _SET_BY_THE_SWEEP = {
     "dataset_size": "one sweep compares settings on one data set",
 }
 _MOST_CORNERS = 4096
+_MOST_POINTS = 1000
+#: Of a range, beside its ends: below, rounding leaves too few values for a search.
+_LEAST_WIDTH = 1e-9
 _RANGE_KEYS = ("low", "high", "log", "points")
 
 
@@ -43,7 +46,7 @@ def read(path: str | os.PathLike) -> dict:
             content = json.load(file, object_pairs_hook=without_duplicates)
     except OSError as error:
         raise Refusal(f"{where}: {error.strerror}; name a JSON file, such as those in flags/sweeps") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets nested by the thousand
         raise Refusal(f"{where}: it is no JSON ({error}); correct it") from None
     if twice:
         raise Refusal([f"{where}: {name} stands there twice; keep one" for name in twice])
@@ -143,7 +146,12 @@ def _parsed(flag, value):
     """As the flag's parser takes it."""
     if value is None and not FIELDS[flag].optional:
         raise ValueError("the flag takes no none; give a value")
-    return FIELDS[flag].parse(as_text(flag, value))
+    parsed = FIELDS[flag].parse(as_text(flag, value))
+    if isinstance(value, str) and is_number(parsed):
+        raise ValueError(f"that is text, which has no order and so no edge; write {value.strip()} without quotes")
+    if isinstance(value, list) and not isinstance(parsed, (list, tuple)):
+        raise ValueError("a list inside the list, where the flag takes one value; take it out of its brackets")
+    return parsed
 
 
 def _range(flag, content, grid) -> Dimension:
@@ -156,8 +164,12 @@ def _range(flag, content, grid) -> Dimension:
         problems.append("a grid over a range needs the number of its points; add \"points\", or list the values")
     elif points is not None and (not isinstance(points, int) or isinstance(points, bool) or points < 2):
         problems.append(f"points is {json.dumps(points)}; give a whole number, at least 2")
+    elif points is not None and points > _MOST_POINTS:
+        problems.append(f"points is {points}, of one flag alone; give at most {_MOST_POINTS}")
     if is_number(low) and is_number(high) and low >= high:
         problems.append(f"low {low} is not below high {high}; swap them, or list a single value as [{low}]")
+    elif is_number(low) and is_number(high) and high - low < _LEAST_WIDTH * max(abs(low), abs(high)):
+        problems.append(f"low {low} and high {high} are one number but for rounding; list it as [{low}]")
     if log is True and is_number(low) and low <= 0:
         problems.append(f"low {low} has no logarithm; give a number above 0, or \"log\": false")
     for end in filter(is_number, (low, high)):

@@ -222,8 +222,8 @@ class _Sweep:
         for trial in (self.chosen.trial, *self.study.trials):
             if self.plan.space.holds(trial.values, settings or {}):
                 return trial
-        raise Refusal(f"--sweep_dir={self.plan.folder}: final/{os.path.basename(folder)} is a run of no trial of this sweep (its "
-                      "settings.json has other values, or can't be read); move it elsewhere")
+        raise Refusal(f"--sweep_dir={self.plan.folder}: final/{os.path.basename(folder)} is a run of no trial of this sweep "
+                      "(its settings.json has other values, or can't be read); move it elsewhere")
 
     def _aside(self, trial):
         return os.path.join(self.plan.folder, "final_before", f"trial{trial.number:04d}")
