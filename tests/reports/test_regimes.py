@@ -378,6 +378,21 @@ def test_one_seed_of_the_chosen_setting_that_diverges_decides_nothing_whatever_e
     assert verdict.word == "undecided" and "has one seed" in verdict.reason
 
 
+@pytest.mark.parametrize("done, failed", [(19, 1), (10, 0), (13, 4)])
+def test_a_search_that_lacks_results_is_asked_for_more_trials_by_its_own_command(tmp_path, done, failed):
+    linear(tmp_path, 256, BASELINE)
+    lars(tmp_path, 4096, BAD, trials=done)
+    for name, change in (("sweep.json", {"trials": done + failed, "command_line": [
+            "sweep_main", "--data_dir=my data", f"--trials={done + failed}", "--sweep_dir=there"]}),
+            ("result.json", {"trials": {"done": done, "diverged": 0, "failed": failed}})):
+        path = tmp_path / "lars_4096" / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    one = regimes_of(tmp_path)
+    [blank] = [blank for blank in regime_blanks.blanks_of([one]) if "B_H" in blank.what and "4,096" in blank.what]
+    assert blank.what.endswith(f"{20 - done} more trials") and blank.command == \
+        f"python -m tf_hugebatch.sweep_main '--data_dir=my data' --sweep_dir=there --trials={20 + failed}"
+
+
 @pytest.mark.parametrize("searched", [{"epochs": [1, 5, 30]}, {"batch_size": [512, 4096]}, {"train_steps": [10, 100]}])
 @pytest.mark.parametrize("chosen", [{"peak_learning_rate": 20.0}, None])
 def test_a_search_over_how_long_or_at_which_batch_to_train_decides_no_miss(tmp_path, searched, chosen):

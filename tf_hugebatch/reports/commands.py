@@ -9,6 +9,7 @@ from tf_hugebatch import published, registry
 from tf_hugebatch.fields import FIELDS, kind_of
 from tf_hugebatch.parsers import pair
 from tf_hugebatch.reports.blanks import cost_in_words
+from tf_hugebatch.runs import Sweep
 from tf_hugebatch.settings import resolve
 
 #: Seeds of a setting that a number is made of.
@@ -74,6 +75,17 @@ def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
     return " ".join(["python -m tf_hugebatch.sweep_main", *map(shlex.quote, words), *_data(dataset), f"--space={space}",
                      f"--method=random --trials={TRIALS} --confirm={CONFIRM} --final_seeds={SEEDS}",
                      f"--sweep_dir={shlex.quote(folder)}"])
+
+
+def sweep_again(sweep: Sweep, more: int) -> str:
+    """The command of a sweep with `more` trials than it was asked for; '' where its plan doesn't say, and for a grid, which has
+    no more points."""
+    words, trials = sweep.plan.get("command_line"), sweep.plan.get("trials")
+    if sweep.plan.get("method") == "grid" or not isinstance(words, list) or not words or not isinstance(trials, int):
+        return ""
+    program, *words = map(str, words)
+    words = [word for word in words if not word.startswith("--trials=")]
+    return " ".join([f"python -m tf_hugebatch.{program}", *map(shlex.quote, [*words, f"--trials={trials + more}"])])
 
 
 def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:

@@ -20,7 +20,7 @@ from tf_hugebatch.reports import commands
 from tf_hugebatch.reports.baselines import baseline_rate, epochs_of
 from tf_hugebatch.reports.blanks import Blank, cheapest_first
 from tf_hugebatch.reports.outcomes import checked_settings, setting_of
-from tf_hugebatch.reports.regimes import Boundary, Regimes
+from tf_hugebatch.reports.regimes import Boundary, Regimes, trials_lacking
 from tf_hugebatch.reports.stats import Group
 from tf_hugebatch.runs import Run
 from tf_hugebatch.settings import resolve
@@ -120,8 +120,16 @@ def _linear(one: Regimes, batch: int) -> Blank:
 def _search(one: Regimes, batch: int) -> list[Blank]:
     family, what = one.family, f"B_H of {one.family}: the best setting at {batch:,}"
     verdict = next((verdict for verdict in one.tentative[1].verdicts if verdict.batch == batch), None)
-    if verdict and verdict.group and any(at == batch for at, _ in one.searches):
+    searched = {sweep.path: (trials_lacking(sweep, one.epochs), sweep) for at, sweep in one.searches if at == batch}
+    lacking = sorted((count, path) for path, (count, _) in searched.items() if count is not None)
+    if lacking and not lacking[0][0] and verdict and verdict.group:
         return [_more_seeds(one, what, verdict.group)]
+    if lacking and lacking[0][0]:
+        count, path = lacking[0]
+        # A failed trial is not repeated: as many more as lack a result.
+        if again := commands.sweep_again(searched[path][1], count):
+            cost = commands.train_cost(family.model, family.train_size, one.epochs, count + commands.SEEDS)
+            return [Blank(f"{what}: {count} more trials", again, cost)]
     found: dict[str, Blank] = {}
     for regime in ("large", "huge"):
         optimizer = recipes.of(family.dataset)[regime]["optimizer"].value

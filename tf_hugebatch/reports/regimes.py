@@ -144,7 +144,7 @@ def _regimes(family: Family, groups: list[Group], sweeps: list[Sweep]) -> Regime
     searches = _searches(family, in_time, sweeps, epochs)
     batches = sorted({group.values["batch_size"] for group in in_time} | {batch for batch, _ in searches})
     huge = [best_verdict(batch, [group for group in in_time if group.values["batch_size"] == batch], target,
-                         any(at == batch and _decides(sweep, epochs) for at, sweep in searches))
+                         any(at == batch and trials_lacking(sweep, epochs) == 0 for at, sweep in searches))
             for batch in batches if batch > family.baseline_batch]
     doubt = baselines.doubt(baseline)
     ends = family.baseline_batch, family.train_size
@@ -275,10 +275,12 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
     return tuple(sorted(found.values(), key=lambda pair: (pair[0], pair[1].path)))
 
 
-def _decides(sweep, epochs):
-    """Whether a search is enough to say that nothing reaches the target: trials, all at its batch, and rho epochs for each of
-    them."""
-    return (trials_done(sweep) or 0) >= TRIALS and not _searches_length(sweep) and sweep.settings.get("epochs") == epochs
+def trials_lacking(sweep: Sweep, epochs: float) -> int | None:
+    """How many more trials a search takes to say that nothing reaches the target: there are to be TRIALS with a result, all at
+    its batch, of rho epochs each. None where no number of them would be enough."""
+    if _searches_length(sweep) or sweep.settings.get("epochs") != epochs:
+        return None
+    return max(0, TRIALS - (trials_done(sweep) or 0))
 
 
 def _searches_length(sweep):
