@@ -143,6 +143,12 @@ class Layout:
         return text
 
 
+def enough(batch_size: int, replicas: int, span: int | None) -> int:
+    """The smallest micro-batch that holds the batch in one round, whole groups in each replica: a larger one is padding."""
+    groups = group_count(batch_size, span or 1)
+    return ceil_div(ceil_div(groups, replicas) * batch_size, groups)
+
+
 def micro_batch_sizes(batch_size: int, replicas: int, span: int | None, largest: int) -> list[int]:
     """Micro-batch sizes worth trying up to `largest`, ascending; each holds the groups with little padding.
 

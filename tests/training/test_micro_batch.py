@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 from reference.small_runs import contract_model, largest_difference, run_updates
 
+import tf_hugebatch as hb
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training import micro_batch
+from tf_hugebatch.training.assemble import Assembly
 from tf_hugebatch.training.micro_batch import LARGEST, available_memory, choose_micro_batch_size
 
 BATCH, SPAN = 4096, 32
@@ -26,6 +28,14 @@ def choose(strategy, batch=BATCH, span=SPAN):
     assert all(np.array_equal(a, b) for a, b in zip(before, after)), "measuring left a trace in the model"
     Layout(batch, size, strategy.num_replicas_in_sync, span)  # it holds the groups
     return size, reason
+
+
+@pytest.mark.parametrize("given, used", [(2**62, 20), (64, 20), (20, 20), (19, 19)])
+def test_a_given_one_is_no_larger_than_what_the_batch_fills(given, used):
+    settings = hb.Settings(dataset="mnist5k", model="lenet5", batch_size=20, micro_batch_size=given, train_steps=1, warmup_epochs=0)
+    found = Assembly(settings, {})
+    assert (found.layout.micro_batch_size, found.layout.rounds) == (used, 1 if used == 20 else 2)
+    assert ("more than the batch fills" in found.describe()) == (given > 20)
 
 
 def test_with_memory_to_spare_it_is_large(one):

@@ -12,7 +12,7 @@ from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
 from ..diagnostics import NoiseInjection
 from ..layers import ActivationNoise, GhostBatchNormalization
-from ..layout import Layout, LayoutError, micro_batch_sizes
+from ..layout import Layout, LayoutError, enough, micro_batch_sizes
 from ..settings import Refusal
 from .accumulate import batch_norm_layers, factored_layers
 from .micro_batch import choose_micro_batch_size, next_smaller
@@ -104,6 +104,10 @@ class Assembly:
                 factored_layers(self.model, self.optimizer).values(),
             )
         size = self.workers.micro_batch_size(size, fixed=not measured)
+        most = enough(settings.stages[-1].batch_size, self.replicas, span)
+        # With norm=local what it is belongs to the experiment.
+        if settings.micro_batch_size != "auto" and size > most and settings.norm != "local":
+            size, reason = most, f"{size:,} given, more than the batch fills"
         *smaller, largest = (stage.batch_size for stage in settings.stages)
         # What the largest batch takes at once is the most that the smaller ones may.
         sizes = [micro_batch_sizes(batch, self.replicas, span, size)[-1] for batch in smaller]
