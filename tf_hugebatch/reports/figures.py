@@ -38,7 +38,7 @@ SPLIT_LINES = {
     "train": {"color": LIGHT, "marker": "^", "linestyle": ":"},
 }
 MOST_POINTS = 800  # more than a figure has pixels for; longer runs are drawn as mean and range
-_ACCURACY_TICKS = (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.5, 99.8, 99.9)
+_ACCURACY_TICKS = (0, 50, 70, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.5, 99.8, 99.9)
 
 
 def training_curves(run):

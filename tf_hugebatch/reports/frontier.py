@@ -171,6 +171,7 @@ def _draw_panel(panel, figure, rows):
     panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.tick_params(axis="x", rotation=45)
     panel.set(xlabel="batch size", ylabel="test accuracy (%)")
+    panel.set_title(", ".join(sorted({row["model"] for row in rows})), loc="left")
     lows = [row["lowest_percent"] for row in rows] + [result.top1 for result in figure.paper]
     highs = [row["highest_percent"] for row in rows] + [result.top1 for result in figure.paper] + [baseline.top1]
     accuracy_axis(panel, max(0, 100 - 1.3 * (100 - min(lows))), 100 - (100 - max(highs)) / 1.3)

@@ -136,9 +136,16 @@ def _lines(searches):
     named = {}
     for optimizer in dict.fromkeys(shared["optimizer"] for shared, _ in kept):
         of_one = [(shared, line) for shared, line in kept if shared["optimizer"] == optimizer]
-        for words, (_, line) in zip(differences([shared for shared, _ in of_one]), of_one):
+        for words, (_, line) in zip(_told_apart([shared for shared, _ in of_one]), of_one):
             named[", ".join(filter(None, [optimizer, words]))] = [line[batch] for batch in sorted(line)]
     return named, aside
+
+
+def _told_apart(settings):
+    """What tells searches apart, in words: what was searched and how often stands in the caption, if the rest is enough."""
+    rest = differences([{name: value for name, value in one.items() if name not in ("searched", "trials")} for one in settings])
+    short = [", ".join(part for part in words.split(", ") if not part.endswith(" none")) for words in rest]
+    return short if len(set(short)) == len(short) else differences(settings)
 
 
 def _in_words(dataset, name, line):
@@ -188,4 +195,4 @@ def _draw_panel(panel, dataset, lines):
     model = next(iter(lines.values()))[0].values["model"]
     panel.set_title(f"{dataset}, {model}, the paper's target {published.BASELINES[dataset].target}%", loc="left")
     handles, labels = panel.get_legend_handles_labels()
-    panel.legend(handles, [textwrap.fill(label, 64) for label in labels], loc="upper left", bbox_to_anchor=(0.0, -0.24))
+    panel.legend(handles, [textwrap.fill(label, 34) for label in labels], loc="center left", bbox_to_anchor=(1.0, 0.5))
