@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
+import pathlib
 import platform
 import subprocess
 
@@ -11,9 +13,10 @@ _PACKAGES = ("tf-hugebatch", "tensorflow", "keras", "numpy", "absl-py", "tensorf
 
 
 def installed() -> dict:
-    """git_commit, python, platform and packages (name -> version, None for one that isn't there), for versions.json."""
-    return {"git_commit": _git_commit(), "python": platform.python_version(), "platform": platform.platform(),
-            "packages": {name: _version(name) for name in _PACKAGES}}
+    """git_commit, source_sha256, python, platform and packages (name -> version, None for one that isn't there), for
+    versions.json."""
+    return {"git_commit": _git_commit(), "source_sha256": source_hash(), "python": platform.python_version(),
+            "platform": platform.platform(), "packages": {name: _version(name) for name in _PACKAGES}}
 
 
 def text() -> str:
@@ -22,6 +25,15 @@ def text() -> str:
     package, *others = (f"{name} {version or 'not installed'}" for name, version in found["packages"].items())
     commit = f" (commit {found['git_commit'][:10]})" if found["git_commit"] else ""
     return ", ".join([f"{package}{commit}", f"Python {found['python']}", *others, found["platform"]])
+
+
+def source_hash() -> str:
+    """sha256, in hex, of this package's modules by path: which code ran, where an installed package knows no commit, or a
+    checkout has changes."""
+    folder, found = pathlib.Path(__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
+        found.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tf_hugebatch import records
+from tf_hugebatch import records, versions
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.settings import Refusal, Settings
 
@@ -197,6 +197,23 @@ def test_schedule_csv(folder):
     lines = (folder.path / "schedule.csv").read_text().splitlines()
     assert lines[:2] == ["update,epoch,learning_rate", "0,0.0,0.1"]
     assert float(lines[2].split(",")[2]) == 1 / 3
+
+
+def test_the_source_that_ran_is_known_without_a_commit(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    (package / "deep").mkdir(parents=True)
+    (package / "versions.py").write_text("")
+    (package / "deep" / "one.py").write_text("x = 1\n")
+    (package / "notes.txt").write_text("")
+    monkeypatch.setattr(versions, "__file__", str(package / "versions.py"))
+    first = versions.source_hash()
+    assert versions.installed()["source_sha256"] == first and versions.installed()["git_commit"] is None
+    (package / "notes.txt").write_text("other")
+    assert versions.source_hash() == first
+    (package / "deep" / "one.py").rename(package / "deep" / "two.py")
+    moved = versions.source_hash()
+    (package / "deep" / "two.py").write_text("x = 2\n")
+    assert len({first, moved, versions.source_hash()}) == 3
 
 
 def test_versions(folder):
