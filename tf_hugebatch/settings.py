@@ -263,6 +263,8 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     findings.add_unless_failed(rules.layout(merged))
     findings.add_unless_failed(rules.reporting(merged))
     settings = Settings._of(merged, parsed)
+    if _keep_share_of_warm_up(merged, settings):
+        settings = Settings._of(merged, parsed)
     findings.add_unless_failed(
         rules.duration(merged, settings.total_updates, settings.warmup_updates, settings.peak_rate))
     findings.add_unless_failed(rules.growth(merged, settings.stages, train_examples, settings.total_updates))
@@ -270,3 +272,15 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     if values["run_dir"] is None:
         values["run_dir"] = os.path.join("runs", f"{values['dataset']}-{settings.experiment_hash()[:8]}")
     return Settings._of(merged, parsed, findings.failed), findings.problems
+
+
+def _keep_share_of_warm_up(merged, settings) -> bool:
+    """A regime's warm-up was chosen for the regime's own epochs: of a run that is shorter than this warm-up it takes the share
+    that it takes of those. One that a user gave is refused instead (`rules.duration`). Returns whether it has changed."""
+    values, level = merged.values, merged.sources["warmup_epochs"]
+    if not level.startswith("regime ") or settings.warmup_updates <= settings.total_updates:
+        return False
+    share = values["warmup_epochs"] / regimes.of(values["dataset"])[values["regime"]]["epochs"].value
+    values["warmup_epochs"] = share * settings.stages.epoch(settings.total_updates)
+    merged.sources["warmup_epochs"] = f"{level}, its share of a shorter run, {share:.3g}"
+    return True

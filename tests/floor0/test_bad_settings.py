@@ -141,7 +141,7 @@ def problems(**given):
     ({"train_steps": 500_000_001}, ["--train_steps=500000001", "500,000,000 updates", "train less"]),
     ({"warmup_steps": 6, "train_steps": 5}, ["--warmup_steps=6", "run of 5"]),
     ({"warmup_epochs": 31}, ["--warmup_epochs=31", "longer than the run"]),
-    ({"regime": "large", "train_steps": 10}, ["--warmup_epochs=5", "(regime large)", "run of 10"]),
+    ({"regime": "large", "train_steps": 10, "warmup_epochs": 5}, ["--warmup_epochs=5", "run of 10"]),
     ({"schedule": "cosine_fine", "train_steps": 20, "warmup_steps": 10}, ["--cycles=16", "10 updates"]),
     # folders
     ({"data_dir": "no/such/folder"}, ["--data_dir=no/such/folder", "no such folder"]),

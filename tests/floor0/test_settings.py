@@ -34,6 +34,21 @@ def test_each_level_gives_way_to_the_one_above():
     assert (both.seed, both.sources["seed"]) == (7, "flagfile a")
 
 
+@pytest.mark.parametrize("given, updates, epochs", [
+    ({"regime": "large", "epochs": 2}, 15, 5 / 30 * 15 * 8192 / 60_000),
+    ({"regime": "large", "train_steps": 10}, 10, 5 / 30 * 10 * 8192 / 60_000),
+    ({"regime": "huge", "epochs": 10}, 19, 15 / 30 * 19 * 32768 / 60_000), ({"regime": "large", "epochs": 6}, 44, 5.0),
+    ({"dataset": "imagenet2012", "train_steps": 2}, 2, 5 / 90 * 2 * 256 / 1_281_167)])
+def test_a_regimes_warm_up_keeps_its_share_of_a_run_that_is_shorter_than_it(given, updates, epochs):
+    settings = Settings(**given)
+    assert settings.total_updates == updates and settings.warmup_epochs == pytest.approx(epochs)
+    assert settings.warmup_updates <= updates
+    assert ("share of a shorter run" in settings.sources["warmup_epochs"]) == (epochs != 5.0)
+    assert settings.replace(seed=3).warmup_epochs == settings.warmup_epochs
+    with pytest.raises(Refusal, match="longer than the run"):
+        Settings(**given, warmup_epochs=50)
+
+
 def test_preset_lies_between_the_row_and_the_user():
     settings = Settings(optimizer="lars", optimizer_preset="larc", epsilon=0.5)
     assert settings.trust_coefficient == 0.02
