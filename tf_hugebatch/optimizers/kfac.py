@@ -106,7 +106,8 @@ class KFAC(HugeBatchOptimizer):
 
     def require_factors(self, factors):
         super().require_factors(factors)
-        if self.built and (strangers := sorted({*factors} - {*self._paths})):
+        strangers = sorted({*factors} - {*self._paths}) if self.built else []
+        if strangers:
             raise ValueError(f"factors of {', '.join(strangers)}: {self.name} was built without such kernels; its variables "
                              f"are {', '.join(self._paths)}")
 
