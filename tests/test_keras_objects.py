@@ -79,9 +79,10 @@ def test_a_model_that_was_compiled_and_not_trained_is_loaded(optimizer, trained_
         model.layers[0].trainable = False
     model.compile(optimizer=optimizer(), loss="mse", jit_compile=False)
     model.save(tmp_path / "m.keras")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         loaded = hb.load_model(tmp_path / "m.keras")
+    assert not [one for one in said if "optimizer" in str(one.message)]
     data = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
     for each in (model, loaded):
         each.fit(data, data[:, :3], shuffle=False, verbose=0)
