@@ -143,7 +143,7 @@ class Layout:
         return text
 
 
-def enough(batch_size: int, replicas: int, span: int | None) -> int:
+def one_round_micro_batch(batch_size: int, replicas: int, span: int | None) -> int:
     """The smallest micro-batch that holds the batch in one round, whole groups in each replica: a larger one is padding."""
     groups = group_count(batch_size, span or 1)
     return ceil_div(ceil_div(groups, replicas) * batch_size, groups)

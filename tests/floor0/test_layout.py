@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_hugebatch.layout import Layout, LayoutError, enough, micro_batch_sizes
+from tf_hugebatch.layout import Layout, LayoutError, micro_batch_sizes, one_round_micro_batch
 
 sizes = st.integers(1, 200)
 
@@ -72,8 +72,8 @@ def test_known_layouts(batch, micro, replicas, span, rounds, across, padding):
 
 
 @given(batch=sizes, replicas=st.integers(1, 8), span=st.none() | sizes)
-def test_enough_is_the_smallest_that_holds_the_batch_in_one_round(batch, replicas, span):
-    size = enough(batch, replicas, span)
+def test_one_round_micro_batch_is_the_smallest_that_holds_the_batch_in_one_round(batch, replicas, span):
+    size = one_round_micro_batch(batch, replicas, span)
     assert Layout(batch, size, replicas, span).rounds == 1
     smaller = Layout(batch, size - 1, replicas, span) if size - 1 >= Layout(batch, size, replicas, span).largest_group else None
     assert smaller is None or smaller.rounds > 1

@@ -55,7 +55,6 @@ class NoiseScale(Probe):
                 "a --batch_size of two or more"
             raise ValueError(f"noise_scale: the batch of {layout.batch_size:,} is one micro-batch, and noise shows in how "
                              f"several differ; give {remedy}")
-
         if layout.across_replicas:
             group = layout.largest_group
             raise ValueError(f"noise_scale: batch-norm groups of {group} lie across replicas, so the gradients of a round's "

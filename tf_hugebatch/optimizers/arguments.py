@@ -58,7 +58,8 @@ def refuse_accumulation(optimizer):
 
 
 def refuse_twice(name, indices):
-    """ValueError where a variable, known by its index, stands twice in one update: its first step would count for nothing."""
+    """ValueError where a variable, known by its index, stands twice in one update, before it has moved: a layer-wise rule keeps
+    one trust ratio of each."""
     if len({*indices}) < len(indices):
         raise ValueError(f"{name}: a variable stands twice among those of one update; add its gradients up first")
 

@@ -76,9 +76,8 @@ class Muon(HugeBatchOptimizer):
     ```
 
     with, by `update_scale`, scale = sqrt(max(1, fan_out / fan_in)) ("width"), 0.2 sqrt(max(fan_in, fan_out)) ("rms") or 1
-    ("none"). Without newton_schulz_epsilon the scale of g has no
-    influence, as long as float32 holds it. With `bias_correction` nesterov looks ahead by what the moving averages are
-    without their start at 0:
+    ("none"). Without newton_schulz_epsilon the scale of g has no influence, as long as float32 holds it. With
+    `bias_correction` nesterov looks ahead by what the moving averages are without their start at 0:
 
     ```
     h = momentum * (1 - momentum^t) / (1 - momentum^(t+1)) * v + g

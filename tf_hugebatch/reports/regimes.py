@@ -267,7 +267,7 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
             continue
         if any(settings.get(name) is not None or name in sweep.space for name in _EXPERIMENTS):
             continue
-        fits = isinstance(longest, (int, float)) and longest <= epochs and not _searches_length(sweep)
+        fits = isinstance(longest, (int, float)) and longest <= epochs and not _varies_length_or_batch(sweep)
         # JSON's lists are the settings' tuples.
         fits = fits and settings.get("dataset_size") == (family.dataset_size and list(family.dataset_size))
         if fits and sweep.result.get("status") == "done" and not sweep.result.get("chosen") and trials_done(sweep):
@@ -278,11 +278,11 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
 def trials_lacking(sweep: Sweep, epochs: float) -> int | None:
     """How many more trials a search takes to say that nothing reaches the target: there are to be TRIALS with a result, all at
     its batch, of rho epochs each. None where no number of them would be enough."""
-    if _searches_length(sweep) or sweep.settings.get("epochs") != epochs:
+    if _varies_length_or_batch(sweep) or sweep.settings.get("epochs") != epochs:
         return None
     return max(0, TRIALS - (trials_done(sweep) or 0))
 
 
-def _searches_length(sweep):
+def _varies_length_or_batch(sweep):
     """Whether trials differ in how long they train, or at which batch."""
     return any(name in sweep.space for name in ("batch_size", "epochs", "train_steps"))

@@ -12,7 +12,7 @@ from ..cluster import cluster_of
 from ..keras_versions import global_policy, set_global_policy
 from ..diagnostics import NoiseInjection
 from ..layers import ActivationNoise, GhostBatchNormalization
-from ..layout import Layout, LayoutError, enough, micro_batch_sizes
+from ..layout import Layout, LayoutError, micro_batch_sizes, one_round_micro_batch
 from ..settings import Refusal
 from .accumulate import batch_norm_layers, factored_layers
 from .micro_batch import choose_micro_batch_size, next_smaller
@@ -104,7 +104,7 @@ class Assembly:
                 factored_layers(self.model, self.optimizer).values(),
             )
         size = self.workers.micro_batch_size(size, fixed=not measured)
-        most = enough(settings.stages[-1].batch_size, self.replicas, span)
+        most = one_round_micro_batch(settings.stages[-1].batch_size, self.replicas, span)
         # With norm=local what it is belongs to the experiment.
         if settings.micro_batch_size != "auto" and size > most and settings.norm != "local":
             size, reason = most, f"{size:,} given, more than the batch fills"
