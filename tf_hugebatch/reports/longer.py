@@ -15,11 +15,7 @@ from .sources import (FULL, Figure, Source, ended, fits, groups_of, in_words, no
                       other_networks)
 
 _LABEL_POINTS = 6  # accuracies nearer than so many points have labels that touch, where their epochs are near too
-#: What settings beside a line are told apart by, the same in every figure; layer-wise forms have their solver's.
-_MARKERS = {"sgd": "o", "lars": "s", "lamb": "^", "muon": "D", "adam": "v", "rmsprop": "P", "adagrad": "X"}
-#: Of their epochs, an optimizer after the other, so that bars don't hide each other: by so much each, and by so much at most,
-#: short of the middle between a duration and the next one of the figure, twice as long.
-_ASIDE, _FARTHEST = 1.07, 1.3
+_ASIDE = 1.07  # of their epochs, where settings beside a line stand, so that bars don't hide each other
 _BEST_ON_TEST, _OWN, _ANOTHER = f"best on test{ON_TEST}", "the command's", "not the command's"
 
 
@@ -29,8 +25,9 @@ def draw(figure, runs, sweeps):
     A point is a setting: the mean of its seeds, a bar from the lowest to the highest. A batch's line goes through the setting
     of its source's command, since durations are compared under one recipe; where that did not run another's point stands, which
     no line joins. Of several it takes the one that was chosen on validation, then the one of most seeds; of these the highest,
-    and the caption says that this chose on test. A duration is missing until a setting of its command has as many seeds as that
-    trains.
+    and the caption says that this chose on test. Other settings of the command's optimizer are faint points. Other optimizers,
+    which Table 3 and the frontier compare, are in the CSV alone: beside a command's setting, and at durations that no command
+    has. A duration is missing until a setting of its command has as many seeds as that trains.
     """
     wanted = {batch: {"dataset": figure.dataset, "batch_size": batch} for batch in figure.batch}
     # The frontier's runs on recompressed images are not to stand beside the paper's numbers.
@@ -43,34 +40,40 @@ def draw(figure, runs, sweeps):
     points = {batch: _points(of_batch, own[batch]) for batch, of_batch in groups.items()}
     missing = [found for source in figure.sources if (found := _still_to_run(source, groups[source.wanted["batch_size"]]))]
     rows = [row for found in points.values() for row in found]
-    if not any(map(_has_mean, rows)):
+    durations = {(source.wanted["batch_size"], source.wanted["epochs"]) for source in figure.sources}
+    drawn = {batch: [row for row in found if _has_mean(row) and (
+        row["optimizer"] == own[batch]["optimizer"] or row["chosen"] and (batch, row["epochs"]) in durations)]
+             for batch, found in points.items()}
+    shown = [row for found in drawn.values() for row in found]
+    if not shown:
         return None, rows, [*_diverged(rows), *apart_from], missing
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 1, (7.0, 4.4))
         panel = axes[0, 0]
-        best = max(row["mean_percent"] for row in rows if _has_mean(row))
+        best = max(row["mean_percent"] for row in shown)
         _draw_target(panel, figure)
-        for line, (batch, found) in zip(LINES, points.items()):
-            _draw_batch(panel, _name(figure, batch, found), list(filter(_has_mean, found)), line)
+        for line, (batch, found) in zip(LINES, drawn.items()):
+            _draw_batch(panel, _name(figure, batch, found), found, line)
         _draw_paper(panel, figure)
         panel.set_xscale("log")
-        ticks = [row["epochs"] for row in rows] + [result.epochs for result in figure.paper if result.epochs]
+        ticks = [row["epochs"] for row in shown] + [result.epochs for result in figure.paper if result.epochs]
         panel.set_xticks(apart(ticks), minor=False)
         panel.set_xticks([], minor=True)
         panel.xaxis.set_major_formatter("{x:,g}")
         panel.set(xlabel="epochs of training (a run each)", ylabel="test accuracy at the end (%); bars: all seeds")
-        _scale(panel, rows, figure, best)
+        _scale(panel, shown, figure, best)
         panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         headline(picture, f"{figure.name}: {figure.shows}")
-    remarks = [f"{_name(figure, batch, found)}: {_best(found)}." for batch, found in points.items()
-               if any(map(_has_mean, found))]
-    if beside := sorted({row["optimizer"] for row in rows if _has_mean(row) and not row["chosen"]}):
-        remarks.append(f"Faint points, a little to the right of their epochs, are other settings, with {', '.join(beside)}.")
-    if any(row["chosen"] == _BEST_ON_TEST for row in rows):
+    remarks = [f"{_name(figure, batch, found)}: {_best(found)}." for batch, found in drawn.items() if found]
+    if not all(row["chosen"] for row in shown):
+        remarks.append("Faint points, a little to the right of their epochs, are other settings of the same optimizer.")
+    if others := sorted({row["optimizer"] for row in rows if _has_mean(row) and row not in shown}):
+        remarks.append(f"In the CSV alone, since they are other recipes: settings with {', '.join(others)}.")
+    if any(row["chosen"] == _BEST_ON_TEST for row in shown):
         remarks.append(f"Where several settings ran at one duration the line goes through the highest on test{ON_TEST}.")
-    if any(row["chosen"] == _ANOTHER for row in rows):
+    if any(row["chosen"] == _ANOTHER for row in shown):
         remarks.append("Where no run of the commands' recipe has ended another's point stands, which no line joins.")
-    if any(row["n"] == 1 for row in rows):
+    if any(row["n"] == 1 for row in shown):
         remarks.append("A point of one seed has no bar: how far seeds differ there is unknown.")
     return picture, rows, [*remarks, *_diverged(rows), *other_networks(fed, used), *apart_from], missing
 
@@ -147,16 +150,11 @@ def _draw_batch(panel, name, rows, line):
 
     draw([row for row in rows if row["chosen"] in (_OWN, _BEST_ON_TEST)], name)
     draw([row for row in rows if row["chosen"] == _ANOTHER], f"{name}, another recipe", linestyle="none")
-    others = [row for row in rows if not row["chosen"]]
-    beside = dict.fromkeys(sorted(row["optimizer"] for row in others))
-    for place, optimizer in enumerate(beside, start=1):
-        beside[optimizer] = min(_ASIDE, _FARTHEST ** (1 / len(beside))) ** place
-        draw([row for row in others if row["optimizer"] == optimizer], f"{name}, other settings: {optimizer}",
-             beside[optimizer], linestyle="none", alpha=0.6, marker=_MARKERS.get(optimizer.split("_")[0], "*"),
-             markersize=4 + 2.5 * optimizer.count("_"))  # a solver's layer-wise form is larger, the bounded one larger still
+    draw([row for row in rows if not row["chosen"]], f"{name}, other settings", _ASIDE, linestyle="none", alpha=0.6,
+         markersize=4)
     for row in rows:
         if row["n"] - row["diverged"] > 1:
-            at = row["epochs"] * (1 if row["chosen"] else beside[row["optimizer"]])
+            at = row["epochs"] * (1 if row["chosen"] else _ASIDE)
             panel.vlines(at, row["lowest_percent"], row["highest_percent"], color=line["color"], linewidth=2.6, alpha=0.5)
 
 
@@ -179,7 +177,7 @@ def _draw_paper(panel, figure):
 
 def _scale(panel, rows, figure, best):
     """Accuracies near the target are told apart only where the scale follows the error."""
-    values = [row["lowest_percent"] for row in rows if _has_mean(row)] + [result.top1 for result in figure.paper]
+    values = [row["lowest_percent"] for row in rows] + [result.top1 for result in figure.paper]
     if best < 90:
         panel.set_ylim(min(0, *values), 100)
         return
