@@ -245,7 +245,7 @@ def test_shards_are_read_before_replicas_are_made_of_the_cpu(tmp_path):
 
 
 @pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="builds with oneDNN")
-@pytest.mark.parametrize("asked, used", [(None, True), ("0", False)])
+@pytest.mark.parametrize("asked, used", [(None, True), pytest.param("0", False, marks=pytest.mark.slow)])
 def test_onednn_computes_on_any_processor_unless_asked_otherwise(asked, used, tmp_path):
     """TensorFlow alone leaves it off without AVX-512, and the run folder says which of the two it was."""
     small_images.write_classic(tmp_path / "data", train=(8, 8, 8), val=(4, 4, 4))

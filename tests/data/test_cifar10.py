@@ -109,7 +109,7 @@ def test_an_archive_as_it_was_downloaded(arrays, python_files, tmp_path, version
     assert [path.name for path in tmp_path.iterdir()] == [f"cifar-10-{version}.tar.gz"], "nothing is unpacked"
 
 
-@pytest.mark.parametrize("inside", ["", "cifar10", "cifar10/3.0.2"])
+@pytest.mark.parametrize("inside", ["", *(pytest.param(inside, marks=pytest.mark.slow) for inside in ("cifar10", "cifar10/3.0.2"))])
 def test_a_prepared_tfds_folder(tmp_path, inside):
     """20 images, which is what tensorflow-datasets makes for tests, so the refusal says that they were read."""
     tfds = pytest.importorskip("tensorflow_datasets")

@@ -281,7 +281,7 @@ def test_a_batch_norm_inside_a_layer_that_calls_it_twice_moves_by_the_mean_of_th
     np.testing.assert_allclose(norm.moving_variance.numpy(), 0.9 + 0.1 * (x.var() + (3 * x).var()) / 2, rtol=1e-4)
 
 
-@pytest.mark.parametrize("examples", [34, 41])
+@pytest.mark.parametrize("examples", [34, pytest.param(41, marks=pytest.mark.slow)])
 def test_a_replica_without_examples_of_the_last_batch_leaves_its_statistics(examples, mirrored):
     # 34 over batches of 32 on 4 replicas: one, one, none and none.
     x = images(examples)

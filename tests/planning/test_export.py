@@ -38,7 +38,7 @@ def exporter(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("micro, span", [(12, 12), (20, 10)])
+@pytest.mark.parametrize("micro, span", [pytest.param(12, 12, marks=pytest.mark.slow), (20, 10)])
 def test_the_exported_step_makes_the_trainer_s_updates(exporter, micro, span):
     trained = run_updates(tf.distribute.OneDeviceStrategy("CPU:0"), batch=BATCH, micro=micro, span=span, updates=3)
     planned, layout = exporter(1, span), trained.layout

@@ -36,9 +36,10 @@ def settings_of(row):
 
 
 def row_and_layout(row, layout):
-    # Every row with replicas and micro-batches at once, two rules with each of the others, and K-FAC, whose factors padding
-    # could enter, with padding; the rest takes a minute.
-    plain = layout == "2 x 2 x 16" or row in ("lars", "adam") or (row, layout) == ("kfac", "2 x 40 padded")
+    # Every rule with replicas and micro-batches at once, one with the other layouts, K-FAC, whose factors padding could enter,
+    # with padding, and one of the layer-wise forms, which share the trust ratio of LARS; the rest takes minutes.
+    together = "layerwise" not in row or row == "adam_layerwise_bounded"
+    plain = together and layout == "2 x 2 x 16" or row == "lars" or (row, layout) == ("kfac", "2 x 40 padded")
     return pytest.param(row, layout, id=f"{row}, {layout}", marks=() if plain else pytest.mark.slow)
 
 

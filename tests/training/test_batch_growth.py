@@ -169,6 +169,7 @@ def test_the_last_losses_are_of_the_last_batch(tmp_path):
     assert result.final["train_loss"] == pytest.approx(np.mean([row["loss"] for row in rows[-2:]]))
 
 
+@pytest.mark.slow
 def test_recalibration_and_a_growing_batch_go_together_on_any_layout(tmp_path):
     def evaluations(name, **layout):
         hb.train(hb.Settings(

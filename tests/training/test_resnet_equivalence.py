@@ -60,10 +60,11 @@ def assert_moving_statistics_are_the_same_on_all_replicas(model, strategy):
         assert keras.ops.all(np.isfinite(first))
 
 
+@pytest.mark.slow  # the plain tests do it with smaller networks: ResNet-9 in test_cifar10_runs.py
 @pytest.mark.parametrize("batch, span, replicas, micro", [
-    pytest.param(24, 12, 1, 12, marks=pytest.mark.slow),  # a group a round
+    (24, 12, 1, 12),  # a group a round
     (24, 12, 2, 6),  # each group across both replicas
-    pytest.param(23, 8, 1, 8, marks=pytest.mark.slow),  # groups of 7 and 8
+    (23, 8, 1, 8),  # groups of 7 and 8
 ])
 def test_the_update_is_that_of_the_whole_batch(batch, span, replicas, micro, mirrored):
     strategy = one() if replicas == 1 else mirrored(replicas)
@@ -87,6 +88,7 @@ def test_more_layouts(batch, span, replicas, micro, mirrored):
     assert_same(run(mirrored(replicas), batch, micro, span), whole(batch, span))
 
 
+@pytest.mark.slow
 def test_spans_are_experiments_of_their_own():
     """The bound above can fail: another span goes elsewhere."""
     other = run(one(), 24, 24, 24)

@@ -59,6 +59,7 @@ def run_main(*words, folder):
     return result.returncode, result.stderr, time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_the_command_without_a_tpu_ends_with_2_and_writes_nothing(tmp_path, silent_address):
     words = ("--dataset=synthetic", "--dataset_size=64,8", "--batch_size=64", f"--tpu={silent_address}")
     code, errors, seconds = run_main(*words, folder=tmp_path)

@@ -164,6 +164,7 @@ def test_the_folder_of_another_ladder_is_refused(climbed, tmp_path):
         make(tmp_path)
 
 
+@pytest.mark.slow
 def test_more_trials_that_change_the_baselines_rate_set_the_rules_rungs_aside(tmp_path):
     folder = tmp_path / "ladder"
     climb(folder, trials=1)
