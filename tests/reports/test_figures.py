@@ -62,7 +62,8 @@ def test_the_title_names_the_essentials_and_the_final_accuracy(tmp_path):
 
 @pytest.mark.parametrize("final", [{"test_accuracy": 0.9}, {"validation_accuracy": 0.9}])
 def test_words_on_the_data_stand_in_the_title(tmp_path, final):
-    figure = training_curves(made_run(tmp_path, [2.3, 1.0], final=final, data_note="JPEG-recompressed"))
+    note = "JPEG-recompressed, $5} to $6"
+    figure = training_curves(made_run(tmp_path, [2.3, 1.0], final=final, data_note=note))
     assert "JPEG-recompressed" in figure.get_suptitle()
 
 

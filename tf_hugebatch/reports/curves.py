@@ -35,7 +35,7 @@ def draw(figure, runs, sweeps):
         error.set_xlim(left=0)
         picture.align_ylabels()
         headline(picture, f"{figure.name}: {figure.shows}")
-        loss.set_title(_details(run), loc="left", color="#555555")
+        loss.set_title(_details(run), loc="left", color="#555555", parse_math=False)
     counted = f"{group.n} seed{'s' * (group.n > 1)} of this setting"
     remarks = [f"{run.path}, seed {outcome.seed}, is drawn, of {counted}: test accuracy {in_words(numbers(group))}."]
     if (others := len(groups) - 1):

@@ -80,8 +80,8 @@ def training_curves(run):
         figure.align_ylabels(panels)
         headline, details = _title(run)
         headline = figure.suptitle(textwrap.fill(headline, 72, break_on_hyphens=False), ha="left", fontsize=12,
-                                   fontweight="bold", color="#111111")
-        panels[0].set_title(textwrap.fill(details, 100), loc="left", color="#555555", pad=10)
+                                   fontweight="bold", color="#111111", parse_math=False)  # words on data may price them in $
+        panels[0].set_title(textwrap.fill(details, 100), loc="left", color="#555555", pad=10, parse_math=False)
         # Where the panels begin is known once they are laid out; the headline starts there too.
         figure.draw_without_rendering()
         headline.set_x(panels[0].get_position().x0)
