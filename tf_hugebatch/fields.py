@@ -137,7 +137,8 @@ _ALL = [
                 "the batch grows by whole factors as epochs begin, instead of a rate that falls; batch_size is the first",
                 optional=True),
     _experiment("batch", "regime_adaptation", "true|false", parsers.boolean, False,
-                "duration: as many updates as the data set's baseline makes"),
+                "duration: as many updates as the data set's baseline makes; a regime's warm-up and a schedule's own drops are "
+                "stretched with it, yours are in passes through the data"),
 
     _experiment("optimizer", "optimizer", tuple(registry.OPTIMIZERS), None, None, "update rule"),
     _reporting("optimizer", "optimizer_preset", _PRESETS, None, None,

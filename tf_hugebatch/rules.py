@@ -198,15 +198,21 @@ def growth(merged: Merged, stages, train_examples: int, total: int) -> Iterator[
             f"--batch_growth={shown} with --mllog=true: MLPerf's log knows one global batch; drop one of the two")
 
 
-def drops(merged: Merged, stages, total: int) -> Iterator[Found]:
-    """A rate that drops does so before the run ends."""
+def drops(merged: Merged, stages, total: int, warmup: int) -> Iterator[Found]:
+    """A rate that drops does so before the run ends, and not only within a warm-up."""
     values, source = merged.values, merged.sources["rate_drops"]
     late = [epoch for epoch, _ in values["rate_drops"] or () if stages.whole_updates(epoch) >= total]
     # A row's own are a recipe of 90 epochs, which a shorter run may leave early; that none comes is no decay at all.
-    if late and (not source.startswith("schedule") or len(late) == len(values["rate_drops"])):
+    own = source.startswith("schedule") or values["rate_drops"] == registry.SCHEDULES["steps"].settings["rate_drops"]
+    if late and (not own or len(late) == len(values["rate_drops"])):
         yield "rate_drops", ("rate_drops", "schedule", *_DURATION), (
             f"--rate_drops={_shown(values['rate_drops'])} ({source}): the run ends with epoch "
             f"{float(stages.epoch(total)):.4g}, before epoch {late[0]:.10g} begins; drop earlier, or train longer")
+    last = stages.whole_updates(values["rate_drops"][-1][0]) if values["rate_drops"] else warmup
+    if values["decay_from"] == "start" and warmup > last:
+        yield "rate_drops", ("rate_drops", "schedule", "decay_from", "warmup_epochs", "warmup_steps", *_DURATION), (
+            f"--rate_drops={_shown(values['rate_drops'])} ({source}): counted from the start (--decay_from) the last is after "
+            f"{last} updates, in a warm-up of {warmup}; drop later, warm up less, or --decay_from=warmup_end")
 
 
 def layout(merged: Merged) -> Iterator[Found]:
@@ -215,8 +221,7 @@ def layout(merged: Merged) -> Iterator[Found]:
     if values["tpu"] is not None and values["strategy"] != "tpu":
         if values["strategy"] != "auto":
             yield "tpu", ("strategy",), (
-                f"--tpu={values['tpu']} with --strategy={values['strategy']}: a TPU is driven by strategy tpu; drop one "
-                "of the two")
+                f"--tpu={values['tpu']} with --strategy={values['strategy']}: strategy tpu drives a TPU; drop one of the two")
         values["strategy"], merged.sources["strategy"] = "tpu", "implied by tpu"
     if values["num_replicas"] is not None and values["strategy"] == "tpu":
         yield "num_replicas", ("strategy",), (
@@ -227,8 +232,7 @@ def layout(merged: Merged) -> Iterator[Found]:
             "one for each worker without a GPU; drop it, and name more workers in TF_CONFIG")
     if values["num_replicas"] is not None and values["strategy"] == "one":
         yield "num_replicas", ("strategy",), (
-            f"--num_replicas={values['num_replicas']}: strategy one has no use for it; drop it, or give "
-            "--strategy=mirrored")
+            f"--num_replicas={values['num_replicas']}: strategy one has no use for it; drop it, or give --strategy=mirrored")
 
 
 def reporting(merged: Merged) -> Iterator[Found]:
@@ -268,32 +272,29 @@ def duration(merged: Merged, total: int, warmup: int, peak: float) -> Iterator[F
     """The run's length; warm-up, cycles, profile and rates against the run they belong to."""
     values, sources = merged.values, merged.sources
     if total > MOST_UPDATES:
-        name, instead = (("train_steps", "train less") if values["train_steps"] is not None
-                         else ("epochs", "train less, or give a larger batch"))
+        name, instead = ("epochs", ", or give a larger batch") if values["train_steps"] is None else ("train_steps", "")
         yield name, _DURATION, (
             f"--{name}={_shown(values[name])} ({sources[name]}): that makes more than {MOST_UPDATES:,} "
-            f"updates, the most that a run counts; {instead}")
+            f"updates, the most that a run counts; train less{instead}")
     if warmup > total:
         name = "warmup_steps" if values["warmup_steps"] is not None else "warmup_epochs"
         yield name, (*_DURATION, "warmup_epochs", "warmup_steps"), (
             f"--{name}={values[name]:g} ({sources[name]}): that is {warmup} updates, longer than the run of "
             f"{total}; warm up less or train longer")
     left = total if values["decay_from"] == "start" else total - warmup
-    if values["cycles"] is not None and values["cycles"] > max(left, 1):
+    least = 2 if values["schedule"] == "cyclical" else 1  # a triangle that is seen at its feet alone has rate 0 for good
+    if values["cycles"] is not None and least * values["cycles"] > max(left, 1):
         yield "cycles", (*_DURATION, "warmup_epochs", "warmup_steps", "decay_from", "schedule"), (
             f"--cycles={values['cycles']} ({sources['cycles']}): only {left} updates follow the warm-up and "
-            "a cycle takes at least one; give fewer cycles or train longer")
+            f"a cycle of {values['schedule']} takes at least {least}; give fewer cycles or train longer")
     if values["profile_steps"] is not None and values["profile_steps"][1] > total:
         yield "profile_steps", _DURATION, (
-            f"--profile_steps={_shown(values['profile_steps'])}: the run has only {total} updates; name "
-            f"updates between 1 and {total}")
+            f"--profile_steps={_shown(values['profile_steps'])}: the run has only {total} updates; name some of 1 to {total}")
     rates = ("learning_rate", "peak_learning_rate", "lr_scaling", "optimizer", "batch_size", "dataset")
     end = values["end_learning_rate"]
     if end is not None and end > peak:
         yield "end_learning_rate", rates, (
-            f"--end_learning_rate={end:g} ({sources['end_learning_rate']}): it is above the peak rate "
-            f"{peak:g}; give less")
+            f"--end_learning_rate={end:g} ({sources['end_learning_rate']}): it is above the peak rate {peak:g}; give less")
     if peak > LARGEST:
-        yield "learning_rate", rates, (
-            f"--learning_rate={values['learning_rate']:g}: scaled to the batch ({values['lr_scaling']}) it "
-            "is no finite number; give less")
+        yield "learning_rate", rates, (f"--learning_rate={values['learning_rate']:g}: scaled to the batch "
+                                       f"({values['lr_scaling']}) it is no finite number; give less")

@@ -263,24 +263,35 @@ def resolve(given_levels: Sequence[levels.Level]) -> tuple[Settings, list[str]]:
     findings.add_unless_failed(rules.layout(merged))
     findings.add_unless_failed(rules.reporting(merged))
     settings = Settings._of(merged, parsed)
-    if _keep_share_of_warm_up(merged, settings):
+    if _keep_shares(merged, settings):
         settings = Settings._of(merged, parsed)
     findings.add_unless_failed(
         rules.duration(merged, settings.total_updates, settings.warmup_updates, settings.peak_rate))
     findings.add_unless_failed(rules.growth(merged, settings.stages, train_examples, settings.total_updates))
-    findings.add_unless_failed(rules.drops(merged, settings.stages, settings.total_updates))
+    findings.add_unless_failed(rules.drops(
+        merged, settings.stages, settings.total_updates, settings.warmup_updates))
     if values["run_dir"] is None:
         values["run_dir"] = os.path.join("runs", f"{values['dataset']}-{settings.experiment_hash()[:8]}")
     return Settings._of(merged, parsed, findings.failed), findings.problems
 
 
-def _keep_share_of_warm_up(merged, settings) -> bool:
-    """A regime's warm-up was chosen for the regime's own epochs: of a run that is shorter than this warm-up it takes the share
-    that it takes of those. One that a user gave is refused instead (`rules.duration`). Returns whether it has changed."""
-    values, level = merged.values, merged.sources["warmup_epochs"]
-    if not level.startswith("regime ") or settings.warmup_updates <= settings.total_updates:
-        return False
-    share = values["warmup_epochs"] / regimes.of(values["dataset"])[values["regime"]]["epochs"].value
-    values["warmup_epochs"] = share * settings.stages.epoch(settings.total_updates)
-    merged.sources["warmup_epochs"] = f"{level}, its share of a shorter run, {share:.3g}"
-    return True
+def _keep_shares(merged, settings) -> bool:
+    """Epochs that no user gave were chosen for runs of so many epochs, and keep their share of others.
+
+    A regime's warm-up does in a run that is shorter than this warm-up, and under regime adaptation, which stretches all
+    periods of a schedule alike (Hoffer et al. 2017, section 5); there a schedule row's own drops do too. What a user gave is in
+    passes through the data and stays as it is; a warm-up that doesn't fit is refused (`rules.duration`). Returns whether
+    anything has changed.
+    """
+    values, sources, passes = merged.values, merged.sources, float(settings.stages.epoch(settings.total_updates))
+    changed, adapted = False, values["regime_adaptation"]
+    if (level := sources["warmup_epochs"]).startswith("regime ") and (
+            adapted or settings.warmup_updates > settings.total_updates):
+        share = values["warmup_epochs"] / regimes.of(values["dataset"])[values["regime"]]["epochs"].value
+        values["warmup_epochs"], changed = share * passes, True
+        sources["warmup_epochs"] = f"{level}, its share of {'an adapted' if adapted else 'a shorter'} run, {share:.3g}"
+    if adapted and values["rate_drops"] and (level := sources["rate_drops"]).startswith("schedule"):
+        stretch = passes / registry.DATASETS[values["dataset"]].facts["baseline_epochs"]
+        values["rate_drops"], changed = tuple((stretch * epoch, by) for epoch, by in values["rate_drops"]), True
+        sources["rate_drops"] = f"{level}, stretched by regime adaptation, {stretch:.3g}"
+    return changed

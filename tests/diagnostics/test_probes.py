@@ -87,11 +87,13 @@ def test_a_ratio_held_at_a_bound_is_told_for_variables_that_have_one(bounds, hit
         assert found["trust_ratios"]["contract/hidden/kernel"] == pytest.approx(bounds[0] if hit < 0 else bounds[1])
 
 
-def test_the_ratio_that_stands_in_for_a_zero_weight_hits_no_bound():
+@pytest.mark.parametrize("bounds, stands_in", [((1e-6, 1.0), 1.0), ((1e-6, 0.5), 0.5), ((2.0, 10.0), 2.0)])
+def test_the_ratio_that_stands_in_for_a_zero_weight_hits_no_bound(bounds, stands_in):
     watched = Watched(tf.distribute.OneDeviceStrategy("CPU:0"), 48, ("trust",), "sgd_layerwise_bounded",
-                      learning_rate=1e-3, trust_bounds=(1e-6, 1.0), momentum=0.0, exclude_from_adaptation=())
+                      learning_rate=1e-3, trust_bounds=bounds, momentum=0.0, exclude_from_adaptation=())
     found = watched.update()
-    assert found["weight_norms"]["contract/hidden/bias"] == 0 and found["trust_ratios"]["contract/hidden/bias"] == 1
+    assert found["weight_norms"]["contract/hidden/bias"] == 0
+    assert found["trust_ratios"]["contract/hidden/bias"] == stands_in
     assert found["bound_hits"]["contract/hidden/bias"] == 0
 
 

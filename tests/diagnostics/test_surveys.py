@@ -43,6 +43,18 @@ def test_slopes_are_one_and_a_half_for_independent_gradients():
     assert last == pytest.approx(np.sqrt(1 - found["batch_sizes"][-1] / 8192), rel=0.15)
 
 
+def test_without_a_signal_no_slope_is_told_of_sizes_that_came_out_positive_by_luck():
+    generator = np.random.default_rng(3)
+    told = [snr.measure(rounds_of(generator.normal(size=(512, 6)), 16)) for _ in range(60)]
+    lucky = [found for found in told if any(found["signal"]) and not all(found["signal"])]
+    assert len(lucky) > 5 and all(found["signal_slope"] is None for found in lucky)
+
+
+def test_the_mean_gradients_own_length_is_told_beside():
+    gradients = made_gradients(1000)
+    assert snr.measure(rounds_of(gradients, 50))["full_gradient_norm"] == pytest.approx(np.linalg.norm(gradients.mean(0)))
+
+
 def test_gradients_that_come_in_pairs_have_another_noise():
     # Each example twice in a row: a sum of B has twice the variance of independent ones, at every B but 1.
     twice = np.repeat(made_gradients(4096), 2, axis=0)

@@ -143,6 +143,9 @@ def problems(**given):
     ({"warmup_epochs": 31}, ["--warmup_epochs=31", "longer than the run"]),
     ({"regime": "large", "train_steps": 10, "warmup_epochs": 5}, ["--warmup_epochs=5", "run of 10"]),
     ({"schedule": "cosine_fine", "train_steps": 20, "warmup_steps": 10}, ["--cycles=16", "10 updates"]),
+    ({"schedule": "cyclical", "train_steps": 7}, ["--cycles=4", "7 updates", "cyclical takes at least 2"]),
+    ({"schedule": "steps", "rate_drops": "1:10,2:10", "warmup_epochs": 3, "decay_from": "start"},
+     ["--rate_drops=1:10,2:10", "warm-up of 703", "--decay_from=warmup_end"]),
     # folders
     ({"data_dir": "no/such/folder"}, ["--data_dir=no/such/folder", "no such folder"]),
     ({"data_dir": __file__}, [f"--data_dir={__file__}", "a file"]),

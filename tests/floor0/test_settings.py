@@ -166,6 +166,25 @@ def test_regime_adaptation_makes_as_many_updates_as_the_baseline():
     assert Settings(batch_size=32_768, regime_adaptation=True).total_updates == Settings().total_updates
 
 
+def test_regime_adaptation_stretches_every_period_that_no_user_gave():
+    baseline = Settings(dataset="cifar10", schedule="steps", peak_learning_rate=0.1)
+    adapted = Settings(dataset="cifar10", schedule="steps", peak_learning_rate=0.1, batch_size=12_800, regime_adaptation=True)
+    at = [[one.stages.whole_updates(epoch) for epoch, _ in one.rate_drops] for one in (baseline, adapted)]
+    assert at[1] == pytest.approx(at[0], abs=1) and "stretched by regime adaptation, 100" in adapted.sources["rate_drops"]
+    given = Settings(dataset="cifar10", schedule="steps", peak_learning_rate=0.1, batch_size=12_800, regime_adaptation=True,
+                     rate_drops="30:10")
+    assert given.rate_drops == ((30, 10),)
+    plain, long = Settings(regime="huge"), Settings(regime="huge", regime_adaptation=True)
+    shares = [one.warmup_updates / one.total_updates for one in (plain, long)]
+    assert shares[1] == pytest.approx(shares[0], abs=0.01) and long.total_updates == Settings().total_updates
+    assert Settings(regime="huge", regime_adaptation=True, warmup_epochs=5).warmup_epochs == 5
+
+
+def test_settings_can_be_given_again_where_a_rows_last_drop_comes_too_late():
+    settings = Settings(dataset="cifar10", schedule="steps", epochs=70, peak_learning_rate=0.1)
+    assert Settings(**settings.as_dict()) == settings
+
+
 def test_warmup_and_peak():
     settings = Settings(batch_size=8_192, warmup_epochs=5, learning_rate=0.1, lr_scaling="linear")
     assert settings.warmup_updates == 37

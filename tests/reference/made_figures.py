@@ -194,8 +194,8 @@ def write_noise(folder, batch, kind, seed=1, **values):
     """A run of appendix 6.3 with noise of a kind, or none, and sharpness 10 times its seed, a hundred times that before the end."""
     noise = {"inject_noise": kind, "noise_stddev": 0.1} if kind else {}
     total = settings_of("mnist", batch_size=batch, epochs=30).total_updates
-    return write_run(folder, batch_size=batch, epochs=30, optimizer="sgd", schedule="polynomial", seed=seed, rows=5, **noise,
-                     **values, more_rows=lambda step: ({}, [{
+    values = {"optimizer": "sgd", "schedule": "polynomial", "warmup_from": "zero", **noise, **values}
+    return write_run(folder, batch_size=batch, epochs=30, seed=seed, rows=5, **values, more_rows=lambda step: ({}, [{
                          "kind": "sharpness", "eigenvalue": (10.0 if step == total else 1000.0) * seed, "residual": 0.01,
                          "products": 9, "examples": 1000}]))
 
@@ -250,7 +250,7 @@ def write_everything(folder):
             [trust_row({"a/kernel": step ** 0.5, "a/bias": 1.0, "b/kernel": 100 / step ** 0.2}), snr_row(),
              {"kind": "sharpness", "eigenvalue": 40 / step ** 0.3, "residual": 0.01, "products": 9, "examples": 1000}]))
     for batch in (huge, "full"):
-        write_run(folder / "noise" / f"b{batch}" / "lars", batch_size=batch, epochs=30, **_LARS)
+        write_run(folder / "noise" / f"b{batch}" / "lars", batch_size=batch, epochs=30, **_LARS, warmup_from="zero")
     for batch in (large, huge, "full"):
         write_run(folder / "adapted" / f"{batch}", batch_size=batch, regime="huge", regime_adaptation="true", rows=300)
     for seed in (1, 2):

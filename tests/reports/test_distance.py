@@ -133,6 +133,18 @@ def test_a_seed_that_never_descended_is_in_no_mean(tmp_path):
     assert row["n"] == 2 and "without 1 seed that diverged or whose loss never stayed below half" in found.caption
 
 
+def test_batches_of_one_setting_are_drawn_beside_each_other_and_no_others(tmp_path):
+    common = {**made.DIFFUSION, "rows": 200, "distance": np.log}
+    for batch in (256, 1024):
+        made.write_run(tmp_path / f"z{batch}", batch_size=batch, learning_rate=0.05, model="lenet5", **common)
+    made.write_run(tmp_path / "a", batch_size=1024, learning_rate=0.8, model="lenet5", **common)
+    made.write_run(tmp_path / "b", batch_size=8192, learning_rate=0.05, model="lenet", **common)
+    found = catalogue.draw(11, *loaded(tmp_path))
+    assert {row["batch"] for row in found.rows} == {"batch 256", "batch 1,024"}
+    assert "sgd on lenet5." in found.caption and "2 settings that fewer of these batches share: not drawn." in found.caption
+    assert any(blank.what.endswith("batch 8,192") for blank in found.blanks)
+
+
 def test_only_rows_that_hold_a_distance_are_drawn(tmp_path):
     for seed in (1, 2, 3):
         made.write_run(tmp_path / f"a{seed}", batch_size=1024, rows=100, seed=seed, accuracy=0.97, **made.DIFFUSION,

@@ -86,11 +86,13 @@ def test_signal_and_noise_are_drawn_from_the_last_survey(tmp_path):
     [panel] = found.figure.axes
     drawn = lines(panel)
     signal, noise = drawn["signal, slope 1.00"], drawn["noise, slope 0.50"]
+    without = np.sqrt(1 - noise[:, 0] / made.snr_row()["examples"])
     np.testing.assert_allclose(signal[:, 1], 7032 * signal[:, 0])
     assert np.isnan(noise[0, 1]) and np.isfinite(noise[1:, 1]).all()
-    for name, values, power in (("slope 1", signal, 1.0), ("slope 0.5", noise, 0.5)):
+    for name, values, law in (("slope 1", signal, signal[:, 0]),
+                              ("slope 0.5 times √(1 - B/N)", noise, np.sqrt(noise[:, 0]) * without)):
         first = np.flatnonzero(np.isfinite(values[:, 1]))[0]
-        np.testing.assert_allclose(drawn[name][:, 1], values[first, 1] * (values[:, 0] / values[first, 0]) ** power)
+        np.testing.assert_allclose(drawn[name][:, 1], values[first, 1] * law / law[first])
     assert not any(row["batch"] == 64 and row["what"] == "noise" for row in found.rows)
 
 
@@ -156,6 +158,20 @@ def test_noise_and_fixed_ratios_stand_beside_each_other_with_their_sharpness(tmp
     assert rows["momentum SGD"]["sharpness_low"] < 10 < 30 < rows["momentum SGD"]["sharpness_high"]
     assert rows["fixed ratios: lars_shuffled"]["sharpness"] is None
     assert len(found.figure.axes) == 2 and len(found.blanks) == 10
+
+
+def test_searches_of_other_questions_are_no_controls_of_noise(tmp_path):
+    made.write_noise(tmp_path / "z_noise" / "sgd", 32768, None, accuracy=0.80)
+    made.write_noise(tmp_path / "z_noise" / "labels", 32768, "labels", accuracy=0.81)
+    made.write_noise(tmp_path / "nesterov", 32768, None, accuracy=0.97, nesterov=True)
+    for optimizer in ("sgd", "lars"):  # as flags/frontier has them
+        made.write_noise(tmp_path / f"frontier_{optimizer}", 32768, None, accuracy=0.97, optimizer=optimizer, warmup_from="first")
+    made.write_run(tmp_path / "a_without_sharpness", batch_size=32768, epochs=30, accuracy=0.5, optimizer="sgd",
+                   schedule="polynomial", warmup_from="zero", peak_learning_rate=3.0)
+    found = catalogue.draw("noise_and_ratios", *loaded(tmp_path))
+    assert {row["setting"]: round(row["mean_percent"], 6) for row in found.rows} == {
+        "momentum SGD": 80.0, "SGD, noise on labels": 81.0}
+    assert "LARS, batch 32,768" in found.caption.partition("Missing")[2]
 
 
 def test_a_growing_batch_stands_beside_the_falling_rate_and_feeds_nothing_else(tmp_path):

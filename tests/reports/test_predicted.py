@@ -38,6 +38,17 @@ def network(folder, model, scale, accuracies, seeds=5, told=None):
                            accuracy=accuracy)
 
 
+def test_the_noise_scale_is_that_of_the_baselines_own_setting(tmp_path):
+    network(tmp_path, "lenet5", 50.0, {1024: 0.99, 2048: 0.90})
+    others = {"nesterov": {"nesterov": True}, "rate": {"learning_rate": 0.2}, "schedule": {"schedule": "constant"}}
+    for name, own in others.items():
+        for seed in range(9):
+            made.write_run(tmp_path / f"a_{name}" / f"{seed}", regime="baseline", model="lenet5", seed=seed, accuracy=0.999,
+                           more_rows=noise(1.0), **own)
+    [row] = catalogue.draw("predicted_large_batch", *loaded(tmp_path)).rows
+    assert row["noise_scale"] == 50.0
+
+
 def test_one_network_fixes_the_factor_and_another_is_predicted(tmp_path):
     network(tmp_path, "lenet5", 50.0, {1024: 0.99, 2048: 0.90})
     network(tmp_path, "lenet", 100.0, {1024: 0.99, 2048: 0.99, 4096: 0.90})

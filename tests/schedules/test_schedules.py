@@ -184,6 +184,13 @@ def test_every_row_builds_peaks_at_the_peak_and_stays_finite(name):
     assert table.max() == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("steps", range(2, 12))
+def test_a_triangle_that_is_accepted_moves(steps):
+    for cycles in range(1, steps // 2 + 1):
+        table = schedules.Cyclical(1.0, steps, cycles=cycles)(np.arange(steps)).numpy()
+        assert table.max() >= 0.5 and np.count_nonzero(table == 0.0) <= cycles
+
+
 @pytest.mark.parametrize("name, cycles", [("cosine_regular", 4), ("cosine_fine", 16), ("cosine_coarse", 2)])
 def test_the_three_grains_are_numbers_of_restarts(name, cycles):
     table = schedules.get(name, 0.4, 160)(np.arange(160)).numpy()
@@ -211,6 +218,7 @@ def test_get_refuses_what_a_row_does_not_take():
     (lambda: schedules.Cyclical(0.1, 10, cycles=2, shrink=0), ["shrink=0", "(0, 1]"]),
     (lambda: schedules.Cyclical(0.1, 10, cycles=2, shrink_each="epoch"), ["'epoch'", "cycle, update"]),
     (lambda: schedules.CosineRestarts(0.1, 10, cycles=11), ["cycles=11", "steps=10", "at most 10"]),
+    (lambda: schedules.Cyclical(0.1, 11, cycles=6), ["cycles=6", "steps=11", "at least 2", "at most 5"]),
     (lambda: schedules.Warmup(0, schedules.Constant(0.1)), ["steps=0", "at least 1"]),
     (lambda: schedules.Warmup(2, schedules.Constant(0.1), shape="square"), ["'square'", "linear, cosine"]),
     (lambda: schedules.Warmup(2, schedules.Constant(0.1), start="last"), ["'last'", "first, zero"]),

@@ -1,6 +1,10 @@
 """Signal and noise of the summed gradient against batch size (the paper's appendix 6.1), from one pass over the training set.
 
 The paper says: the signal of a sum of B gradients is Theta(B), its noise Theta(sqrt(B)), and the full batch has no noise.
+
+These are two questions. The noise is of draws from the N examples at hand, of which the full batch has none. The signal is that
+of the population that the N were drawn from: the mean gradient of the N is known, but its own length holds their noise too,
+|gbar|^2 = |G|^2 + tr(Sigma) / N in expectation, so that B |gbar| would be Theta(B) whatever the gradients. It is told beside.
 """
 
 import math
@@ -53,7 +57,7 @@ def measure(rounds):
     With S the sum over one of J disjoint groups of B examples out of N, and gbar the mean gradient of all N,
 
     ```
-    signal(B)^2 = mean of S_i . S_j over i != j        so no group's own noise is in it
+    signal(B)^2 = mean of S_i . S_j over i != j,       whose expectation is B^2 |G|^2, of the population: no group's noise in it
     noise(B)^2  = mean |S - B gbar|^2,         whose expectation is B^2 (1/B - 1/N) tr(Sigma)
     ```
 
@@ -65,8 +69,9 @@ def measure(rounds):
             last are of one size. In random order.
 
     Returns:
-        dict: batch_sizes, groups, signal, noise (lists), signal_slope, noise_slope (None for fewer than two sizes),
-        examples.
+        dict: batch_sizes, groups, signal, noise (lists; None where the estimate of a square came out negative), signal_slope,
+        noise_slope (None for fewer than two sizes, and where one of them has none: the others would be those that came out
+        large by luck), full_gradient_norm (|gbar|), examples.
     """
     pyramid = Pyramid()
     for gradient, count in rounds:
@@ -84,7 +89,8 @@ def measure(rounds):
         noise.append(_root((power - 2 * size * float(together @ mean)) / number + size ** 2 * float(mean @ mean)))
     rest = [value and value / math.sqrt(1 - size / pyramid.count) for value, size in zip(noise, sizes)]
     return {"examples": pyramid.count, "batch_sizes": sizes, "groups": groups, "signal": signal, "noise": noise,
-            "signal_slope": _slope(sizes, signal), "noise_slope": _slope(sizes, rest)}
+            "signal_slope": _slope(sizes, signal), "noise_slope": _slope(sizes, rest),
+            "full_gradient_norm": math.sqrt(float(mean @ mean))}
 
 
 def _root(square):
@@ -92,5 +98,4 @@ def _root(square):
 
 
 def _slope(sizes, values):
-    known = [(math.log(size), math.log(value)) for size, value in zip(sizes, values) if value]
-    return float(np.polyfit(*zip(*known), 1)[0]) if len(known) > 1 else None
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0]) if len(sizes) > 1 and all(values) else None

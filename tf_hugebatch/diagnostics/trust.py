@@ -10,7 +10,7 @@ class Trust(Probe):
     """Per variable and update: r, ||w||, ||g||, ||u||, and which bound r was held at.
 
     ```
-    trust_ratios    r, 1 where none is computed
+    trust_ratios    r; where none is computed 1, or the bound that is next to it
     weight_norms    ||w_t||                 before the update
     gradient_norms  ||g_t||                 as the rule gets it: before clipping, with noise injected into gradients
     update_norms    ||w_{t+1} - w_t||       of the rule: rate and trust ratio are in it, noise injected into weights is not
@@ -24,16 +24,17 @@ class Trust(Probe):
     vectors = ("trust_ratios", "weight_norms", "gradient_norms", "update_norms", "bound_hits")
 
     def after_update(self, result, weights):
-        ratios = self.optimizer.trust_ratio_vector()
+        ratios, bounds = self.optimizer.trust_ratio_vector(), self._bounds()
         norms = {name: result[name] for name in ("weight_norms", "gradient_norms", "update_norms")}
-        # The ratio is 1 where a norm that it divides is zero: computed nowhere, held nowhere.
-        stands_in = (ratios == 1.0) & ((norms["weight_norms"] == 0.0) | (norms["gradient_norms"] == 0.0))
-        return {"trust_ratios": ratios, "bound_hits": tf.where(stands_in, 0.0, self._hits(ratios)), **norms}
-
-    def _hits(self, ratios):
-        bounds = self.optimizer.bounds_at(tf.cast(native(self.optimizer.iterations), tf.float32))
         if bounds is None:
-            return tf.zeros_like(ratios)
+            return {"trust_ratios": ratios, "bound_hits": tf.zeros_like(ratios), **norms}
         lower, upper = bounds
         hits = tf.where(ratios >= upper, 1.0, tf.where(ratios <= lower, -1.0, 0.0))
-        return hits * tf.constant(self.optimizer.adapted(), tf.float32)
+        # Where a norm that the ratio divides is zero 1 stands in, brought between the bounds: computed nowhere, held nowhere.
+        stands_in = (ratios == tf.clip_by_value(1.0, lower, upper)) & (
+            (norms["weight_norms"] == 0.0) | (norms["gradient_norms"] == 0.0))
+        hits = tf.where(stands_in, 0.0, hits) * tf.constant(self.optimizer.adapted(), tf.float32)
+        return {"trust_ratios": ratios, "bound_hits": hits, **norms}
+
+    def _bounds(self):
+        return self.optimizer.bounds_at(tf.cast(native(self.optimizer.iterations), tf.float32))

@@ -21,7 +21,7 @@ import numpy as np
 from .drawing import GREY, LINES, headline, panels, style
 from .figures import column, thinned
 from .markup import number
-from .sources import ended, final_percent, groups_of, noted
+from .sources import alike, ended, final_percent, groups_of, noted
 from .stats import CONFIDENCE, Group, t_quantile
 
 KEY = "distance_from_start"
@@ -37,22 +37,29 @@ OFFSETS = np.geomspace(1e-2, 1e7, 600)
 
 
 def draw(figure, runs, sweeps):
-    """(matplotlib Figure or None, CSV rows, remarks, sources without runs); of each batch the setting with most seeds."""
-    drawn, lost = {}, {}
+    """(matplotlib Figure or None, CSV rows, remarks, sources without runs): the setting that most batches share, since only
+    the batch is to differ."""
+    drawn, lost, found, groups = {}, {}, {}, {}
     for source in figure.sources:
         # Read before they are grouped, as in sources.first_runs.
-        found = {outcome.run: path for outcome in ended(runs, source.wanted) if (path := _path(outcome.run))}
-        for group in groups_of(ended(found, source.wanted))[:1]:
-            # A path that ends early would cut those that don't, whose accuracy and loss stand beside it; one without a
-            # descent, of a network that died, would stand in means of what follows the descent.
-            whole = [outcome for outcome in group.outcomes if not outcome.diverged] or group.outcomes
-            kept = [outcome for outcome in whole if _descends(found[outcome.run])] or whole
-            lost[source] = group.n - len(kept)
-            drawn[source] = (Group(kept), *_together([found[outcome.run] for outcome in kept]))
+        read = {outcome.run: path for outcome in ended(runs, source.wanted) if (path := _path(outcome.run))}
+        groups[source] = groups_of(ended(read, source.wanted))
+        found.update(read)
+    shared, others = alike(groups, "batch_size")
+    for source, group in shared.items():
+        # A path that ends early would cut those that don't, whose accuracy and loss stand beside it; one without a descent,
+        # of a network that died, would stand in means of what follows the descent.
+        whole = [outcome for outcome in group.outcomes if not outcome.diverged] or group.outcomes
+        kept = [outcome for outcome in whole if _descends(found[outcome.run])] or whole
+        lost[source] = group.n - len(kept)
+        drawn[source] = (Group(kept), *_together([found[outcome.run] for outcome in kept]))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing
-    rows, remarks = [], []
+    values = next(iter(shared.values())).values
+    rows, remarks = [], [f"{values['optimizer']} on {values['model']}."]
+    if others:
+        remarks.append(f"{others} setting{'s' * (others > 1)} that fewer of these batches share: not drawn.")
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 2, (10.0, 4.4), width_ratios=(3, 2))
         far, ends = axes[0]

@@ -3,8 +3,8 @@
 from . import commands
 from .commands import SEEDS
 from .drawing import LINES, headline, panels, style
-from .outcomes import setting_of, updates
-from .sources import (Figure, Source, ended, fits, groups_of, in_words, mean_curve, noted, numbers, one_network,
+from .outcomes import updates
+from .sources import (Figure, Source, alike, ended, fits, groups_of, in_words, mean_curve, noted, numbers, one_network,
                       other_networks)
 
 NAME = "batch_growth"
@@ -29,8 +29,8 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): test accuracy against epochs and updates."""
     fed = ended(runs, *(source.wanted for source in figure.sources))
     used = one_network(fed)
-    found, others = _alike({source: groups_of(one for one in used if fits(one.values, source.wanted))
-                            for source in figure.sources})
+    found, others = alike({source: groups_of(one for one in used if fits(one.values, source.wanted))
+                           for source in figure.sources}, "schedule", "rate_drops", "batch_growth")
     missing = [source for source in figure.sources if source not in found]
     curves = {source: points for source, group in found.items() if (points := mean_curve(group))}
     rows = [{"setting": source.label, **point} for source, points in curves.items() for point in points]
@@ -61,13 +61,3 @@ def draw(figure, runs, sweeps):
     return picture, rows, remarks, missing
 
 
-def _alike(groups):
-    """({source: Group} that differ in what falls and what grows alone, how many groups are left): of several such pairs the one
-    with most seeds."""
-    by_rest = {}
-    for source, of_source in groups.items():
-        for group in of_source:
-            rest = setting_of(group.values, "schedule", "rate_drops", "batch_growth")
-            by_rest.setdefault(rest, {}).setdefault(source, group)
-    best = max(by_rest.values(), key=lambda pair: (len(pair), sum(group.n for group in pair.values())), default={})
-    return best, sum(map(len, groups.values())) - len(best)

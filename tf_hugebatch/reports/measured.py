@@ -8,7 +8,7 @@ import dataclasses
 
 from . import commands, layer_ratios, noise_scales, surveys_drawn
 from .drawing import batch_in_words
-from .sources import APART, FULL, Figure, Source, ended, groups_of
+from .sources import APART, FULL, MOMENTUM_SGD, Figure, Source, ended, groups_of
 
 #: {name: (diagnostic, what is shown, flags beside it, how it is drawn)}
 FIGURES = {
@@ -21,15 +21,16 @@ MOST = 4
 
 def rows(of, model, large):
     """The catalogue's rows, on the data set of Table 2's row `of`. large: batch of its regime `large`."""
-    regimes = {"baseline": (of.batch, "sgd"), "large": (large, "lars"), "full": (FULL, "lamb")}
+    regimes = {"baseline": (of.batch, MOMENTUM_SGD), "large": (large, {"optimizer": "lars"}),
+               "full": (FULL, {"optimizer": "lamb"})}
     for name, (diagnostic, shows, more, _) in FIGURES.items():
         sources = tuple(
-            Source(f"{optimizer}, {batch_in_words(batch, {of.full})}",
-                   {"dataset": of.dataset, "batch_size": batch, "epochs": of.epochs, "optimizer": optimizer},
+            Source(f"{own['optimizer']}, {batch_in_words(batch, {of.full})}",
+                   {"dataset": of.dataset, "batch_size": batch, "epochs": of.epochs, **own},
                    f"python -m tf_hugebatch.{commands.program_of(of.dataset)} --regime={regime} --model={model} "
                    f"--diagnostics={diagnostic}{more} --run_dir={commands.FOLDER}/figures/{name}/{regime} --data_dir=DIR",
                    model, of.epochs * of.full)
-            for regime, (batch, optimizer) in regimes.items())
+            for regime, (batch, own) in regimes.items())
         yield Figure(name, f"{shows}, {of.dataset}", name, of.dataset, tuple(batch for batch, _ in regimes.values()),
                      (of.epochs,), sources)
 

@@ -11,20 +11,22 @@ import os
 from . import commands
 from .drawing import LINES, batch_in_words, headline, panels, style
 from .markup import number
-from .sources import Figure, Source, ended, fits, groups_of, noted, numbers, one_network, other_networks
+from .sources import MOMENTUM_SGD, Figure, Source, ended, fits, groups_of, noted, numbers, one_network, other_networks
 from .stats import mean_of
 
 _KINDS = ("activations", "weights", "gradients", "labels")
 _HELD_OUT, _FINAL_SEEDS = 5000, 5
+#: What flags/noise/base.flags says, and flags/frontier, whose searches have another budget, don't.
+_SEARCHED_FROM = {"schedule": "polynomial", "warmup_from": "zero"}
 
 
 def figure(name, row, batches):
     """The catalogue's row, of Table 2's `row` at `batches`."""
-    plain = {"sgd": ("momentum SGD", {"optimizer": "sgd"}), "lars": ("LARS", {"optimizer": "lars"}),
-             **{f"sgd_{kind}": (f"SGD, noise on {kind}", {"optimizer": "sgd", "inject_noise": kind}) for kind in _KINDS}}
+    plain = {"sgd": ("momentum SGD", MOMENTUM_SGD), "lars": ("LARS", {"optimizer": "lars"}),
+             **{f"sgd_{kind}": (f"SGD, noise on {kind}", {**MOMENTUM_SGD, "inject_noise": kind}) for kind in _KINDS}}
     sources = tuple(
         Source(f"{label}, {batch_in_words(batch, {row.full})}",
-               {"dataset": row.dataset, "batch_size": batch, "epochs": row.epochs, "schedule": "polynomial", **wanted},
+               {"dataset": row.dataset, "batch_size": batch, "epochs": row.epochs, **_SEARCHED_FROM, **wanted},
                f"python -m tf_hugebatch.sweep_main --flagfile=flags/noise/{kind}.flags --batch_size={batch} "
                f"--validation_examples={_HELD_OUT} --data_dir=DIR --space=flags/sweeps/noise_{kind.removeprefix('sgd_')}.json "
                f"--method=random --trials={commands.TRIALS} --confirm={commands.CONFIRM} --final_seeds={_FINAL_SEEDS} "
@@ -39,7 +41,7 @@ def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): two panels a batch, accuracy and sharpness."""
     fed = ended(runs, *(source.wanted for source in figure.sources), *(_any_ratios(figure, batch) for batch in figure.batch))
     used = one_network(fed)
-    found = {source: groups[0] for source in figure.sources
+    found = {source: min(groups, key=lambda group: _sharpness(group)["sharpness"] is None) for source in figure.sources
              if (groups := groups_of(one for one in used if fits(one.values, source.wanted)))}
     missing = [source for source in figure.sources if source not in found]
     # Other figures' runs of SGD and LARS fit too; without noise or fixed ratios they compare nothing.

@@ -16,11 +16,12 @@ import dataclasses
 
 import numpy as np
 
+from .. import regimes as table_2
 from . import commands, regimes
 from .baselines import Family
 from .drawing import GREY, LINES, headline, panels, style
 from .noise_scales import quotients
-from .sources import Figure, Source, ended, groups_of, noted
+from .sources import MOMENTUM_SGD, Figure, Source, ended, groups_of, noted
 from .stats import group_runs
 
 
@@ -119,7 +120,8 @@ def figure(name, *networks):
     """The catalogue's row. networks: (row of Table 2, network); the first one fixes the rule's factor."""
     sources = tuple(
         Source(f"{row.dataset}, {model}",
-               {"dataset": row.dataset, "model": model, "batch_size": row.batch, "epochs": row.epochs, "optimizer": "sgd"},
+               {"dataset": row.dataset, "model": model, **MOMENTUM_SGD,
+                **{name: of.value for name, of in table_2.of(row.dataset)["baseline"].items()}},
                commands.train(["--regime=baseline", f"--model={model}", "--diagnostics=noise_scale",
                                f"--micro_batch_size={row.batch // 2}"], row.dataset,
                               f"{commands.FOLDER}/figures/noise_scale/{row.dataset}_{model}", range(1, FEWEST_SEEDS + 1)),

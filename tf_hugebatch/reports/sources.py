@@ -20,6 +20,7 @@ _TOP1 = "test_accuracy"
 #: Settings of experiments on how training works (appendix 6.3; batches that grow, and the step decay beside them, which the
 #: paper doesn't have): such a run is no attempt at what other figures show.
 APART = ("inject_noise", "fixed_trust_ratios", "batch_growth", "rate_drops")
+MOMENTUM_SGD = {"optimizer": "sgd", "nesterov": False}  # Nesterov's step is another optimizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,6 +150,17 @@ def _rank(group):
     if group.sweep is not None:
         return 0
     return 2 if group.outcomes[0].run.part == "final" else 1
+
+
+def alike(groups, *without):
+    """({source: Group} that differ in `without` alone, how many groups are left): of several such settings the one that most
+    sources have, then the one of most seeds. groups: {source: its groups}, the first of a setting's counting."""
+    by_rest = {}
+    for source, of_source in groups.items():
+        for group in of_source:
+            by_rest.setdefault(setting_of(group.values, *without), {}).setdefault(source, group)
+    best = max(by_rest.values(), key=lambda shared: (len(shared), sum(group.n for group in shared.values())), default={})
+    return best, sum(map(len, groups.values())) - len(best)
 
 
 def one_network(found):

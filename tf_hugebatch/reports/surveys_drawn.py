@@ -21,6 +21,8 @@ def draw_snr(figure, runs, sweeps):
         for panel, (source, (run, found)) in zip(axes[0], drawn.items()):
             last = found[-1]
             sizes = np.array(last["batch_sizes"], float)
+            # Noise is of draws without replacement, and its slope is fitted without that factor.
+            of_n = {"signal": np.ones_like(sizes), "noise": np.sqrt(1 - sizes / last["examples"])}
             for line, name, power in zip(LINES, ("signal", "noise"), (1.0, 0.5)):
                 values = np.array([np.nan if number(value) is None else value for value in last[name]], float)
                 slope = number(last.get(f"{name}_slope"))
@@ -28,8 +30,9 @@ def draw_snr(figure, runs, sweeps):
                 panel.plot(sizes, values, label=f"{name}{fitted}", **line)
                 known = np.flatnonzero(np.isfinite(values))
                 if len(known):
-                    law = values[known[0]] * (sizes / sizes[known[0]]) ** power
-                    panel.plot(sizes, law, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), label=f"slope {power:g}")
+                    law = values[known[0]] * (sizes / sizes[known[0]]) ** power * of_n[name] / of_n[name][known[0]]
+                    panel.plot(sizes, law, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)),
+                               label=f"slope {power:g}" + " times √(1 - B/N)" * (name == "noise"))
             rows += [row for survey in found for row in _survey_rows(source.label, survey)]
             panel.set(xscale="log", yscale="log", xlabel="examples B")
             panel.set_title(f"{source.label}, update {last['step']:,}", loc="left")
@@ -47,6 +50,8 @@ def _survey_rows(label, survey):
                     for size, value in zip(survey["batch_sizes"], survey[name]) if number(value) is not None)
         yield {"source": label, "step": survey["step"], "batch": None, "what": f"{name} slope",
                "value": number(survey.get(f"{name}_slope"))}
+    yield {"source": label, "step": survey["step"], "batch": survey["examples"], "what": "mean gradient of all examples",
+           "value": number(survey.get("full_gradient_norm"))}
 
 
 def draw_sharpness(figure, runs, sweeps):

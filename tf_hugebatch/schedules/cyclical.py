@@ -13,16 +13,18 @@ class Cycles(Schedule):
         rate(t)  = end + (peak - end) * wave(phase(t))          for t < steps, and `end` from then on
 
     Raises:
-        ValueError: as Schedule, or more cycles than updates.
+        ValueError: as Schedule, or more cycles than `steps` has updates for.
     """
+
+    LEAST_UPDATES = 1  # of a cycle
 
     def __init__(self, peak_learning_rate, steps, *, cycles, end_learning_rate=0.0):
         super().__init__(peak_learning_rate, steps, end_learning_rate=end_learning_rate)
         self.cycles = checked_count("cycles", cycles)
-        if self.cycles > self.steps:
+        if self.LEAST_UPDATES * self.cycles > self.steps:
             raise ValueError(
-                f"cycles={cycles} do not fit into steps={steps}: a cycle takes at least one update. "
-                f"Give at most {steps} cycles, or train for more updates."
+                f"cycles={cycles} do not fit into steps={steps}: a cycle of {type(self).__name__} takes at least "
+                f"{self.LEAST_UPDATES}. Give at most {self.steps // self.LEAST_UPDATES} cycles, or train for more updates."
             )
 
     def scale(self, step):
@@ -86,6 +88,8 @@ class Cyclical(Cycles):
     Raises:
         ValueError: as Cycles, or a shrink or shrink_each that is none of these.
     """
+
+    LEAST_UPDATES = 2  # seen at its feet alone, where the rate is the base, a triangle is a flat line
 
     def __init__(self, peak_learning_rate, steps, *, cycles, end_learning_rate=0.0, shrink=1.0, shrink_each="cycle"):
         super().__init__(peak_learning_rate, steps, cycles=cycles, end_learning_rate=end_learning_rate)
