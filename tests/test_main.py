@@ -203,12 +203,15 @@ def test_one_run_from_words_to_picture(elsewhere, capsys, monkeypatch):
         assert (elsewhere / "r" / "curves.png").stat().st_size > 1000 and "curves: r/curves.png" in said.out
     assert "mnist_main" in (elsewhere / "r" / "versions.json").read_text()
 
-    # Again: says that it has ended, whatever has become of the data.
+    # Again: says that it has ended, whatever has become of the data, also where there is no room for a picture.
+    (elsewhere / "r" / "curves.png").unlink(missing_ok=True)
+    (elsewhere / "r" / "curves.png").mkdir()
     def gone(settings):
         raise AssertionError("data were read for a run that has ended")
     monkeypatch.setattr(data, "load", gone)
     assert main(*words) == 0
-    assert "ended before (done); nothing was done" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ended before (done); nothing was done" in said and "no picture of the curves: " in said
 
 
 def test_four_replicas_train_what_one_device_does(elsewhere, capsys):

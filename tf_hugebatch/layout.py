@@ -14,6 +14,9 @@ Everything here is arithmetic on integers; no array of length B exists.
 
 from dataclasses import dataclass
 
+#: Slots of all rounds, padding included, beyond the fewest that a micro-batch may make: a slot costs what an example does.
+MOST_WORK = 1.1
+
 
 def ceil_div(a: int, b: int) -> int:
     """ceil(a / b) for integers, exact."""
@@ -152,8 +155,9 @@ def one_round_micro_batch(batch_size: int, replicas: int, span: int | None) -> i
 def micro_batch_sizes(batch_size: int, replicas: int, span: int | None, largest: int) -> list[int]:
     """Micro-batch sizes worth trying up to `largest`, ascending; each holds the groups with little padding.
 
-    Without batch norm: B divided evenly over 1, 2, 3, ... rounds. With it: whole groups in each replica, else
-    (when no group fits into `largest`) one group spread evenly over the replicas.
+    Without batch norm: B divided evenly over 1, 2, 3, ... rounds. With it: whole groups in each replica, of so many a round
+    that all rounds together have at most `MOST_WORK` times the slots of the fewest, and no size whose rounds a smaller one
+    has too; else (when no group fits into `largest`) one group spread evenly over the replicas.
     """
     share = ceil_div(batch_size, replicas)
     if span is None:
@@ -161,4 +165,8 @@ def micro_batch_sizes(batch_size: int, replicas: int, span: int | None, largest:
         return sorted({ceil_div(share, rounds) for rounds in range(fewest, fewest + 64) if rounds <= share})
     group = ceil_div(batch_size, group_count(batch_size, span))
     inside = [size for size in range(group, largest + 1, group) if size - group < share]
-    return inside or [ceil_div(group, replicas)]
+    rounds = {size: Layout(batch_size, size, replicas, span).rounds for size in reversed(inside)}
+    smallest = {count: size for size, count in rounds.items()}
+    fewest = min((count * size for count, size in smallest.items()), default=0)
+    kept = sorted(size for count, size in smallest.items() if count * size <= MOST_WORK * fewest)
+    return kept or [ceil_div(group, replicas)]

@@ -149,5 +149,5 @@ def _report(result, draw):
     try:
         save_training_curves(Run(result.run_dir), path)
         print(f"curves: {path}")
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:  # the run has ended as it has: its exit code is not a picture's
         print(f"no picture of the curves: {error}")

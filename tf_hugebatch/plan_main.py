@@ -96,7 +96,7 @@ def _advise(command):
     if problems := not_writable("plan_dir", folder):
         print(command.refusal(problems), file=sys.stderr)
         return 2
-    given = settings.sources["image_size"] == "command line"
+    given = settings.sources["image_size"].startswith(("command line", "flagfile"))
     image_size = settings.image_size if given else _LARGE_IMAGE
     try:
         drawn = useful_batch.draw(image_size)

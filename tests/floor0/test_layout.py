@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_hugebatch.layout import Layout, LayoutError, micro_batch_sizes, one_round_micro_batch
+from tf_hugebatch.layout import Layout, LayoutError, ceil_div, micro_batch_sizes, one_round_micro_batch
 
 sizes = st.integers(1, 200)
 
@@ -95,3 +95,16 @@ def test_sizes_worth_trying_hold_the_groups(batch, replicas, span, largest):
             assert size <= largest
             # Even shares: less than one round of padding per replica and round.
             assert layout.padding < layout.rounds * replicas + replicas * layout.rounds
+    group = ceil_div(batch, ceil_div(batch, span or batch))
+    if span is not None and group <= largest:
+        slots = [batch + Layout(batch, size, replicas, span).padding for size in range(group, largest + 1, group)]
+        for size in candidates:
+            layout = Layout(batch, size, replicas, span)
+            assert batch + layout.padding <= 1.1 * min(slots)
+            assert size == group or Layout(batch, size - group, replicas, span).rounds > layout.rounds
+
+
+@pytest.mark.parametrize("batch, replicas, span, largest, chosen", [
+    (576, 1, 64, 512, 192), (768, 1, 128, 512, 384), (1_281_167, 2048, 128, 1024, 640), (1_281_167, 2048, 128, 512, 128)])
+def test_the_largest_worth_trying_is_not_the_one_that_pads_most(batch, replicas, span, largest, chosen):
+    assert micro_batch_sizes(batch, replicas, span, largest)[-1] == chosen

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -478,6 +479,33 @@ def test_a_dry_run_trains_nothing_and_the_run_can_follow(tmp_path, capsys):
     assert [row["step"] for row in train_rows] == [3, 6, 7]
     assert [row["step"] for row in evaluations] == [3, 5, 7]
     assert Run(str(run_dir)).settings["dry_run"] is False
+
+
+@pytest.mark.fault("checkpoints lost, then the same command with --resume=required", holds="refused, no row lost")
+def test_a_required_resume_needs_a_checkpoint(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        after(patch, 4, terminate)
+        train(tmp_path / "run", steps_per_loop=1)
+    before = (tmp_path / "run/metrics.jsonl").read_text()
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    with pytest.raises(hb.Refusal, match="--resume=required: .* no intact checkpoint of its 4 updates; .* drop the flag"):
+        train(tmp_path / "run", resume="required")
+    assert (tmp_path / "run/metrics.jsonl").read_text() == before
+    assert train(tmp_path / "run").status == "done"
+
+
+@pytest.mark.fault("a kill between the last checkpoint and the end", holds="the speed that was measured stays")
+def test_what_goes_on_at_its_end_measures_no_speed_and_forgets_none(tmp_path):
+    train(tmp_path / "run")
+    path = tmp_path / "run/status.json"
+    ended = json.loads(path.read_text())
+    assert ended["images_per_second"] > 0
+    path.write_text(json.dumps({**ended, "status": "running"}))
+    train(tmp_path / "run")
+    again = json.loads(path.read_text())
+    assert again["status"] == "done"
+    assert [again[name] for name in ("images_per_second", "input_wait_share")] == [
+        ended[name] for name in ("images_per_second", "input_wait_share")]
 
 
 def test_batches_of_one_with_a_profile_that_outlives_a_resume(tmp_path):

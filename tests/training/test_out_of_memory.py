@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from reference.six_updates import BATCH, rows_of, status_of, train, weights
 
+import tf_hugebatch as hb
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.stops import RunStopped
 from tf_hugebatch.training.evaluate import Evaluation
@@ -69,6 +70,17 @@ def test_what_did_not_fit_makes_room_before_the_next_is_tried(tmp_path, monkeypa
         train(tmp_path / "run", micro_batch_size="auto", batch_size=4, steps_per_loop=1)
     assert "--micro_batch_size=auto" in str(stopped.value) and status_of(tmp_path / "run")["status"] == "failed"
     assert alive == [[], [], []], "of 4, 2 and 1 examples"
+
+
+def test_where_a_smaller_one_is_refused_the_run_fails_and_says_both(tmp_path, monkeypatch, mirrored):
+    """Halved, groups would lie across replicas, where the noise scale has no micro-batches to compare."""
+    limit(monkeypatch, 4, update=2)
+    with pytest.raises(RunStopped, match="micro-batches of 8 ran out of memory, and of 4 the run is refused: --diagnostics") as stopped:
+        hb.train(hb.Settings(batch_size=64, steps_per_loop=1, strategy="mirrored", num_replicas=2, diagnostics="noise_scale",
+                             dataset="synthetic", dataset_size=(64, 8), model="resnet9", image_size=8, bn_span=8, epochs=4,
+                             warmup_epochs=0, run_dir=str(tmp_path / "run")))
+    assert stopped.value.status == "failed"
+    assert status_of(tmp_path / "run")["status"] == "failed" and status_of(tmp_path / "run")["reason"] == str(stopped.value)
 
 
 @pytest.mark.fault("out of memory with a given micro-batch", holds="a message with the value and the remedy; the checkpoint")

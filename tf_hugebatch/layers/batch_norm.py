@@ -14,19 +14,20 @@ from ..layout import Layout
 class GhostBatchNormalization(keras.layers.Layer):
     """Batch norm whose statistics are shared by the `span` examples of a group (ghost batch norm, Hoffer et al. 2017).
 
-        mean_g = sum_(i in g) x_i / n_g          variance_g = sum_(i in g) x_i^2 / n_g - mean_g^2
+        mean_g = sum_(i in g) x_i / n_g          variance_g = sum_(i in g) (x_i - mean_g)^2 / n_g
         y_i = gamma * (x_i - mean_g(i)) / sqrt(variance_g(i) + epsilon) + beta
         moving = momentum * moving + (1 - momentum) * sum_g n_g statistic_g / sum_g n_g     (once per update)
 
     A global batch of B examples falls into ceil(B / span) groups of consecutive positions whose sizes differ by at
     most 1. Inside a training step a group may lie inside one replica's micro-batch or, when it is larger, span the
-    replicas of a round (Ying et al. 2018, section 3.3; section 4.1 of the paper): one sum over the replicas of a
-    [groups, 2 x channels + 1] tensor, so the update is the same. Padding has weight 0 in every sum (an example that
-    could not be read has not: it is a grey image of its group). Under plain `fit` the groups are laid over each replica's
-    own batch. At inference, and where the layer is not trainable, the moving statistics are used. A mask is passed
-    on, and what it hides counts in the statistics.
+    replicas of a round (Ying et al. 2018, section 3.3; section 4.1 of the paper): two sums over the replicas, of a
+    [groups, channels + 1] tensor for the means and then of [groups, channels] about them, so the update is the same.
+    Padding has weight 0 in every sum (an example that could not be read has not: it is a grey image of its group). Under
+    plain `fit` the groups are laid over each replica's own batch. At inference, and where the layer is not trainable, the
+    moving statistics are used. A mask is passed on, and what it hides counts in the statistics.
 
-    Statistics are float32 sums and counts whatever the compute type.
+    Statistics are float32 sums and counts whatever the compute type. Gradients are exact; gradients of these in training are
+    not, as of Keras' own layer, since none goes through the mean that squares are taken about.
 
     Args:
         span: examples that share statistics.

@@ -14,7 +14,7 @@ import math
 import pathlib
 import time
 
-from tf_hugebatch.layout import Layout
+from tf_hugebatch.layout import Layout, one_round_micro_batch
 from tf_hugebatch.planning import walk
 from tf_hugebatch.planning.compile import Cache, Compiler, Figures, Program
 from tf_hugebatch.planning.screen import Screen
@@ -116,7 +116,8 @@ class Planner:
         return ""
 
     def _part(self, kind, layout, name):
-        question = ("export", kind, self._settings.experiment_hash(), dataclasses.asdict(layout), _code())
+        question = ("export", kind, self._settings.experiment_hash(), list(self._settings.diagnostics),
+                    dataclasses.asdict(layout), _code())
         facts = self._cache.get(*question)
         program = Program(**facts) if facts else None
         figures = self._compiler.known(program.key) if program else None
@@ -144,6 +145,8 @@ def layouts(settings: Settings, target: Slice):
     """Layouts of a run on a slice, in the order in which they are to be tried. Raises LayoutError."""
     size, local = settings.micro_batch_size, settings.norm == "local"
     if size != "auto":
+        if not local:  # as a run takes it
+            size = min(size, one_round_micro_batch(settings.batch_size, target.replicas, settings.bn_span))
         return [Layout(settings.batch_size, size, target.replicas, size if local else settings.bn_span)]
     return walk.layouts(settings.batch_size, target.replicas, settings.bn_span)
 

@@ -13,7 +13,7 @@ def layouts(batch_size: int, replicas: int, span: int | None) -> Iterator[Layout
     """The layout with the smallest micro-batch for each number of rounds K = 1, 2, 3, ... that some micro-batch has.
 
     Smallest, so that padding is least. Each holds the batch-norm groups; where a tenth more makes a micro-batch hold a whole
-    one it gets that, since a group across replicas costs an all-reduce in every layer.
+    one it gets that, since a group across replicas costs two all-reduces in every layer, and two more on the way back.
 
     Args:
         batch_size: B.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from .. import cluster, data
 from ..keras_versions import computes_with_onednn
 from ..settings import Refusal
+from ..stops import RunStopped
 from .assemble import Assembly
 from .failures import OutOfMemory, explained
 from .maintenance import MaintenanceNotices, metadata_server
@@ -71,9 +72,19 @@ def train(settings, *, splits=None, command_line=()):
                 # Out of the handler, whose traceback holds what is to make room.
                 del trainer, assembly
                 gc.collect()
-                assembly = Assembly(settings, earlier, (smaller, reason))
+                try:
+                    assembly = Assembly(settings, earlier, (smaller, reason))
+                except Refusal as refusal:
+                    raise _stopped(folder, f"micro-batches of {reason}, and of {smaller} the run is refused: "
+                                           f"{'; '.join(refusal.problems)}") from None
                 print(f"Out of memory: on from the last checkpoint with layout {assembly.layout}.", file=sys.stderr, flush=True)
                 trainer = Trainer(assembly, splits, folder)
+
+
+def _stopped(folder, reason):
+    """The RunStopped of a run that can't go on, as status.json says too."""
+    folder.write_status(status="failed", reason=reason)
+    return RunStopped(reason, status="failed")
 
 
 def _go(trainer, stop):

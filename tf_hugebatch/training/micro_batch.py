@@ -18,8 +18,9 @@ from .failures import is_out_of_memory
 
 #: Beyond a few hundred examples a CPU is busy and a larger micro-batch only costs memory (scripts/bench_step.py prints the
 #: speed by micro-batch). A GPU waits for launches until an operation has some millions of values: with small images that takes
-#: thousands of examples, with ImageNet's crops no more than the same few hundred.
-LARGEST, LARGEST_ON_GPU = 512, 8_192
+#: thousands of examples, with ImageNet's crops no more than the same few hundred. A TPU core holds 640 of these crops
+#: (README's plan of the full batch), and what it does not hold is found out.
+LARGEST, LARGEST_ON_GPU, LARGEST_ON_TPU = 512, 8_192, 1_024
 _LARGE_ENOUGH_FOR_A_GPU = LARGEST * 224 * 224 * 3
 #: Share of the memory that is free now which activations may take; the rest is for input, evaluation and the system.
 SHARE = 0.5
@@ -62,7 +63,7 @@ def choose_micro_batch_size(strategy, model, image_shape, batch_size, span, shar
 def _largest(device, image_shape):
     """Examples beyond which a micro-batch only costs memory."""
     if device != "GPU":
-        return LARGEST
+        return LARGEST_ON_TPU if device == "TPU" else LARGEST
     return int(np.clip(_LARGE_ENOUGH_FOR_A_GPU // np.prod(image_shape), LARGEST, LARGEST_ON_GPU))
 
 

@@ -33,6 +33,11 @@ class Speed:
     def updates_per_loop(self, setting):
         return self._per_loop if setting == "auto" else setting
 
+    def notes(self):
+        """What status.json holds of it; nothing before the first loop, so that what an earlier process measured stays."""
+        return {"images_per_second": round(self.images_per_second, 1),
+                "input_wait_share": round(self.input_wait_share, 4)} if self._loops else {}
+
     @property
     def images_per_second(self):
         return self._images / self._seconds if self._seconds else 0.0

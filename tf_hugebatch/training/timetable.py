@@ -19,8 +19,8 @@ class Timetable:
     def __init__(self, settings, total):
         self._total, self._every = total, settings.checkpoint_every_steps
         self._period, self._stages = Fraction(str(settings.eval_every_epochs)), settings.stages
-        # An MLPerf log counts whole updates an epoch, and its blocks end with these.
-        self._updates = max(1, round(self._period * math.ceil(settings.updates_per_epoch))) if settings.mllog else None
+        # An MLPerf log counts whole updates an epoch and whole epochs a block.
+        self._updates = math.ceil(self._period) * math.ceil(settings.updates_per_epoch) if settings.mllog else None
         self._saved = time.monotonic()
 
     def next_stop(self, done):
@@ -51,6 +51,8 @@ class Timetable:
         """The first update after `done` with which another `eval_every_epochs` epochs are complete."""
         if self._updates:
             return (done // self._updates + 1) * self._updates
-        # Rounded, so that a period whose last digit was cut off, such as 0.0324051 for two updates, does not slip to the next.
-        periods = math.floor(round(self._stages.epoch(done) / self._period, 9)) + 1
-        return max(done + 1, math.ceil(round(self._stages.updates(periods * self._period), 6)))
+        # Rounded, so that a period whose last digit was cut off or rounded up, such as 0.0324051 or 0.0324052 for two updates,
+        # does not slip to the next; so an update may be due for a period that is complete, or is not quite.
+        complete = math.floor(self._stages.epoch(done) / self._period)
+        due = (math.ceil(round(self._stages.updates(periods * self._period), 6)) for periods in range(complete, complete + 3))
+        return next((update for update in due if update > done), done + 1)

@@ -9,6 +9,7 @@ import weakref
 
 from ..data.order import Stream
 from ..data.padding import training_micro_batches
+from ..settings import Refusal
 from .checkpoint import Checkpoints
 from .divergence import LossTrend, first_bad
 from .evaluate import Evaluations
@@ -69,6 +70,9 @@ class Trainer:
         """The state of the newest checkpoint (up to an update), or that of the start; returns the checkpoint's notes."""
         self.done, notes = self.checkpoints.restore_latest(lambda text: print(text, file=sys.stderr), up_to)
         self.workers.must_agree_on_start(self.done, notes, self.identity)
+        if self.settings.resume == "required" and up_to is None and self.done_before and not self.done:
+            raise Refusal([f"--resume=required: {self.folder.path} has no intact checkpoint of its {self.done_before:,} "
+                           "updates; copy its checkpoints back, or drop the flag to train again from the start"])
         self.trend = LossTrend(self.settings.stages, self.total, notes.get("losses"))
         self.evaluations.restore(notes)
         for name, numbers in notes.get("undecodable", {}).items():
@@ -289,9 +293,7 @@ class Trainer:
         best = {"best": self.evaluations.best} if self.evaluations.best else {}
         self.folder.write_status(
             status=status, **self.so_far, total_steps=self.total,
-            images_per_second=round(self.speed.images_per_second, 1),
-            input_wait_share=round(self.speed.input_wait_share, 4),
             peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            **({"undecodable_images": left_out} if left_out else {}),
+            **({"undecodable_images": left_out} if left_out else {}), **self.speed.notes(),
             **{"reason": None, **self.note, **best, **self.rewinds.notes(), **fields},
         )
