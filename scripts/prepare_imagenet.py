@@ -15,6 +15,7 @@ quality 100. What can't be decoded is left out, named, and counted in OUT/report
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -72,7 +73,7 @@ def in_folders(folder):
 def in_archives(train_tar, validation_tar, labels):
     """Sources inside the two archives; only headers are read, nothing is unpacked."""
     found = {"train": [], "validation": []}
-    with open_tar(train_tar) as outer:
+    with opened_tar(train_tar) as outer:
         for inner in sorted(outer.getmembers(), key=lambda member: member.name):
             if not inner.name.endswith(".tar"):
                 continue
@@ -82,7 +83,7 @@ def in_archives(train_tar, validation_tar, labels):
                                           inner.offset_data + member.offset_data, member.size)
                                    for member in sorted(archive, key=lambda member: member.name) if member.isfile()]
     synsets = pathlib.Path(labels).read_text().split()
-    with open_tar(validation_tar) as archive:
+    with opened_tar(validation_tar) as archive:
         members = sorted((member for member in archive if member.isfile()), key=lambda member: member.name)
     if len(members) != len(synsets):
         raise Mistake(f"--validation_labels={labels}: {len(synsets):,} labels for {len(members):,} images; give the list "
@@ -92,11 +93,14 @@ def in_archives(train_tar, validation_tar, labels):
     return found
 
 
-def open_tar(path):
+@contextlib.contextmanager
+def opened_tar(path):
+    """The archive at `path`; what its reader meets of a torn one is the user's to mend."""
     try:
-        return tarfile.open(path)
+        with tarfile.open(path) as archive:
+            yield archive
     except (OSError, tarfile.TarError) as error:
-        raise Mistake(f"{path}: no archive that can be read ({error}); download it again") from error
+        raise Mistake(f"{path}: no archive that can be read to its end ({error}); download it again") from error
 
 
 # The plan: which image goes into which shard, the same for any number of workers.
@@ -138,16 +142,18 @@ def fingerprint(planned):
 
 
 def write_shard(path, images, labels, split):
-    """Writes one shard, whole or not at all; returns (images written, names of the undecodable, names of the converted)."""
+    """Writes one shard, whole or not at all; returns its note: images written, names of the undecodable and of the converted."""
     import tensorflow as tf
+    from PIL import Image
 
     undecodable, converted = [], []
     partial = f"{path}.{os.getpid()}.partial"
     with tf.io.TFRecordWriter(partial) as writer:
         for image in images:
+            stored = image.read()  # an error of the disk is none of the picture
             try:
-                content, changed, width, height = as_jpeg(image.read())
-            except (OSError, ValueError, SyntaxError) as error:
+                content, changed, width, height = as_jpeg(stored)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 undecodable.append(f"{split}/{image.name} ({error})")
                 continue
             converted += [f"{split}/{image.name} ({changed})"] if changed else []
@@ -202,20 +208,19 @@ def prepare(arguments):
     sources = in_folders(arguments.folders) if arguments.folders else in_archives(
         arguments.train_tar, arguments.validation_tar, arguments.validation_labels)
     planned = plan(sources, {"train": arguments.train_shards, "validation": arguments.validation_shards})
-    remember(output, fingerprint(planned))
     synsets = sorted({image.synset for images in sources.values() for image in images})
     if len(synsets) > CLASSES:
         raise Mistake(f"{len(synsets):,} classes, where ImageNet-1k has {CLASSES:,}; name its folders or archives")
+    remember(output, fingerprint(planned))
     labels = {synset: number for number, synset in enumerate(synsets, 1)}
     names = {(split, i): output / f"{split}-{i:05d}-of-{len(shards):05d}"
              for split, shards in planned.items() for i in range(len(shards))}
-    todo = [(split, i) for (split, i), path in names.items() if not path.exists()]
-    if not todo and (output / "report.json").exists():
-        index(output)
-        return json.loads((output / "report.json").read_text())
+    # A shard that left images out is made again: its source may have been mended since.
+    known = notes(output, names)
+    todo = [key for key in names if key not in known or known[key]["undecodable"]]
     for leftover in output.glob("*.partial"):
         leftover.unlink()
-    bad = sum(len(json.loads(note.read_text())["undecodable"]) for note in output.glob("*.note.json"))
+    bad = 0
     with progress_bar() as bar, concurrent.futures.ProcessPoolExecutor(arguments.workers) as workers:
         task = bar.add_task("shards", total=len(names), completed=len(names) - len(todo))
         jobs = [workers.submit(write_shard, str(names[split, i]), planned[split][i], labels, split) for split, i in todo]
@@ -228,6 +233,16 @@ def prepare(arguments):
             bar.advance(task)
     index(output)
     return report(output, names, labels)
+
+
+def notes(output, names):
+    """{key: note} of the shards that are there: from the report, and beside shards that no report has told of yet."""
+    report = output / "report.json"
+    told = json.loads(report.read_text())["shards"] if report.exists() else {}
+    beside = {key: pathlib.Path(f"{path}.note.json") for key, path in names.items()}
+    told = {key: told[path.name] for key, path in names.items() if path.name in told}
+    return {key: json.loads(beside[key].read_text()) if beside[key].exists() else told[key]
+            for key, path in names.items() if path.exists() and (key in told or beside[key].exists())}
 
 
 def remember(output, plan_hash):
@@ -244,15 +259,18 @@ def remember(output, plan_hash):
 
 def report(output, names, labels):
     """Adds the notes of all shards up, writes report.json and returns it."""
-    notes = {key: json.loads(pathlib.Path(f"{path}.note.json").read_text()) for key, path in names.items()}
+    known = notes(output, names)
     total = {
         "classes": len(labels),
-        **{split: sum(note["written"] for (part, _), note in notes.items() if part == split) for split in FULL},
-        **{what: sorted(name for note in notes.values() for name in note[what]) for what in ("undecodable", "converted")},
+        **{split: sum(note["written"] for (part, _), note in known.items() if part == split) for split in FULL},
+        **{what: sorted(name for note in known.values() for name in note[what]) for what in ("undecodable", "converted")},
+        "shards": {names[key].name: note for key, note in known.items()},
     }
-    (output / "report.json").write_text(json.dumps(total, indent=1) + "\n")
+    partial = output / "report.json.partial"
+    partial.write_text(json.dumps(total, indent=1) + "\n")
+    os.replace(partial, output / "report.json")
     for path in names.values():
-        pathlib.Path(f"{path}.note.json").unlink()
+        pathlib.Path(f"{path}.note.json").unlink(missing_ok=True)
     return total
 
 

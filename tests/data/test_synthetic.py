@@ -30,6 +30,12 @@ def test_an_image_is_a_function_of_its_number_alone():
     np.testing.assert_array_equal(part, images[[5, 2]])
 
 
+def test_a_small_training_set_shows_the_classes_that_are_tested():
+    splits = load(hb.Settings(dataset="synthetic", dataset_size=(512, 64), image_size=8, model="resnet9", batch_size=8))
+    (images, labels), (tested, asked) = all_of(splits.train, 64), all_of(splits.test, 64)
+    assert set(asked) <= set(labels) and not {one.tobytes() for one in images} & {one.tobytes() for one in tested}
+
+
 def test_training_reads_the_same_images_by_the_stream():
     split, stream, layout = MadeImages(np.arange(40), 32, 10), Stream(1, 40), Layout(20, 8)
     images, labels = all_of(split)

@@ -157,10 +157,44 @@ def test_another_plan_does_not_mix_with_what_is_there(tmp_path, script):
         script.remember(tmp_path / "mine", "a" * 64)
 
 
-def test_too_many_bad_images_are_an_error(tmp_path):
-    source = with_odd_images(tmp_path / "source")
-    code, _, errors = run(f"--folders={source}", f"--output={tmp_path / 'out'}", "--limit_bad=1", "--workers=1")
-    assert code == 2 and "2 images can't be decoded" in errors and "--limit_bad=1" in errors
+def test_too_many_bad_images_are_an_error_until_they_are_mended(tmp_path, script, capsys):
+    source, output = with_odd_images(tmp_path / "source"), tmp_path / "out"
+    words = [f"--folders={source}", f"--output={output}", "--limit_bad=1", "--workers=1", "--train_shards=3"]
+    for _ in range(2):  # nor does the second try take for done what the first one left out
+        assert script.main(words) == 2
+        errors = capsys.readouterr().err
+        assert "2 images can't be decoded" in errors and "--limit_bad=1" in errors
+    for name in ("cut", "text"):
+        (source / "train" / SYNSETS[0] / f"{name}.JPEG").write_bytes(encoded(60))
+    assert script.main(words) == 0
+    told = json.loads((output / "report.json").read_text())
+    assert told["undecodable"] == [] and told["train"] == len(records(output, "train")) == 12
+    assert not list(output.glob("*.note.json"))
+    # A shard that is deleted is made again, alone.
+    kept, gone = output / "train-00000-of-00003", output / "train-00001-of-00003"
+    before, written = gone.read_bytes(), kept.stat().st_mtime_ns
+    gone.unlink()
+    assert script.main(words) == 0
+    assert gone.read_bytes() == before and kept.stat().st_mtime_ns == written
+    assert json.loads((output / "report.json").read_text()) == told
+
+
+@pytest.mark.parametrize("torn, share", [("train.tar", 2 / 3), ("train.tar", 1 / 3), ("val.tar", 1 / 2)])
+def test_an_archive_that_was_cut_off_is_named(tmp_path, script, capsys, torn, share):
+    root = write_tars(tmp_path / "tars")
+    content = (root / torn).read_bytes()
+    (root / torn).write_bytes(content[:int(share * len(content))])
+    assert script.main([f"--train_tar={root / 'train.tar'}", f"--validation_tar={root / 'val.tar'}",
+                        f"--validation_labels={root / 'labels.txt'}", f"--output={tmp_path / 'out'}"]) == 2
+    assert f"{root / torn}: no archive" in (errors := capsys.readouterr().err) and "download it again" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_refused_leaves_the_folder_to_what_is_mended(tmp_path, script, capsys, monkeypatch):
+    source = write_folders(tmp_path / "source")
+    monkeypatch.setattr(script, "CLASSES", 2)
+    assert script.main([f"--folders={source}", f"--output={tmp_path / 'out'}"]) == 2
+    assert "3 classes, where ImageNet-1k has 2" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("words, expected", [

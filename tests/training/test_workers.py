@@ -297,6 +297,12 @@ def test_streams_of_shards_are_those_of_two_hosts_and_go_on_bit_for_bit(dear_sce
     for index in (0, 1):
         assert same_bits(left_by(dear_scenes, "stream", index), left_by(dear_scenes, "stream", 0))
         assert same_bits(left_by(dear_scenes, "stream-stopped", index), left_by(dear_scenes, "stream", 0))
+    # On one host other images would come twice and some never.
+    with pytest.raises(hb.Refusal, match="made by another run .differs in hosts, layouts."):
+        path = dear_scenes / "stream" / "status.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "status": "interrupted"}))
+        hb.train(hb.Settings(**{**STREAM, "micro_batch_size": 6}, data_dir=str(dear_scenes / "shards"),
+                             run_dir=str(dear_scenes / "stream")))
     for name in ("stream", "stream-stopped"):
         # Found by the second worker in what only it reads; written down by the chief.
         assert Run(dear_scenes / name).status["undecodable_images"] == 1

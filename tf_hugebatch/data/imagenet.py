@@ -265,9 +265,8 @@ def _check_sizes(settings, folder, sizes, sources):
         source = sources[split][0]
         if isinstance(source, Records) and count < wanted[split]:
             # The full set is cut evenly, so a shard that was cut off has the fewest.
-            problem += f"; a shard may be cut off: {source.smallest_shard()}"
-        part = (f"say --dataset_size={sizes['train']},{sizes['validation']}" if "://" in folder else
-                f"prepare it with scripts/prepare_imagenet.py, whose parts never come in {FULL_TRAIN_SHARDS:,} training shards")
-        problems.append(f"{problem}; copy the data again, or, if this is meant to be a part of ImageNet, {part}.")
+            problem += f"; if a shard is cut off, it is this: {source.smallest_shard()}"
+        problems.append(f"{problem}; copy the data again, or, if this is a part of ImageNet or images were left out "
+                        f"(report.json names them), say --dataset_size={sizes['train']},{sizes['validation']}.")
     if problems:
         raise Refusal(problems)

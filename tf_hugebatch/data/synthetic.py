@@ -30,7 +30,8 @@ def load(settings):
         return MadeImages(np.arange(first, first + count), settings.image_size, classes)
 
     try:
-        return hold_out(made(0, train), made(train, test), settings.validation_examples, "made images")
+        # Of fewer training images than classes the first test images would be of classes that none of these has.
+        return hold_out(made(0, train), made(max(train, classes), test), settings.validation_examples, "made images")
     except MemoryError as error:
         raise Refusal([f"--dataset_size={train},{test}: not even the numbers of so many images fit into memory ({error}); "
                        f"give less."]) from error

@@ -82,6 +82,14 @@ class Assembly:
             return None
         return next_smaller(self.layout)
 
+    @property
+    def streams(self):
+        """What alone can go on with streams of shards, for the identity of checkpoints: as many hosts, and of several, each of
+        which feeds its part of a batch, the same layouts. Empty for a run that any layout goes on with."""
+        if self.settings.shuffle != "shards" or self.workers.hosts == 1:
+            return {}
+        return {"hosts": self.workers.hosts, "layouts": [str(layout) for layout in self.layouts]}
+
     def surveys(self, split):
         """The `Surveys` of the run's evaluations on the training split."""
         return Surveys(_diagnostics(self.settings, "evaluations"), self.strategy, self.model, split, self.eval_batch_size,

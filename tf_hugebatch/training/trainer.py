@@ -45,7 +45,7 @@ class Trainer:
         self.timetable = Timetable(settings, self.total)
         self.identity = {
             "experiment": settings.experiment_hash(), "total_updates": self.total, "train_examples": settings.train_examples,
-            "seed": settings.seed, "data": splits.fingerprint(), **self.note,
+            "seed": settings.seed, "data": splits.fingerprint(), **self.note, **assembly.streams,
         }
         self.checkpoints = Checkpoints(
             folder.path / "checkpoints", identity=self.identity, keep=settings.keep_checkpoints,

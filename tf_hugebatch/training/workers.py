@@ -92,6 +92,12 @@ class Workers:
         self.chief = cluster is None or cluster.is_chief
         self._gather = tf.function(self._gathered_rows, reduce_retracing=True)
 
+    @property
+    def hosts(self):
+        """Processes, or hosts of a TPU, that each read data of their own."""
+        of_devices = {tf.DeviceSpec.from_string(device).task for device in self._strategy.extended.worker_devices}
+        return max(len(of_devices), len(self._cluster.addresses) if self._cluster else 1)
+
     def file_of_its_own(self, name):
         """`name`, "stacks.txt" say, as this process may write it: another worker's name says which one it is."""
         stem, dot, ending = name.rpartition(".")
