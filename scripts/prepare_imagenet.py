@@ -150,7 +150,10 @@ def write_shard(path, images, labels, split):
     partial = f"{path}.{os.getpid()}.partial"
     with tf.io.TFRecordWriter(partial) as writer:
         for image in images:
-            stored = image.read()  # an error of the disk is none of the picture
+            try:
+                stored = image.read()
+            except OSError as error:  # of the disk, which says nothing about the picture
+                raise Mistake(f"{image.path}: it can't be read ({error}); mend that, and the same command goes on") from error
             try:
                 content, changed, width, height = as_jpeg(stored)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -237,8 +240,8 @@ def prepare(arguments):
 
 def notes(output, names):
     """{key: note} of the shards that are there: from the report, and beside shards that no report has told of yet."""
-    report = output / "report.json"
-    told = json.loads(report.read_text())["shards"] if report.exists() else {}
+    path = output / "report.json"  # one of an older release tells of no shard, and they are made again
+    told = json.loads(path.read_text()).get("shards", {}) if path.exists() else {}
     beside = {key: pathlib.Path(f"{path}.note.json") for key, path in names.items()}
     told = {key: told[path.name] for key, path in names.items() if path.name in told}
     return {key: json.loads(beside[key].read_text()) if beside[key].exists() else told[key]

@@ -165,8 +165,10 @@ def micro_batch_sizes(batch_size: int, replicas: int, span: int | None, largest:
         return sorted({ceil_div(share, rounds) for rounds in range(fewest, fewest + 64) if rounds <= share})
     group = ceil_div(batch_size, group_count(batch_size, span))
     inside = [size for size in range(group, largest + 1, group) if size - group < share]
-    rounds = {size: Layout(batch_size, size, replicas, span).rounds for size in reversed(inside)}
-    smallest = {count: size for size, count in rounds.items()}
-    fewest = min((count * size for count, size in smallest.items()), default=0)
-    kept = sorted(size for count, size in smallest.items() if count * size <= MOST_WORK * fewest)
-    return kept or [ceil_div(group, replicas)]
+    if not inside:
+        return [ceil_div(group, replicas)]
+    smallest = {}  # by rounds
+    for size in inside:
+        smallest.setdefault(Layout(batch_size, size, replicas, span).rounds, size)
+    fewest = min(rounds * size for rounds, size in smallest.items())
+    return sorted(size for rounds, size in smallest.items() if rounds * size <= MOST_WORK * fewest)

@@ -32,6 +32,9 @@ def test_larger_images_need_fewer(size, examples):
 def test_the_program_draws_and_tabulates_it(tmp_path, capsys):
     from tf_hugebatch import plan_main
 
+    (tmp_path / "larger.flags").write_text("--image_size=512\n")
+    assert plan_main.main(["--advice", f"--flagfile={tmp_path / 'larger.flags'}", f"--plan_dir={tmp_path}"]) == 0
+    assert "512 px" in capsys.readouterr().out
     assert plan_main.main(["--advice", "--image_size=448", f"--plan_dir={tmp_path}"]) == 0
     said = capsys.readouterr().out
     assert "GPUs, 448 px" in said and "1,281,167" in said and "v3-2048" in said

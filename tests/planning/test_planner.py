@@ -65,6 +65,19 @@ def plan(tmp_path, compiler, exporter=None, **given):
     return made, made.find(), asked.asked
 
 
+@pytest.mark.parametrize("given, taken", [(1000, 128), (128, 128), (64, 64)])
+def test_a_given_micro_batch_is_cut_to_what_the_batch_fills_as_in_a_run(given, taken):
+    [layout] = planner.layouts(settings(micro_batch_size=given), V3)
+    assert layout.micro_batch_size == taken
+
+
+def test_a_plan_with_a_diagnostic_is_a_question_of_its_own(tmp_path):
+    compiler = Compilers(largest=500)
+    for diagnostics, asks in (("", True), ("", False), ("diffusion", True), ("diffusion", False)):
+        _, _, asked = plan(tmp_path, compiler, **({"diagnostics": diagnostics} if diagnostics else {}))
+        assert bool(asked) == asks, diagnostics
+
+
 def test_micro_batches_are_added_until_it_fits(tmp_path):
     made, fitting, asked = plan(tmp_path, Compilers(largest=50))
     assert [one.layout.rounds for one in made.attempts] == [1, 2, 3]

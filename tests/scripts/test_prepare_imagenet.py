@@ -179,6 +179,22 @@ def test_too_many_bad_images_are_an_error_until_they_are_mended(tmp_path, script
     assert json.loads((output / "report.json").read_text()) == told
 
 
+def test_a_disk_that_fails_leaves_no_image_out_for_good(tmp_path, script, monkeypatch):
+    source = script.Source("a.JPEG", "n1", str(tmp_path / "gone.JPEG"))
+    with pytest.raises(script.Mistake, match="gone.JPEG: it can't be read .* the same command goes on"):
+        script.write_shard(str(tmp_path / "train-00000-of-00001"), [source], {"n1": 1}, "train")
+    assert not list(tmp_path.glob("train-00000-of-00001")) and not list(tmp_path.glob("*.note.json"))
+
+
+def test_a_report_of_an_older_release_tells_of_no_shard(tmp_path, script):
+    source, output = write_folders(tmp_path / "source"), tmp_path / "out"
+    words = [f"--folders={source}", f"--output={output}", "--workers=1", "--train_shards=2"]
+    assert script.main(words) == 0
+    told = json.loads((output / "report.json").read_text())
+    (output / "report.json").write_text(json.dumps({name: value for name, value in told.items() if name != "shards"}))
+    assert script.main(words) == 0 and json.loads((output / "report.json").read_text()) == told
+
+
 @pytest.mark.parametrize("torn, share", [("train.tar", 2 / 3), ("train.tar", 1 / 3), ("val.tar", 1 / 2)])
 def test_an_archive_that_was_cut_off_is_named(tmp_path, script, capsys, torn, share):
     root = write_tars(tmp_path / "tars")

@@ -59,5 +59,3 @@ def draw(figure, runs, sweeps):
     remarks += [*other_networks(fed, used), *noted([one.run for group in found.values() for one in group.outcomes]),
                 "Grey lines: where the rate falls to a fifth, or the batch grows five times."]
     return picture, rows, remarks, missing
-
-
