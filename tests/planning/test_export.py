@@ -22,9 +22,9 @@ PARAMETERS = 3 * 3 * 1 * 8 + 2 * 8 + (4 * 4 * 8 * 16 + 16) + (16 * 10 + 10)
 
 @pytest.fixture
 def exporter(monkeypatch):
-    """exporter(replicas, span, rate): of the contract model instead of a run's."""
+    """exporter(replicas, span, rate, diagnostics): of the contract model instead of a run's."""
 
-    def make(replicas, span, rate=0.05):
+    def make(replicas, span, rate=0.05, diagnostics=()):
         def built(settings, strategy):
             model, optimizer = contract_model(span), optimizers.get("lars", learning_rate=rate)
             optimizer.build(model.trainable_variables)
@@ -32,7 +32,7 @@ def exporter(monkeypatch):
 
         monkeypatch.setattr(export, "model_and_optimizer", built)
         settings = types.SimpleNamespace(seed=0, label_smoothing=0.1, deterministic=False, image_shape=(8, 8, 1),
-                                         diagnostics=(), inject_noise=None)
+                                         diagnostics=diagnostics, inject_noise=None)
         return export.Exporter(settings, replicas)
 
     return make
@@ -92,6 +92,13 @@ def test_variables_that_a_program_does_not_touch_count_as_memory(exporter):
     # Momentum and moving statistics, and some scalars.
     assert 0 <= planned.accumulate(layout).untouched - 4 * (PARAMETERS + 2 * CHANNELS) < 100
     assert planned.apply(layout).untouched < 100
+
+
+def test_what_a_diagnostic_keeps_counts_as_memory(exporter):
+    layout, measured = Layout(BATCH, 12, 1, 12), exporter(1, 12, diagnostics=("diffusion",))
+    added = measured.accumulate(layout).untouched - exporter(1, 12).accumulate(layout).untouched
+    assert added == 4 * PARAMETERS  # a copy of the weights
+    assert measured.apply(layout).untouched < 100
 
 
 def test_copies_are_erased_and_what_may_share_memory_is_still_stated(exporter):

@@ -143,6 +143,29 @@ def test_a_micro_batch_that_is_given_is_the_only_one_tried(tmp_path):
         plan(tmp_path, Compilers(largest=64), micro_batch_size=7)
 
 
+class Choosy(Exporters):
+    """Refuses layouts whose batch-norm groups lie across replicas, as `noise_scale` does."""
+
+    def accumulate(self, layout):
+        if layout.across_replicas:
+            raise Refusal([f"groups of {layout.largest_group} lie across replicas"])
+        return super().accumulate(layout)
+
+
+def test_a_layout_that_a_diagnostic_can_not_have_is_told_beside_those_that_do_not_fit(tmp_path):
+    # 10 groups of 100 on 8 replicas: in one round each has its own, and in more they lie across.
+    given = {"batch_size": 1000, "bn_span": 100, "dataset_size": (10000, 10)}
+    made, fitting, _ = plan(tmp_path, Compilers(largest=150), Choosy(), **given)
+    first, *others = made.attempts
+    assert fitting is None and first.layout.micro_batch_size == 200 and first.reason == "Used too much for 200"
+    assert others and {one.reason for one in others} == {"groups of 100 lie across replicas"}
+    assert not any(one.accumulate for one in others)
+    text = "\n".join(answer.text(answer.answer(settings(**given), made, V3, [])))
+    assert "Used too much for 200" in text and "groups of 100 lie across replicas" in text and "Does not fit." in text
+    with pytest.raises(Refusal, match="groups of 100 lie across"):
+        plan(tmp_path, Compilers(largest=150), Choosy(), micro_batch_size=63, **given)
+
+
 def test_a_question_asked_before_is_answered_without_tracing(tmp_path):
     compiler = Compilers(largest=50)
     plan(tmp_path, compiler)

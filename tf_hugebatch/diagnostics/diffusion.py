@@ -23,10 +23,10 @@ class Diffusion(Probe):
 
     def __init__(self, **parts):
         super().__init__(**parts)
-        self._start = [
+        self.variables = [
             tf.Variable(variable.numpy(), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
             for variable in self.model.trainable_variables]
 
     def after_update(self, result, weights):
-        distances = [norms.norm(weight - start) for weight, start in zip(weights, self._start)]
+        distances = [norms.norm(weight - start) for weight, start in zip(weights, self.variables)]
         return {"distances": distances, "distance_from_start": norms.combined(distances)}

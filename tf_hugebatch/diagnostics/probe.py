@@ -19,6 +19,7 @@ class Probe:
         scalars: names of numbers of an update; they join the update's train row.
         vectors: names of what every trainable variable has a number of; they make a row of the probe's own kind.
         sums: shapes of the float32 tensors that `after_micro_batch` returns.
+        variables: what it keeps on every replica.
 
     Args:
         model: a built Keras model, with the weights that the run begins with.
@@ -32,6 +33,7 @@ class Probe:
     scalars = ()
     vectors = ()
     sums = ()
+    variables = ()
 
     def __init__(self, *, model, optimizer, layout):
         self.model, self.optimizer = model, optimizer
@@ -82,10 +84,12 @@ class Probes:
     Attributes:
         columns: list of Column: what `row` returns, in order.
         sums: shapes of the tensors that `after_micro_batch` returns.
+        variables: what the probes keep on every replica.
     """
 
     def __init__(self, probes, variables):
         self._probes = probes
+        self.variables = [variable for probe in probes.values() for variable in probe.variables]
         self.columns = [
             column for kind, probe in probes.items() for column in (
                 *(Column(kind, name, None) for name in probe.scalars),

@@ -68,7 +68,8 @@ class Exporter:
         return Program(_key(module), sum(sizes), len(sizes), untouched, module.SerializeToString())
 
     def _variables(self, step):
-        kept = [*self.model.variables, *self.optimizer.variables, *step.accumulators, step.first_bad_update]
+        kept = [*self.model.variables, *self.optimizer.variables, *step.accumulators, *step.probes.variables,
+                step.first_bad_update]
         return [native(variable) for variable in kept]
 
 

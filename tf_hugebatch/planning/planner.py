@@ -19,7 +19,7 @@ from tf_hugebatch.planning import walk
 from tf_hugebatch.planning.compile import Cache, Compiler, Figures, Program
 from tf_hugebatch.planning.screen import Screen
 from tf_hugebatch.planning.slices import Slice
-from tf_hugebatch.settings import Settings
+from tf_hugebatch.settings import Refusal, Settings
 from tf_hugebatch.tuning.screen import duration
 
 _GIB = 2**30
@@ -65,7 +65,8 @@ class Planner:
         exporter: makes an `export.Exporter` of (settings, replicas) when one is needed: TensorFlow takes seconds to import.
 
     Attributes:
-        attempts: every layout tried, by the number of micro-batches.
+        attempts: every layout tried, by the number of micro-batches; one that a diagnostic can't have is passed over with that
+            reason.
     """
 
     def __init__(self, settings: Settings, target: Slice, cache: Cache, compiler: Compiler, screen: Screen, exporter=None):
@@ -86,6 +87,7 @@ class Planner:
 
         Raises:
             CompileFailed: the compiler gave no answer.
+            Refusal: the run can't be, or not with the micro-batch that was asked for.
         """
         tried = list(self.layouts())
         if len(tried) > 1:
@@ -100,8 +102,13 @@ class Planner:
         name, started = in_words(layout, self._target), time.monotonic()
         accumulate, apply, reason = None, None, self._too_many_images(layout)
         if not reason:
-            accumulate = self._part("accumulate", layout, name)
-            reason = self._reason(accumulate)
+            try:
+                accumulate = self._part("accumulate", layout, name)
+                reason = self._reason(accumulate)
+            except Refusal as refusal:
+                if self._exporter is None or self._settings.micro_batch_size != "auto":
+                    raise  # of the run, whatever the layout
+                reason = "; ".join(refusal.problems)
         if not reason:
             apply = self._part("apply", layout, f"the end of an update, {name}")
             reason = self._reason(apply)
