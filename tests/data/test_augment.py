@@ -94,3 +94,13 @@ def test_a_box_a_hair_outside_the_image_is_a_box():
     content, boxes = Records("", [], "image/encoded", boxes=True).image(tf.constant(record))
     assert boxes.shape == (1, 1, 4)
     assert augment.training_image(content, boxes, augment.keys(0, [0], [0])[0], 16).shape == (16, 16, 3)
+
+
+def test_a_flip_says_nothing_of_the_crop():
+    """Red grows to the right and green downwards, so a crop shows its aspect and whether it was flipped."""
+    red, green = np.broadcast_to(np.linspace(0, 255, 80), (60, 80)), np.broadcast_to(np.linspace(0, 255, 60)[:, None], (60, 80))
+    picture = tf.io.encode_png(np.stack([red, green, red], -1).astype(np.uint8))
+    found = pixels_of(crops(picture, augment.keys(3, [0] * 400, np.arange(400)), size=8, jpeg=False))
+    across = (found[:, :, -1, 0] - found[:, :, 0, 0]).mean(1)
+    aspects = np.abs(across) / (found[:, -1, :, 1] - found[:, 0, :, 1]).mean(1)
+    assert abs(np.corrcoef(across < 0, aspects)[0, 1]) < 0.3

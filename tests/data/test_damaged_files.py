@@ -374,3 +374,25 @@ def test_damage_ends_in_a_refusal_or_not_at_all(readers, kind, count, record_pro
         check()
     finally:
         path.write_bytes(whole)
+
+
+def test_an_index_whose_last_record_leaves_no_room_for_its_checksum(shards):
+    folder, paths, whole = shards
+    path = pathlib.Path(tfrecord.index_path(folder, "train"))
+    try:
+        tfrecord.read_index(folder, "train", paths)
+        with np.load(path) as stored:
+            values = dict(stored)
+        values["offsets"][-1] = values["sizes"][-1] - values["lengths"][-1] - 3
+        np.savez(path, **values)
+        assert "goes beyond its shard" in refused(tfrecord.read_index, folder, "train", paths)[0]
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_shard_of_another_name_and_the_same_size(shards, tmp_path):
+    folder, paths, whole = shards
+    other = tmp_path / "train-00009-of-00010"
+    other.write_bytes(pathlib.Path(paths[0]).read_bytes())
+    [problem] = refused(tfrecord.read_index, folder, "train", [str(other), *paths[1:]])
+    assert f"the index says {pathlib.Path(paths[0]).name}" in problem

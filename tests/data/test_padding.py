@@ -5,7 +5,7 @@ import pytest
 
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import evaluation_batches, training_micro_batches
-from tf_hugebatch.data.splits import Examples
+from tf_hugebatch.data.splits import Examples, Splits
 from tf_hugebatch.layout import Layout
 
 N = 23
@@ -66,3 +66,22 @@ def test_going_on_at_an_update_is_going_on():
     rest = cells(training_micro_batches(examples(), stream, layout, 4, 6))
     for one, other in zip(whole[-len(rest):], rest, strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])
+
+
+def test_who_asks_is_told_the_runs_own_update():
+    told = []
+    cells(training_micro_batches(examples(), Stream(0, N), Layout(7, 2, 2), 4, 6, reading=lambda *where: told.append(where)))
+    assert told == [(4, 0, 2), (4, 1, 2), (5, 0, 2), (5, 1, 2)]
+
+
+def test_the_fingerprint_knows_where_one_split_ends_and_the_next_begins():
+    class Unread:  # images that are read on demand are known by their labels
+        def __init__(self, labels):
+            self.labels = labels
+
+        def __len__(self):
+            return len(self.labels)
+
+    labels = examples().labels
+    cut = [Splits(Unread(labels[:n]), None, Unread(labels[n:])).fingerprint() for n in (10, 11)]
+    assert cut[0] != cut[1]

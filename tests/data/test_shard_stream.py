@@ -145,3 +145,9 @@ def test_training_labels_tell_what_labels_are_counted_from(tmp_path):
     for shuffle in ("examples", "shards"):
         splits = data.load(settings(tmp_path, shuffle=shuffle, batch_size=4))
         assert sorted(splits.test.labels) == [3, 4]
+
+
+def test_hosts_do_not_go_through_their_shards_in_step(shards):
+    found = [list(map(int, real(cells(shards, Layout(6, 3, 2), updates=16, host=(number, 2))))) for number in range(2)]
+    first, second = ([sorted(set(labels)).index(label) for label in labels] for labels in found)
+    assert first != second

@@ -216,3 +216,26 @@ def test_resolve_names_the_settings_not_to_build_on():
     settings, _ = resolve([("command line", {"data_dir": "no/such/folder", "seed": "3"})])
     assert settings.failed == {"data_dir"} and settings.seed == 3
     assert Settings().failed == frozenset()
+
+
+def test_a_growth_where_the_run_ends_is_refused():
+    [problem] = problems(batch_growth="1:2", train_steps=235)
+    assert "after 235 updates, and the run has 235" in problem
+
+
+@pytest.mark.parametrize("given", [
+    {"profile_steps": "4,5", "train_steps": 5},
+    {"warmup_steps": 5, "train_steps": 5},
+    {"peak_learning_rate": 0.1, "end_learning_rate": 0.1},
+    {"schedule": "cyclical", "train_steps": 8},
+    {"dataset": "synthetic", "image_size": 32},
+    {"batch_size": 12_000, "batch_growth": "1:5"},
+    {"schedule": "steps", "rate_drops": "1:10,2:10", "warmup_epochs": 2, "decay_from": "start"},
+])
+def test_what_just_fits_is_taken(given):
+    assert problems(**given) == []
+
+
+def test_a_part_of_a_data_set_is_what_validation_is_held_out_of():
+    [problem] = problems(dataset="synthetic", dataset_size="200,5", batch_size=10, validation_examples=200)
+    assert "--validation_examples=200" in problem and "has 200 training" in problem

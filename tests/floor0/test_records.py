@@ -75,10 +75,11 @@ def test_a_setting_that_a_folder_does_not_know_had_what_its_row_states(tmp_path,
     assert missing in problem
 
 
-def test_a_run_that_has_ended_is_only_read(folder, monkeypatch):
+@pytest.mark.parametrize("status", ["done", "diverged"])
+def test_a_run_that_has_ended_is_only_read(folder, monkeypatch, status):
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
     assert "can't be written to" in folder.problems(settings())[0]
-    folder.write_status(status="done", final={"test_accuracy": 0.5})
+    folder.write_status(status=status, final={"test_accuracy": 0.5})
     assert folder.problems(settings()) == []
 
 

@@ -282,7 +282,7 @@ def test_a_batch_norm_inside_a_layer_that_calls_it_twice_moves_by_the_mean_of_th
 
 
 @pytest.mark.parametrize("examples", [34, pytest.param(41, marks=pytest.mark.slow)])
-def test_a_replica_without_examples_of_the_last_batch_leaves_its_statistics(examples, mirrored):
+def test_replicas_without_examples_of_the_last_batch_make_nothing_infinite(examples, mirrored):
     # 34 over batches of 32 on 4 replicas: one, one, none and none.
     x = images(examples)
     with mirrored(4).scope():
@@ -293,3 +293,13 @@ def test_a_replica_without_examples_of_the_last_batch_leaves_its_statistics(exam
     for statistic in (model.layers[0].moving_mean, model.layers[0].moving_variance):
         assert np.isfinite(statistic.numpy()).all()
     assert np.isfinite(model.evaluate(x, np.zeros((examples, 2)), verbose=0))
+
+
+def test_a_batch_without_examples_leaves_the_moving_statistics():
+    layer = layers.GhostBatchNormalization(8)
+    layer.build((None, 4, 4, 3))
+    layer.moving_mean.assign([1.0, 2.0, 3.0])
+    before = [layer.moving_mean.numpy(), layer.moving_variance.numpy()]
+    assert layer(tf.zeros([0, 4, 4, 3]), training=True).shape == (0, 4, 4, 3)
+    for old, new in zip(before, (layer.moving_mean, layer.moving_variance)):
+        np.testing.assert_array_equal(new.numpy(), old)

@@ -214,3 +214,9 @@ def test_replicas_make_the_update_of_one_device_in_fit(mirrored):
 
     for one, several in zip(fitted(tf.distribute.OneDeviceStrategy("CPU:0")), fitted(mirrored(2)), strict=True):
         np.testing.assert_allclose(several, one, rtol=0, atol=1e-5)
+
+
+def test_epsilon_stands_beside_the_norm_of_the_matrix_as_it_is():
+    tiny = np.float32(2.0 ** -50) * np.random.default_rng(5).normal(size=(5, 12)).astype(np.float32)
+    found = orthogonalize(tf.constant(tiny), 0, epsilon=1e-7).numpy()
+    np.testing.assert_allclose(found, tiny / (np.linalg.norm(tiny) + 1e-7), rtol=1e-5)

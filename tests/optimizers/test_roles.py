@@ -134,3 +134,11 @@ def test_what_is_no_list_or_pair_is_named(arguments, said):
     with pytest.raises((TypeError, ValueError)) as refused:
         optimizers.LARS(0.1, **arguments)
     assert said in str(refused.value)
+
+
+def test_a_fixed_ratio_of_a_layer_that_was_frozen_since_a_save_is_no_slip():
+    ratios = [("a/", 0.1), ("c/", 0.2)]
+    [row] = roles.fix_ratios(roles.assign([("net/c/kernel", (2, 3))]), ratios, gone=["net/a/kernel"])
+    assert row.fixed_ratio == 0.2
+    with pytest.raises(ValueError, match="of no adapted variable: a/"):
+        roles.fix_ratios(roles.assign([("net/c/kernel", (2, 3))]), ratios)

@@ -220,3 +220,14 @@ def test_screen_says_what_takes_long():
         screen.watch(1.0)
         screen.say("1 x 64: fits")
     assert stream.getvalue() == "compiling ...\n1 x 64: fits\n"
+
+
+def test_every_micro_batch_reduces_and_an_image_costs_what_the_compiler_says(tmp_path):
+    class Across(Exporters):
+        def accumulate(self, layout):
+            return self._program("accumulate", layout, 7)
+
+    made, fitting, _ = plan(tmp_path, Compilers(largest=50), Across())
+    cost = answer.answer(settings(), made, V3, [])["cost"]
+    assert fitting.layout.rounds == 3 and cost["all_reduce_bytes_per_update"] == 3 * 7 + 100
+    assert cost["flops_per_image"] == 1e9

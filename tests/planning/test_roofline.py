@@ -33,3 +33,9 @@ def test_chip_hours_count_chips_not_cores():
 
 def test_memory_of_a_program_counts_what_is_aliased_once():
     assert Figures(arguments=10, outputs=7, aliased=6, temporaries=100, code=1).memory == 112
+
+
+def test_padding_is_no_image():
+    layout = Layout(990, 25, 8)
+    bound = Roofline(V3, layout, Figures(flops=61.5e12), Figures())
+    assert layout.padding == 10 and bound.images_per_second == pytest.approx(990 / 5)

@@ -46,3 +46,8 @@ def test_a_published_speed_is_below_what_its_slice_could_do_by_arithmetic_alone(
         target = find(record.slice)
         # ResNet-50 needs 22.5 GFLOP an image forward and backward at least.
         assert record.images_per_second < target.replicas * target.flops / 22.5e9
+
+
+@pytest.mark.parametrize("name, bandwidth", [("v3-8", 450e9), ("v4-8", 1200e9), ("v5p-128", 2765e9), ("v6e-1", 1640e9)])
+def test_a_devices_bandwidth_is_its_share_of_the_chips(name, bandwidth):
+    assert find(name).bandwidth == bandwidth

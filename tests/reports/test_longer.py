@@ -204,3 +204,13 @@ def test_equal_updates_takes_runs_of_lengths_alike_and_then_the_longest(tmp_path
                    for source in "abc"}
         found = [lengths[source][run] for source, run in _alike(lengths).items()]
         assert len(found) == 3 and (max(found) / max(1, min(found)), -min(found)) == brute(lengths)
+
+
+def test_seeds_that_diverged_do_not_make_a_setting_come_first(tmp_path):
+    for seed, accuracy in enumerate((0.99, None, None)):
+        made.write_run(tmp_path / f"lost{seed}", seed=seed, accuracy=accuracy, status="done" if accuracy else "diverged",
+                       epochs=30, poly_power=1.0, **LAMB)
+    for seed in (0, 1):
+        made.write_run(tmp_path / f"whole{seed}", seed=seed, accuracy=0.97, epochs=30, poly_power=3.0, **LAMB)
+    found = catalogue.draw(18, *loaded(tmp_path))
+    np.testing.assert_allclose(lines(found.figure.axes[0])["batch 32,768"], [[30, 97]])

@@ -322,3 +322,13 @@ def test_table_2_decides_nothing_from_few_seeds(tmp_path):
 def test_the_committed_runs_are_shown(tmp_path):
     found = table(3, ROOT / "results" / "mnist")
     assert "99.39%" in found.markdown and found.title.startswith("Table 3")
+
+
+def test_seconds_of_table_1_are_of_all_seeds_or_blank(tmp_path):
+    for run in made_seeds(tmp_path, [0.73, 0.74], **IMAGENET):
+        path = pathlib.Path(run.path) / "status.json"
+        status = json.loads(path.read_text())
+        if run.settings["seed"] == 2:
+            del status["wall_seconds"]
+        path.write_text(json.dumps(status))
+    assert cell(table(1, tmp_path), who="ours")["seconds"] is None

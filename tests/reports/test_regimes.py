@@ -581,3 +581,11 @@ def test_seeds_in_folders_of_another_name_get_more_seeds_elsewhere(tmp_path):
         made_run(tmp_path / name, 0.992, dataset="mnist", batch_size=256, seed=seed, **RULE)
     [folder] = [folder for blank, folder in zip(blanks_in(tmp_path), run_dirs(blanks_in(tmp_path))) if "A and xi" in blank.what]
     assert folder.startswith("runs/regimes/mnist_lenet/sgd_256_") and folder.endswith("/seed$seed")
+
+
+def test_of_two_groups_of_the_rule_at_one_batch_the_one_with_more_seeds_counts(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    linear(tmp_path, 512, GOOD)
+    linear(tmp_path / "few", 512, GOOD[:2], selected_on="validation")
+    [verdict] = regimes_of(tmp_path).large.verdicts
+    assert verdict.group.n == 3

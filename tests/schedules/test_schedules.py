@@ -299,3 +299,10 @@ def test_a_schedule_survives_saving_inside_an_optimizer_and_goes_on(tmp_path):
     model.train_on_batch(x, y)
     for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_warmup_may_fill_a_decay_that_is_counted_from_the_start():
+    whole = schedules.Warmup(10, schedules.Polynomial(0.4, 10), decay_from="start")
+    np.testing.assert_allclose(whole(np.arange(11)).numpy(), [*(0.04 * np.arange(1, 11)), 0], rtol=2e-6)
+    with pytest.raises(ValueError, match="steps=11 of warm-up outlast the 10 updates.*at most 10"):
+        schedules.Warmup(11, schedules.Polynomial(0.4, 10), decay_from="start")

@@ -362,3 +362,13 @@ def test_from_every_update_of_twelve_the_rest_comes_to_the_same_bits(folder, rec
     for update in range(1, run.UPDATES):
         for variable, before, after in zip(run.variables(), states[update], states[update + 1], strict=True):
             assert before != after or "learning_rate" in variable.name, (update, variable.name)
+
+
+def test_a_damaged_one_above_the_new_one_goes_even_where_it_was_to_be_kept(folder):
+    Run(folder).save(1, 4)
+    (folder / "update-0000000004" / "state.index").write_bytes(b"")
+    other = Run(folder, seed=1)
+    assert other.restore()[0] == 1
+    other.update()
+    other.checkpoints.save(2, {}, also_keep=(4,))
+    assert [path.name for path in other.checkpoints.paths()] == ["update-0000000001", "update-0000000002"]

@@ -35,6 +35,7 @@ from tf_hugebatch.data.splits import Examples, Splits
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.runs import Run
 from tf_hugebatch.training import loop
+from tf_hugebatch.training.checkpoint import Checkpoints
 from tf_hugebatch.training.evaluate import Evaluation
 from tf_hugebatch.training.step import METRICS, Step
 
@@ -538,3 +539,16 @@ def test_the_model_of_a_result_is_any_keras_model(finished):
     before = model.get_weights()
     model.fit(images, test.labels, verbose=0)
     assert not same_bits(before, model.get_weights()) and same_bits(before, result.trained.get_weights())
+
+
+def test_rows_are_on_disk_before_the_checkpoint_after_which_they_are_not_made_again(tmp_path, monkeypatch):
+    calls = []
+
+    def noting(owner, name):
+        wrapped = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments, **named: (calls.append(name), wrapped(*arguments, **named))[1])
+
+    noting(RunFolder, "metrics_to_disk")
+    noting(Checkpoints, "save")
+    train(tmp_path / "run", train_steps=2)
+    assert calls and calls == ["metrics_to_disk", "save"] * (len(calls) // 2)

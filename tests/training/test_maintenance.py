@@ -163,3 +163,12 @@ def test_a_run_saves_leaves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         again = train(tmp_path / "run")
     assert again.status == "done" and same_bits(weights(again), weights(whole))
     assert text_of(tmp_path / "run", "metrics.jsonl") == text_of(tmp_path / "whole", "metrics.jsonl")
+
+
+def test_a_signal_that_follows_a_notice_leaves_its_reason():
+    stop = StopSignal()
+    stop.notice(signal.SIGTERM, "notice of the machine's end")
+    with stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_for(lambda: stop.received)
+    assert stop.reason == "notice of the machine's end"

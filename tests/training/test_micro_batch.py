@@ -1,5 +1,7 @@
 """--micro_batch_size=auto: chosen by memory among the sizes that hold the groups; it leaves no trace."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -67,10 +69,6 @@ def test_a_measurement_finds_at_least_input_and_its_gradient(one):
     assert 8 * 64 <= trial.bytes_per_example() < 2**30
 
 
-def test_available_memory_is_a_plausible_number_of_bytes():
-    assert 2**20 < available_memory() < 2**50
-
-
 def test_on_a_gpu_it_is_the_largest_that_does_not_run_out(one, monkeypatch):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["GPU:0"] if kind == "GPU" else [])
     tried = []
@@ -112,3 +110,17 @@ def test_whatever_it_chooses_the_updates_are_the_same(one, monkeypatch):
     assert largest_difference(one_way.weights, other_way.weights) <= 1e-6
     for x, y in zip(one_way.metrics, other_way.metrics):
         assert y["loss"] == pytest.approx(x["loss"], rel=1e-6)
+
+
+def test_available_memory_is_a_plausible_number_of_bytes():
+    assert 2**20 < available_memory() < 2**50
+
+
+def test_a_control_groups_limit_counts_where_it_is_lower(tmp_path, monkeypatch):
+    monkeypatch.setattr(micro_batch, "pathlib", types.SimpleNamespace(Path=lambda path: tmp_path / path.replace("/", "_")))
+    for path, text in (("proc_meminfo", "MemAvailable:    8000 kB\n"), ("sys_fs_cgroup_memory.max", "5000000\n"),
+                       ("sys_fs_cgroup_memory.current", "1000000\n")):
+        (tmp_path / f"_{path}").write_text(text)
+    assert available_memory() == 4_000_000
+    (tmp_path / "_sys_fs_cgroup_memory.max").write_text("max\n")
+    assert available_memory() == 8_000 * 1024

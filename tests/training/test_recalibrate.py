@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_hugebatch as hb
+from tf_hugebatch import data
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import training_micro_batches
 from tf_hugebatch.data.splits import Examples
@@ -13,6 +14,7 @@ from tf_hugebatch.keras_versions import native
 from tf_hugebatch.layers import ActivationNoise, GhostBatchNormalization
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training import trainer
+from tf_hugebatch.training.evaluate import Evaluation
 from tf_hugebatch.training.loop import train
 from tf_hugebatch.training.recalibrate import Recalibration
 
@@ -104,11 +106,14 @@ def test_a_run_trains_the_same_and_evaluates_with_the_new_statistics(tmp_path):
     """Four updates at momentum 0.999 leave the statistics at their initial values, which are far from the truth."""
     common = dict(dataset="synthetic", dataset_size=(64, 32), model="resnet18", image_size=32, batch_size=16, bn_span=16,
                   train_steps=4, bn_momentum=0.999, warmup_epochs=0, micro_batch_size=16)
-    plain, new = (train(hb.Settings(**common, recalibrate_bn_batches=count, run_dir=str(tmp_path / str(count))))
-                  for count in (0, 2))
+    settings = [hb.Settings(**common, recalibrate_bn_batches=count, run_dir=str(tmp_path / str(count))) for count in (0, 2)]
+    plain, new = map(train, settings)
     assert new.final["train_loss"] == plain.final["train_loss"]
     assert new.final["test_loss"] != plain.final["test_loss"]
     for one, other in zip(plain.model.trainable_variables, new.model.trainable_variables):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     moving = [variable for variable in new.model.non_trainable_variables if "moving_variance" in variable.path]
     assert all(np.abs(variable.numpy() - 1).max() > 0.01 for variable in moving)
+    # What was reported is what the finished model does.
+    found = Evaluation(tf.distribute.get_strategy(), new.model, data.load(settings[1]).test, 32)()
+    assert found["loss"] == pytest.approx(new.final["test_loss"], rel=1e-5)

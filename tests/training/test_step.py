@@ -399,3 +399,26 @@ def test_tracing_a_sum_over_replicas_does_not_go_through_all_that_came_before(mi
     # Of four layers, forward and backward, on two replicas; those of the gradients, at the end, have a part for each.
     in_layers = visited[:-4]
     assert len(in_layers) >= 4 * 2 * 2 and max(in_layers) < 10
+
+
+class Offset(keras.layers.Layer):
+    """A constant of -3e38 for class 0 and 3e38 for the others: what float32 just holds."""
+
+    def call(self, x):
+        return x + tf.constant([-3e38] + [3e38] * (CLASSES - 1))
+
+
+def test_an_infinite_loss_of_a_finite_gradient_is_refused():
+    """A softmax has a finite slope at any logits, and the cross-entropy of these overflows."""
+
+    def model():
+        inputs = keras.Input((8, 8, 1))
+        kernel = keras.layers.Dense(CLASSES, kernel_initializer="zeros", name="logits")
+        return keras.Model(inputs, Offset()(kernel(keras.layers.Flatten()(inputs))))
+
+    step, iterator = prepared(one(), updates=2, micro=12, model=model)
+    before = state(step)
+    [row] = step(iterator, 1)
+    assert not np.isfinite(row[METRICS.index("loss")]) and np.isfinite(row[METRICS.index("grad_norm")])
+    assert step.first_bad_update.numpy() == 0
+    assert same_bits(state(step), before)

@@ -39,3 +39,15 @@ def test_epochs_of_a_batch_that_grows_end_sooner():
 @pytest.mark.parametrize("period, due", [(0.5, [4, 8, 12]), (1.5, [8, 12]), (2.0, [8, 12])])
 def test_beside_an_mlperf_log_they_come_after_whole_epochs(period, due):
     assert evaluated(12, 30, 100, period, mllog=True) == due
+
+
+def test_the_clock_of_checkpoints_begins_anew_with_each(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tf_hugebatch.training.timetable.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    settings = types.SimpleNamespace(eval_every_epochs=1, stages=Stages(10, 100), mllog=False, checkpoint_every_steps="auto")
+    found, due = Timetable(settings, 10), []
+    for now[0] in (129.0, 130.0, 131.0, 159.0, 160.0):
+        due.append(found.checkpoint_is_due(1))
+        if due[-1]:
+            found.saved()
+    assert due == [False, True, False, False, True]

@@ -72,6 +72,7 @@ def test_what_is_no_update_may_take_its_time(dog):
     updates(dog)
     with dog.paused():
         assert not barked(dog, within=1.2)
+    assert not barked(dog, within=0.25), "the whole limit counts anew"
     updates(dog)
     assert dog.codes == []
 

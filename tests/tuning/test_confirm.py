@@ -3,11 +3,13 @@
 import io
 import json
 import math
+import types
 
 import pytest
 from reference.small_sweeps import WORDS, make_plan, read, run, runs_of
 
 from tf_hugebatch.runs import load_sweeps
+from tf_hugebatch.tuning import sweep
 
 RATES = [0.02, 0.07, 0.09, 0.1, 0.2]
 SEARCH = {"content": {"learning_rate": RATES}, "method": "grid", "trials": len(RATES)}
@@ -144,3 +146,12 @@ def test_the_plan_says_what_will_be_repeated(tmp_path):
     said = "\n".join(make_plan(tmp_path / "s", words=WORDS, confirm=3).text())
     assert "the 3 best that do not diverge, with seeds 1001, 1002 too" in said
     assert "repeats" not in "\n".join(make_plan(tmp_path / "s").text())
+
+
+def test_the_time_left_counts_the_repeats_that_are_to_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "statistics", types.SimpleNamespace(mean=lambda took: 1.0))
+    monkeypatch.setattr(sweep, "duration", lambda seconds: f"{seconds:g} s")
+    stream = io.StringIO()
+    assert run(tmp_path / "s", **SEARCH, confirm=2, jobs=1, stream=stream) == 0
+    [first] = [line for line in stream.getvalue().splitlines() if line.startswith("trial 0:")]
+    assert first.endswith("1 of 5 trials, about 10 s left")  # 4 trials, 2 x 2 repeats, 2 final runs

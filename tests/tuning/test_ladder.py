@@ -227,3 +227,9 @@ def test_a_kill_before_its_first_file_leaves_a_folder_to_begin_in(tmp_path):
     for folder in ("file", "file/below"):
         with pytest.raises(Refusal, match="is a file; name"):
             make(tmp_path / folder)
+
+
+def test_rates_of_almost_as_many_decades_are_refused(tmp_path):
+    spaces = {"sgd": {**SPACES["sgd"], "peak_learning_rate": {"low": 0.01, "high": 8.0, "log": True}}}
+    with pytest.raises(Refusal, match="equally many decades .sgd 2.9, lars 3"):
+        make(tmp_path / "l", spaces=spaces)

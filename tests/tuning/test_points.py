@@ -146,3 +146,14 @@ def test_a_range_has_as_many_points_as_its_size_says(content):
     assert space.size == 500
     # All of them are found: a sweep of as many trials ends.
     assert len({point["learning_rate"] for point in points.quasi_random(space, 0)}) == 500
+
+
+@pytest.mark.parametrize("jobs, known", [(1, 10), (3, 8)])
+def test_the_auto_tuner_waits_for_no_more_results_than_run_side_by_side(tmp_path, monkeypatch, jobs, known):
+    plan = make_plan(tmp_path / "s", PLANE, method="tpe", words=WORDS, trials=12)
+    (tmp_path / "s").mkdir()
+    study = Study(plan)
+    for _ in range(10):
+        study.end(study.add(study.next_values(1)), Outcome("done", 0.5))
+    monkeypatch.setattr(points, "suggested", lambda space, seed, tried: [value for _, value in tried])
+    assert study.next_values(jobs) == [0.5] * known + [None] * (10 - known)
