@@ -1,6 +1,7 @@
 """plan_main from words to plan.json, with another compiler in the place of Google's."""
 
 import json
+import types
 
 import pytest
 
@@ -114,6 +115,24 @@ def test_a_busy_machine_makes_no_micro_batch_take_no_time():
 
     assert _split(few=3.0, many=5.0) == (1.0, 2.0)
     assert _split(few=3.0, many=2.7) == (pytest.approx(0.9), 0.0)
+    assert _split(few=3.0, many=3.0) == (1.0, 0.0) and _split(few=1.0, many=9.0) == (4.0, 0.0)
+
+
+def test_of_several_times_the_shortest_counts(monkeypatch):
+    from tf_hugebatch.planning import measure
+
+    now = [0.0]
+
+    def taking(*seconds):
+        left = iter(seconds)
+
+        def update():
+            now[0] += next(left)
+
+        return update
+
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    assert list(measure._shortest([taking(5, 1, 2, 9, 4), taking(7, 8, 6, 3, 5)])) == [1.0, 3.0]
 
 
 def test_without_the_compiler_it_says_which_command_brings_it(monkeypatch, capsys):

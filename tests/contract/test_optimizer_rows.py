@@ -324,3 +324,14 @@ def test_fixed_trust_ratios_survive_a_config_and_must_name_every_adapted_variabl
                          ({"kernel": 0.5, "bias": 1.0}, "no adapted variable: bias")):
         with pytest.raises(ValueError, match=f"fixed_trust_ratios.*{about}"):
             optimizers.get(row, fixed_trust_ratios=wrong).build(variables_of(weights))
+
+
+@pytest.mark.parametrize("row", ["lars", "lamb"])
+def test_bounds_hold_fixed_trust_ratios_too(row):
+    weights, gradients = weights_and_gradients(3)
+    optimizer = optimizers.get(row, learning_rate=0.1, trust_bounds=(0.3, 0.4),
+                               fixed_trust_ratios={"first/kernel": 0.25, "second/kernel": 0.5})
+    variables = variables_of(weights)
+    optimizer.build(variables)
+    optimizer.apply_reduced(list(gradients[0].values()), variables)
+    assert optimizer.trust_ratios() == pytest.approx({"first/kernel": 0.3, "first/bias": 1.0, "second/kernel": 0.4})

@@ -180,6 +180,7 @@ def test_a_damaged_archive_is_named(arrays, tmp_path, damage):
     (lambda batch: {**batch, "data": b"bytes"}, "no array"),
     (lambda batch: {**batch, "labels": batch["labels"][:-1]}, "images and"),
     (lambda batch: {**batch, "labels": [*batch["labels"][:-1], 10]}, "0 to 9"),
+    (lambda batch: {**batch, "labels": [*batch["labels"][:-1], -1]}, "0 to 9"),
     (lambda batch: {**batch, "labels": [*batch["labels"][:-1], True]}, "0 to 9"),
     (lambda batch: {"data": batch["data"]}, "lacks labels"),
 ])

@@ -396,3 +396,9 @@ def test_a_shard_of_another_name_and_the_same_size(shards, tmp_path):
     other.write_bytes(pathlib.Path(paths[0]).read_bytes())
     [problem] = refused(tfrecord.read_index, folder, "train", [str(other), *paths[1:]])
     assert f"the index says {pathlib.Path(paths[0]).name}" in problem
+
+
+@pytest.mark.parametrize("stored", [b"\x80\x02}r\xff\xff\x00\x00.", b"}p65535\n."], ids=["four bytes", "text"])
+def test_a_far_place_is_refused_before_the_unpickler_makes_room_up_to_it(stored):
+    with pytest.raises(pickle.UnpicklingError, match="it puts something in place 65,535"):
+        cifar_batches._parse_pickle(stored)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from reference.small_images import write_classic, write_folders, write_tfds
 import tf_hugebatch as hb
 from tf_hugebatch import data, dataset_sizes
 from tf_hugebatch.data import augment, images, tfrecord
-from tf_hugebatch.data.class_folders import Files
+from tf_hugebatch.data.class_folders import Files, files_of
 from tf_hugebatch.data.images import ImageSplit
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import evaluation_batches, training_micro_batches
@@ -412,3 +413,14 @@ def test_a_damaged_index_is_refused_with_the_remedy(tmp_path, spoil):
     (tmp_path / "train.index.npz").write_bytes(spoil)
     [problem] = problems(tmp_path)
     assert "train.index.npz is damaged" in problem and "delete" in problem
+
+
+def test_files_come_by_class_and_name_and_a_class_may_have_none(tmp_path, monkeypatch):
+    for name in ("b/2.JPEG", "b/1.JPEG", "a/3.JPEG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: sorted(listed(folder), reverse=True))
+    paths, labels = files_of(str(tmp_path), ["a", "b", "c"])
+    assert [os.path.relpath(path, tmp_path) for path in paths] == ["a/3.JPEG", "b/1.JPEG", "b/2.JPEG"]
+    assert labels.tolist() == [0, 1, 1]

@@ -211,3 +211,16 @@ def test_half_of_a_noise_is_refused(given, match):
 
 def test_runs_without_noise_keep_their_hash():
     assert "noise" not in str({name for name, value in hb.Settings(dataset="mnist5k").as_dict().items() if value is not None})
+
+
+def test_noise_of_weights_is_not_that_of_another_seeds_gradients():
+    at, weights = tf.constant(2, tf.int64), tf.Variable(tf.zeros([50]))
+    [gradient] = NoiseInjection("gradients", 1.0, 0.0, 0).gradients([tf.zeros([50])], at)
+    NoiseInjection("weights", 1.0, 0.0, 1).shake([weights], at, tf.constant(True))
+    assert not np.isclose(weights.numpy(), gradient.numpy()).any()
+
+
+def test_an_update_that_is_not_applied_leaves_the_weights_without_noise():
+    weights = tf.Variable(tf.ones([50]))
+    NoiseInjection("weights", 1.0, 0.0, 1).shake([weights], tf.constant(2, tf.int64), tf.constant(False))
+    assert (weights.numpy() == 1).all()

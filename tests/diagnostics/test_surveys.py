@@ -38,6 +38,9 @@ def test_slopes_are_one_and_a_half_for_independent_gradients():
     found = snr.measure(rounds_of(made_gradients(), 32))
     assert found["signal_slope"] == pytest.approx(1.0, abs=0.01)
     assert found["noise_slope"] == pytest.approx(0.5, abs=0.05)
+    sizes = np.array(found["batch_sizes"])
+    independent = np.log(found["noise"] / np.sqrt(1 - sizes / 8192))
+    assert found["noise_slope"] == pytest.approx(np.polyfit(np.log(sizes), independent, 1)[0], abs=1e-6)
     # Without the finite-population factor the noise of half the set would be 0.7 of what it should be.
     last = found["noise"][-1] / np.sqrt(found["batch_sizes"][-1] * 20)
     assert last == pytest.approx(np.sqrt(1 - found["batch_sizes"][-1] / 8192), rel=0.15)
@@ -103,6 +106,11 @@ def test_the_residual_bounds_how_far_off_it_is():
 
 def test_a_matrix_of_zeros_has_eigenvalue_zero():
     assert sharpness.measure(np.zeros_like, 10)["eigenvalue"] == 0.0
+
+
+def test_a_product_that_is_no_number_ends_it_without_an_eigenvalue():
+    found = sharpness.measure(lambda v: np.where(np.arange(60) == 7, np.nan, v), 60)
+    assert np.isnan(found["eigenvalue"]) and np.isnan(found["residual"]) and found["products"] == 1
 
 
 # On a network.

@@ -101,3 +101,8 @@ def test_survives_a_save_and_refuses_a_bad_rate(tmp_path):
     assert (again.rate, again.name) == (0.3, "drop")
     with pytest.raises(ValueError, match="rate=1.0"):
         layers.Dropout(1.0)
+
+
+def test_the_second_call_of_a_seed_is_not_the_first_of_the_next_seed():
+    one, other = masked(range(200), rate=0.5, calls_before=1) == 0, masked(range(200), rate=0.5, seed=1) == 0
+    assert abs((one & other).mean() - 0.25) < 0.01

@@ -380,3 +380,13 @@ def test_a_subclass_may_hand_arguments_on():
 
     assert Own(1.0, momentum=0.5).get_config()["slower"] == 2.0
     assert Own(1.0, momentum=0.5).get_config()["momentum"] == 0.5
+
+
+def test_a_decay_that_turns_the_weights_round_leaves_the_ratios_of_their_length():
+    """w - 0.1 * 15 * w is -w / 2, as long as w - 0.1 * 5 * w."""
+    ratios = []
+    for weight_decay in (5.0, 15.0):
+        optimizer, variables = made("lamb", weight_decay=weight_decay, decoupled_weight_decay=True)
+        optimizer.apply_reduced(values(1), variables)
+        ratios.append(optimizer.trust_ratios())
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-5) and set(ratios[0].values()) != {1.0}

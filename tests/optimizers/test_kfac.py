@@ -231,8 +231,15 @@ def test_what_cannot_be_had_is_refused():
     with pytest.raises(ValueError, match="plain has none.*hb.layers.Dense"):
         Step(strategy=tf.distribute.get_strategy(), model=model, optimizer=KFAC(0.1), layout=Layout(8, 8))
     for options, message in (({"damping": 0.0}, "damping=0.0"), ({"kl_clip": -1}, "kl_clip=-1"),
+                             ({"kl_clip": 0.0}, "kl_clip=0.0"),
                              ({"inverse_interval": 0}, "inverse_interval=0"), ({"statistics_decay": 1.5}, "statistics_decay=1.5")):
         with pytest.raises(ValueError, match=message):
             KFAC(0.1, **options)
     with pytest.raises(ValueError, match="groups=2.*keras.layers.Conv2D"):
         layers.Conv2D(4, 3, groups=2)
+
+
+def test_neither_factor_is_damped_more_than_a_million_times_the_root():
+    left, right = damped_inverses(1e-20 * tf.eye(3), tf.eye(2), 1.0)
+    np.testing.assert_allclose(left, 1e6 * np.eye(3), rtol=1e-5)
+    np.testing.assert_allclose(right, np.eye(2) / (1.0 + 1e6), rtol=1e-5)

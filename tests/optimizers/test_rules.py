@@ -238,3 +238,13 @@ def test_bounds_hold_for_every_adapted_variable_and_no_other():
     for _, ratios in history:
         assert all(0.05 <= ratios[path] <= 0.5 for path in ("first/kernel", "first/bias"))
         assert ratios["second/kernel"] == 1.0
+
+
+def test_a_second_moment_without_memory_is_this_gradients_beside_a_first_that_remembers():
+    (variable,) = variables_of({"first/kernel": np.ones((2, 2), "float32")})
+    optimizer = optimizers.Adam(1e-4, beta_1=0.9, beta_2=0.0, epsilon=0.0)
+    optimizer.build([variable])
+    for size in (1e4, 0.1):
+        optimizer.apply([tf.fill((2, 2), size)], [variable])
+    first = (0.9 * 0.1 * 1e4 + 0.1 * 0.1) / (1.0 - 0.9 ** 2)
+    np.testing.assert_allclose(variable.numpy(), 1.0 - 1e-4 * (1.0 + first / 0.1), rtol=1e-5)

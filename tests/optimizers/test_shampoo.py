@@ -212,3 +212,18 @@ def test_a_bad_gradient_shows_in_the_weights_and_ends_no_program(compiled):
     update(*gradients[0].values())
     update(*[np.full_like(gradient, np.nan) for gradient in gradients[0].values()])
     assert all(np.isnan(variable.numpy()).all() for variable in variables)
+
+
+def test_the_trust_ratio_of_what_does_not_decay_holds_no_decay():
+    weights, gradients = problem()
+    common = {"weight_decay": 0.5, "grafting": "lars", "trust_coefficient": 0.1}
+    assert_same(trajectory(weights, gradients, RATES, exclude_from_decay=["dense"], **common),
+                twin.shampoo(weights, gradients, RATES, undecayed=["dense/kernel"], unadapted=["conv/bias"], **common))
+
+
+def test_embeddings_go_along_their_gradient():
+    generator = np.random.default_rng(7)
+    weights = {"words/embeddings": generator.normal(size=(6, 3)).astype("float32")}
+    gradients = [{"words/embeddings": generator.normal(size=(6, 3)).astype("float32")} for _ in range(2)]
+    for step, given in zip(steps(weights, gradients), gradients, strict=True):
+        np.testing.assert_allclose(step, given["words/embeddings"], atol=1e-5)

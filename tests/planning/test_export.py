@@ -120,3 +120,29 @@ def test_a_copy_of_a_copy_gives_way_to_what_was_copied_even_as_the_result():
     export._erase_copies(module)
     assert [(one.id, list(one.operand_ids)) for one in computation.instructions] == [(1, []), (3, [1])]
     assert computation.root_id == 3
+
+
+def test_what_waits_for_a_copy_waits_for_what_was_copied():
+    module = export.hlo_pb2.HloModuleProto()
+    computation = module.computations.add(root_id=3)
+    for number, opcode, operands in ((1, "parameter", []), (2, "copy", [1])):
+        computation.instructions.add(id=number, opcode=opcode, operand_ids=operands)
+    computation.instructions.add(id=3, opcode="negate", operand_ids=[1], control_predecessor_ids=[2])
+    export._erase_copies(module)
+    assert [list(one.control_predecessor_ids) for one in computation.instructions] == [[], [1]]
+
+
+@pytest.mark.parametrize("name, size", [("PRED", 6), ("F32", 24), ("BF16", 12), ("S64", 48), ("F8E4M3FN", 6), ("S4", 3)])
+def test_bytes_of_every_kind_of_number(name, size):
+    kind = export.xla_data_pb2.PrimitiveType.Value(name)
+    assert export._bytes(export.xla_data_pb2.ShapeProto(element_type=kind, dimensions=[2, 3])) == size
+
+
+def test_where_in_the_source_a_program_was_written_is_not_in_its_key():
+    keys = set()
+    for line in (1, 2):
+        module = export.hlo_pb2.HloModuleProto()
+        one = module.computations.add(root_id=1).instructions.add(id=1, opcode="parameter")
+        one.metadata.source_line = line
+        keys.add(export._key(module))
+    assert len(keys) == 1

@@ -36,6 +36,7 @@ STEADY = [0.9920, 0.9921, 0.9919, 0.9920, 0.9920]
     ([0.1135, 0.1135, None], DIVERGES, "agrees: no better than guessing"),
     ([0.1135, 0.1135, None], UNSTABLE, "differs: no better than guessing"),
     ([0.1135, 0.1135], Cell(99.2), "differs: no better than guessing"),
+    ([0.19, 0.19], DIVERGES, "agrees: no better than guessing"),
     ([0.25, 0.25], DIVERGES, "differs: trains"),
 ])
 def test_agreement(tmp_path, accuracies, paper, verdict):

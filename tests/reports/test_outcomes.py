@@ -1,12 +1,13 @@
 """What counts as a result and what is left aside, with the reason; nothing in a folder stops the reading."""
 
 import json
+import types
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from reference.made_runs import made_run, made_sweep
-from tf_hugebatch.reports.outcomes import read_outcomes, updates
+from tf_hugebatch.reports.outcomes import read_outcomes, trials_planned, updates
 from tf_hugebatch.reports.stats import group_runs
 from tf_hugebatch.runs import load_runs
 from tf_hugebatch.settings import Settings
@@ -76,7 +77,7 @@ def test_settings_of_the_wrong_kind_are_named(tmp_path, values, reason):
     ({"final": {"test_accuracy": 99.4}}, "test_accuracy=99.4"), ({"final": {"test_accuracy": True}}, "test_accuracy=True"),
     ({"final": {"test_accuracy": -0.1}}, "test_accuracy=-0.1"), ({"final": {}}, "no test_accuracy"),
     ({"final": {"test_accuracy": None}}, "no test_accuracy"), ({"final": "0.99"}, "no test_accuracy"),
-    ({"final": None}, "no test_accuracy"),
+    ({"final": None}, "no test_accuracy"), ({"final": {"validation_accuracy": 0.9}}, "no test_accuracy"),
     ({"final": {"test_accuracy": 0.9, "test_loss": 10**400}}, "test_loss=1000"),
     ({"final": {"test_accuracy": 0.9, "test_loss": [1]}}, "test_loss=[1]")])
 def test_what_has_not_ended_or_ended_oddly_is_left_aside(tmp_path, status, reason):
@@ -190,3 +191,8 @@ def test_final_runs_of_an_earlier_choice_count_nowhere(tmp_path):
     outcomes, aside = reading(tmp_path)
     assert 0.999 not in [outcome.accuracy for outcome in outcomes if not outcome.is_trial]
     assert [reason for reason in aside if "before more trials chose another" in reason]
+
+
+@pytest.mark.parametrize("asked, planned", [(3, 3), (0, 0), (-2, 0), (True, 0), ("3", 0), (None, 0)])
+def test_a_plan_that_does_not_say_how_many_trials_planned_none(asked, planned):
+    assert trials_planned(types.SimpleNamespace(plan={"trials": asked})) == planned and trials_planned(None) == 0

@@ -11,7 +11,7 @@ from reference.small_disk import SmallDisk
 from tf_hugebatch import one_run, records
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.settings import Refusal
-from tf_hugebatch.stops import RunStopped, why_not_writable, why_not_written
+from tf_hugebatch.stops import RunStopped, why_not_writable, why_not_written, write_over
 from tf_hugebatch.training.journal import Journal
 
 FULL = "No space left on device"
@@ -154,7 +154,8 @@ def test_the_command_says_it_in_a_line_and_exits_1(tmp_path, monkeypatch, capsys
 def test_other_errors_are_not_taken_for_a_disk(tmp_path):
     for error in (ValueError("space"), OSError(errno.ENOENT, "gone"), FileNotFoundError("No such file")):
         assert why_not_written(error) is None
-    assert why_not_written(OSError(errno.EDQUOT, "x")) == os.strerror(errno.EDQUOT)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        assert why_not_written(OSError(number, "x")) == os.strerror(number)
     assert why_not_writable(str(tmp_path)) is None and list(tmp_path.iterdir()) == []
 
 
@@ -172,3 +173,9 @@ def test_the_last_word_never_makes_a_file_longer_than_its_place(tmp_path, monkey
     assert (tmp_path / "status.json").read_text() == before
     folder.write_last_status(status="interrupted", reason="full")
     assert (status_of(tmp_path)["reason"], status_of(tmp_path)["step"]) == ("full", 3)
+
+
+def test_nothing_of_a_longer_text_stays_behind_a_shorter_one(tmp_path):
+    (tmp_path / "file").write_text("a longer text")
+    write_over(str(tmp_path / "file"), "short")
+    assert (tmp_path / "file").read_text() == "short"
