@@ -9,6 +9,7 @@ import pytest
 from reference.small_sweeps import WORDS, make_plan, read, run, runs_of
 
 from tf_hugebatch.runs import load_sweeps
+from tf_hugebatch.settings import Refusal
 from tf_hugebatch.tuning import sweep
 
 RATES = [0.02, 0.07, 0.09, 0.1, 0.2]
@@ -142,16 +143,63 @@ def test_a_single_lucky_run_does_not_compete_with_settings_that_were_repeated(tm
     assert "Not confirmed" not in stream.getvalue()
 
 
+def test_what_diverged_with_one_seed_is_not_run_with_the_next(tmp_path):
+    run(tmp_path / "s", **SEARCH, final_seeds=0)
+    folder = tmp_path / "s" / "repeats" / "0003-seed1001"
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(json.dumps({"status": "diverged", "final": {"train_loss": None}}))
+    run(tmp_path / "s", **SEARCH, confirm=1, final_seeds=0)
+    made = sorted(path.name for path in folder.parent.iterdir())
+    assert made == ["0002-seed1001", "0002-seed1002", "0003-seed1001"]
+    assert read(tmp_path / "s" / "result.json")["chosen"]["trial"] == 2
+
+
+def test_of_equal_settings_the_first_is_repeated_and_chosen(tmp_path):
+    space = {"content": {"learning_rate": [0.1], "momentum": [0.5, 0.8, 0.9]}, "method": "grid", "trials": 3, "final_seeds": 0}
+    for confirm, repeated in ((0, []), (1, ["0000"]), (2, ["0000", "0001"])):
+        assert run(tmp_path / "s", **space, confirm=confirm) == 0
+        result = read(tmp_path / "s" / "result.json")
+        assert result["chosen"]["trial"] == 0 and len(result["chosen"]["accuracies"]) == (3 if confirm else 1)
+        assert repeated == sorted({path.name[:4] for path in (tmp_path / "s").glob("repeats/*")})
+
+
+def test_where_the_test_split_selects_it_confirms_too(tmp_path):
+    assert run(tmp_path / "s", **SEARCH, confirm=1, final_seeds=0, validation_examples=0) == 0
+    assert {settings["validation_examples"] for settings, _ in runs_of(tmp_path / "s", "repeats").values()} == {"0"}
+    result = read(tmp_path / "s" / "result.json")
+    assert result["repeats"] == {"done": 2, "diverged": 0, "failed": 0}
+    assert result["chosen"]["accuracies"] == pytest.approx([accuracy(0.1, seed) for seed in (0, 1001, 1002)])
+
+
 def test_the_plan_says_what_will_be_repeated(tmp_path):
     said = "\n".join(make_plan(tmp_path / "s", words=WORDS, confirm=3).text())
     assert "the 3 best that do not diverge, with seeds 1001, 1002 too" in said
     assert "repeats" not in "\n".join(make_plan(tmp_path / "s").text())
 
 
-def test_the_time_left_counts_the_repeats_that_are_to_come(tmp_path, monkeypatch):
+@pytest.mark.parametrize("jobs, left", [(1, "10 s"), (2, "5 s")])
+def test_the_time_left_counts_the_repeats_that_are_to_come(tmp_path, monkeypatch, jobs, left):
     monkeypatch.setattr(sweep, "statistics", types.SimpleNamespace(mean=lambda took: 1.0))
     monkeypatch.setattr(sweep, "duration", lambda seconds: f"{seconds:g} s")
     stream = io.StringIO()
-    assert run(tmp_path / "s", **SEARCH, confirm=2, jobs=1, stream=stream) == 0
-    [first] = [line for line in stream.getvalue().splitlines() if line.startswith("trial 0:")]
-    assert first.endswith("1 of 5 trials, about 10 s left")  # 4 trials, 2 x 2 repeats, 2 final runs
+    assert run(tmp_path / "s", **SEARCH, confirm=2, jobs=jobs, stream=stream) == 0
+    [first] = [line for line in stream.getvalue().splitlines() if "1 of 5 trials" in line]
+    assert first.endswith(f"1 of 5 trials, about {left} left")  # 4 trials, 2 x 2 repeats, 2 final runs
+
+
+def test_the_time_left_after_the_last_trial_counts_the_repeats_that_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "statistics", types.SimpleNamespace(mean=lambda took: 1.0))
+    monkeypatch.setattr(sweep, "duration", lambda seconds: f"{seconds:g} s")
+    run(tmp_path / "s", **{**SEARCH, "trials": 4}, confirm=2)
+    stream = io.StringIO()
+    run(tmp_path / "s", **SEARCH, confirm=2, final_seeds=5, jobs=1, stream=stream)
+    [last] = [line for line in stream.getvalue().splitlines() if line.startswith("trial 4:")]
+    assert last.endswith("5 of 5 trials, about 3 s left")  # no repeat, and three of five final runs
+
+
+def test_the_seeds_of_the_repeats_are_seeds(tmp_path):
+    last = 2**32 - 1 - 1002
+    for seed, confirm in ((last, 1), (last + 1, 0)):
+        assert make_plan(tmp_path / "s", words=(*WORDS, f"--seed={seed}"), confirm=confirm).seed == seed
+    with pytest.raises(Refusal, match=f"--seed={last + 1}: the sweep's runs would take seeds up to {2**32}"):
+        make_plan(tmp_path / "s", words=(*WORDS, f"--seed={last + 1}"), confirm=1)

@@ -1,13 +1,19 @@
 """The recipe ladder of fake runs: which runs each rung makes, what it may be given, and that it goes on."""
 
 import io
+import json
+import shutil
+import signal
 
 import pytest
 from reference.small_sweeps import FAKE, read, runs_of
 
 from tf_hugebatch import published
+from tf_hugebatch.records import held
 from tf_hugebatch.settings import Refusal
+from tf_hugebatch.tuning import sweep
 from tf_hugebatch.tuning.ladder import Ladder
+from tf_hugebatch.tuning.rungs import rungs as all_rungs
 from tf_hugebatch.tuning.plan import Base
 from tf_hugebatch.tuning.screen import Screen
 
@@ -15,12 +21,13 @@ MNIST = ("--dataset=mnist5k", "--batch_size=2000", "--epochs=6")
 CIFAR = ("--dataset=cifar10", "--batch_size=5000", "--epochs=90", "--model=resnet20")
 #: Rates at which the fake runs come to something, two decades each.
 SPACES = {"baseline": {"learning_rate": {"low": 0.005, "high": 0.5, "log": True}},
-          **{solver: {"peak_learning_rate": {"low": 0.005, "high": 0.5, "log": True}, "warmup_epochs": [0, 1, 2],
-                      "label_smoothing": [0.05, 0.1]} for solver in ("sgd", "lars")}}
+          **{solver: {"peak_learning_rate": {"low": 0.005, "high": 0.5, "log": True}, "warmup_epochs": [0, 1, longest],
+                      "label_smoothing": [0.05, 0.1]} for solver, longest in (("sgd", 2), ("lars", 3))}}
 
 
-def make(folder, words=MNIST, spaces=SPACES, **how):
-    base = Base(words=tuple(words), dataset="mnist", validation_examples=400, final_seeds=2, method="random")
+def make(folder, words=MNIST, spaces=SPACES, of_the_base=(), **how):
+    base = Base(**{"words": tuple(words), "dataset": "mnist", "validation_examples": 400, "final_seeds": 2,
+                   "method": "random", **dict(of_the_base)})
     return Ladder(base, str(folder), **{"where": "l.json", "spaces": spaces, "trials": 3, "runner": FAKE, **how})
 
 
@@ -28,6 +35,16 @@ def climb(folder, *arguments, **how):
     stream = io.StringIO()
     with Screen(stream) as screen:
         return make(folder, *arguments, **how).run(jobs=2, screen=screen), stream.getvalue()
+
+
+def only(monkeypatch, *names):
+    """Ladders of these rungs alone, for what the others would only repeat."""
+    monkeypatch.setattr("tf_hugebatch.tuning.ladder.rungs",
+                        lambda settings: [rung for rung in all_rungs(settings) if rung.name in names])
+
+
+def rungs_of(folder):
+    return {rung["name"]: rung for rung in read(folder / "ladder.json")["rungs"]}
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +98,31 @@ def test_each_rung_adds_what_the_paper_adds(climbed):
     assert by_rung["rung4"]["exclude_from_adaptation"] == "none", "LeNet has no batch norm to absorb biases' bare rate"
     for settings in by_rung.values():
         assert settings["momentum"] == "0.9" and float(settings["weight_decay"]) == 1e-4
+        assert settings["warmup_from"] == "zero"
     assert by_rung["rung4_without_warm-up"]["warmup_epochs"] == "0"
     assert by_rung["rung4_without_label_smoothing"]["label_smoothing"] == "0"
     assert by_rung["rung4_without_clipping"]["clip_global_norm"] == "none" != by_rung["rung4"]["clip_global_norm"]
     assert by_rung["rung4_without_decay"]["schedule"] == "constant" and by_rung["rung4"]["schedule"] == "cosine"
 
 
+@pytest.mark.parametrize("rung, solver, flags", [
+    ("baseline_rate", "baseline", ["learning_rate"]), ("rung0_tuned", "sgd", ["peak_learning_rate"]),
+    ("rung2", "sgd", ["peak_learning_rate", "warmup_epochs"]),
+    ("rung3", "sgd", ["label_smoothing", "peak_learning_rate", "warmup_epochs"]),
+    ("rung4", "lars", ["label_smoothing", "peak_learning_rate", "warmup_epochs"]),
+    ("rung4_without_warm-up", "lars", ["label_smoothing", "peak_learning_rate"]),
+    ("rung4_without_label_smoothing", "lars", ["peak_learning_rate", "warmup_epochs"]),
+    ("rung4_without_decay", "lars", ["label_smoothing", "peak_learning_rate", "warmup_epochs"]),
+])
+def test_each_rung_searches_its_own_part_of_its_solvers_space(climbed, rung, solver, flags):
+    assert read(climbed[0] / rung / "sweep.json")["space"] == {flag: SPACES[solver][flag] for flag in flags}
+
+
 def test_a_model_without_batch_norm_says_n_a_for_that_part(climbed):
     folder, _, said = climbed
     [rung] = [rung for rung in read(folder / "ladder.json")["rungs"] if rung["n_a"]]
     assert rung["name"] == "4 without ghost batch norm" and "lenet5 has no batch norm" in rung["n_a"]
+    assert rungs_of(folder)["0"]["adds"] == f"{published.LADDER[0].adds} (n/a: lenet5 has no batch norm)"
     assert "n/a: lenet5 has no batch norm" in said.splitlines()[-2] and "ghost batch norm (n/a: lenet5" in said
 
 
@@ -105,6 +137,7 @@ def test_with_batch_norm_the_whole_batch_is_one_group(tmp_path):
     ladder = make(tmp_path / "l", CIFAR)
     [rung] = [rung for rung in ladder.rungs if "batch norm" in rung.name]
     assert rung.n_a is None and "--bn_span=full" in rung.words
+    assert {rung.adds for rung in ladder.rungs} >= {rung.adds for rung in published.LADDER}
     assert "--bn_span=128" in ladder.shared and "--weight_decay=0.0005" in ladder.shared
     assert not any("exclude_from_adaptation" in word for rung in ladder.rungs for word in rung.words)
     [rule] = [rung for rung in ladder.rungs if rung.name == "1"]
@@ -129,6 +162,12 @@ def test_what_the_user_gives_stays_and_what_the_rungs_decide_is_refused(tmp_path
     with pytest.raises(Refusal) as refused:
         make(tmp_path / "l", (*MNIST, "--optimizer=lamb", "--warmup_epochs=1"))
     assert len(refused.value.problems) == 2 and "--optimizer=lamb" in refused.value.problems[0]
+    for words in (["--optimizer=lars", "--optimizer_preset=mlperf"], ["--learning_rate=0.1", "--lr_scaling=sqrt"],
+                  ["--peak_learning_rate=1.0"], ["--warmup_steps=3"], ["--label_smoothing=0.1"]):
+        with pytest.raises(Refusal) as refused:
+            make(tmp_path / "l", (*MNIST, *words))
+        assert list(refused.value.problems) == [f"{word} (command line): the rungs of a ladder decide it; drop it"
+                                                for word in words]
     with pytest.raises(Refusal, match="give --epochs"):
         make(tmp_path / "l", ("--dataset=mnist5k", "--train_steps=5"))
     (tmp_path / "b.flags").write_text("--label_smoothing=0.1\n--momentum=0.8\n")
@@ -143,6 +182,10 @@ def test_what_the_user_gives_stays_and_what_the_rungs_decide_is_refused(tmp_path
     ({"sdg": SPACES["sgd"]}, ["sdg: unknown part", "did you mean sgd"]),
     ({"sgd": {"peak_learning_rate": [1]}}, ["sgd: a ladder searches", "warmup_epochs"]),
     ({"sgd": SPACES["sgd"]}, ["equally many decades", "sgd 2", "lars 3"]),
+    ({"sgd": {**SPACES["sgd"], "momentum": [0.9]}}, ["sgd: a ladder searches", "give just those"]),
+    ({"sgd": {**SPACES["sgd"], "peak_learning_rate": [0, 0.1]}}, ["rung 2: l.json: peak_learning_rate: 0: out of range"]),
+    ({"sgd": {**SPACES["sgd"], "peak_learning_rate": [10**400, 1]}}, ["peak_learning_rate"]),
+    ({"sgd": {**SPACES["sgd"], "peak_learning_rate": ["fast"]}}, ['rung 3: l.json: peak_learning_rate: "fast": that is no']),
     ({"baseline": {"learning_rate": [-1]}}, ["rung baseline rate: l.json: learning_rate: -1"]),
     ({**SPACES, "lars": {**SPACES["lars"], "warmup_epochs": [0, 7]}}, ["rung 4", "longer than the run"]),
 ])
@@ -162,6 +205,44 @@ def test_the_folder_of_another_ladder_is_refused(climbed, tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(Refusal, match="holds no ladder"):
         make(tmp_path)
+    for damaged in ('{"settings": 5}', '{"settings": [1]}', "[1]", "{}", "{"):
+        (tmp_path / "ladder.json").write_text(damaged)
+        with pytest.raises(Refusal, match="holds no ladder .no ladder.json that can be read"):
+            make(tmp_path)
+
+
+@pytest.mark.parametrize("rung", ["baseline_rate", "rung2", "rung4_without_decay"])
+def test_what_stands_in_the_way_of_any_rung_is_named_before_the_first(climbed, tmp_path, rung):
+    shutil.copy(climbed[0] / "ladder.json", tmp_path)
+    (tmp_path / rung).mkdir()
+    (tmp_path / rung / "notes.txt").touch()
+    with pytest.raises(Refusal, match=f"{rung}: it is not empty and holds no sweep .it has notes.txt"):
+        make(tmp_path)
+
+
+def test_final_runs_at_another_rate_of_the_baseline_are_set_aside_and_taken_back(tmp_path, monkeypatch):
+    only(monkeypatch, "baseline rate", "0", "1")
+    monkeypatch.setenv("FAKE_UNSTABLE", "[0.1]")  # the better rate, tried second, diverges when it is repeated
+    folder, spaces = tmp_path / "ladder", {**SPACES, "baseline": {"learning_rate": [0.1, 0.2]}}
+    made = {}
+    for confirm, trials, rate, aside in ((0, 1, 0.2, []), (0, 2, 0.1, [0.2]), (1, 2, 0.2, [0.1])):
+        if confirm:  # as a kill between the two moves leaves it
+            (folder / "rung0").rename(folder / "rung0_at_0.1")
+        code, said = climb(folder, spaces=spaces, trials=trials, of_the_base={"confirm": confirm})
+        assert code == 0, said
+        for rung in ("rung0", "rung1"):
+            assert float(finals(folder, rung)["learning_rate"]) == rate
+            assert [path.name for path in folder.glob(f"{rung}_at_*")] == [f"{rung}_at_{other}" for other in aside]
+            runs = [path.stat().st_mtime_ns for path in sorted((folder / rung / "final").glob("*/starts"))]
+            assert made.setdefault((rung, rate), runs) == runs and len(runs) == 2, "tested once"
+
+
+def test_the_damaged_plan_of_a_rules_rung_is_named(tmp_path, monkeypatch):
+    only(monkeypatch, "baseline rate", "0")
+    climb(tmp_path / "l", trials=1)
+    (tmp_path / "l" / "rung0" / "sweep.json").write_text('{"settings": [1], "schema_version": 1}')
+    with pytest.raises(Refusal, match=r"rung0: its sweep.json is damaged .settings is \[1\]"):
+        climb(tmp_path / "l", trials=1)
 
 
 @pytest.mark.slow
@@ -192,7 +273,75 @@ def test_a_rung_that_every_run_refuses_is_n_a_with_the_reason(tmp_path):
     _, said = climb(tmp_path / "l", spaces=spaces)
     rungs = {rung["name"]: rung["n_a"] for rung in read(tmp_path / "l" / "ladder.json")["rungs"]}
     assert rungs["4"] == "refused: one thing; another" and rungs["3"] is None
+    assert rungs["4 without decay"] == rungs["4"], "the last rung's reason is written too"
     assert "n/a: refused: one thing; another" in said
+
+
+def test_the_reason_of_a_refused_rung_stays_where_fewer_trials_are_asked_for(tmp_path, monkeypatch):
+    only(monkeypatch, "baseline rate")
+    spaces = {**SPACES, "baseline": {"learning_rate": [0.001, 0.0005, 0.0001]}}
+    for trials in (3, 2):
+        climb(tmp_path / "l", spaces=spaces, trials=trials)
+        assert rungs_of(tmp_path / "l")["baseline rate"]["n_a"] == "refused: one thing; another"
+
+
+@pytest.mark.parametrize("rates", [[0.001, 0.1], [0.7, 0.8], [0.001, 0.7]])
+def test_a_rung_that_some_run_was_not_refused_is_not_n_a(tmp_path, monkeypatch, rates):
+    only(monkeypatch, "baseline rate")
+    climb(tmp_path / "l", spaces={**SPACES, "baseline": {"learning_rate": rates}}, trials=2)
+    assert read(tmp_path / "l" / "baseline_rate" / "result.json")["failed"]
+    assert rungs_of(tmp_path / "l")["baseline rate"]["n_a"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_rung_is_the_last_that_is_begun(tmp_path, monkeypatch, number):
+    begun = []
+    monkeypatch.setattr(sweep, "run", lambda plan, **how: begun.append(plan.folder) or 128 + number)
+    code, said = climb(tmp_path / "l")
+    assert code == 128 + number and len(begun) == 1 and "Test accuracy" not in said
+
+
+def test_a_rung_whose_final_runs_fail_says_so_and_so_does_the_exit_code(tmp_path, monkeypatch):
+    only(monkeypatch, "baseline rate", "0", "2")
+    refuses = tmp_path / "refuses.py"
+    refuses.write_text("import runpy, sys\nif any('/final/' in word for word in sys.argv): sys.exit(2)\n"
+                       f"sys.argv[0] = {FAKE[1]!r}\nrunpy.run_path({FAKE[1]!r}, run_name='__main__')\n")
+    code, said = climb(tmp_path / "l", runner=(FAKE[0], str(refuses)))
+    assert code == 1
+    assert [line.split(maxsplit=1)[1] for line in said.splitlines()[-2:]] == ["n/a: every final run failed"] * 2
+
+
+def test_the_table_says_what_became_of_the_final_runs_and_what_qualifies_them(tmp_path, monkeypatch):
+    only(monkeypatch, "baseline rate")
+    monkeypatch.setenv("FAKE_UNSTABLE", "[0.1]")
+    monkeypatch.setenv("FAKE_NOTE", "made images")
+    how = {"words": (*MNIST, "--seed=1000"), "spaces": {**SPACES, "baseline": {"learning_rate": [0.1]}},
+           "of_the_base": {"validation_examples": 0}}
+    table = climb(tmp_path / "l", **how)[1].splitlines()[-2:]
+    assert table[0].endswith("of the seeds that came to one; selected on test; made images:")
+    assert table[1].split() == ["baseline", "rate", "88.99%", "n=1,", "1", "diverged"]  # seeds 1001 and 1002
+    status = tmp_path / "l" / "baseline_rate" / "final" / "seed1001" / "status.json"
+    status.write_text(json.dumps({"status": "failed", "reason": "out of luck"}))
+    code, said = climb(tmp_path / "l", **how)
+    assert code == 1 and said.splitlines()[-1].split() == ["baseline", "rate", "-", "n=0,", "1", "diverged"]
+
+
+def test_two_ladders_never_work_in_one_folder(tmp_path):
+    with held(str(tmp_path / "l"), pytest.fail), pytest.raises(Refusal, match="a ladder is at work in it"):
+        climb(tmp_path / "l")
+    assert not list((tmp_path / "l").iterdir())
+
+
+def test_a_grid_tries_every_point_and_no_search_more_points_than_there_are(tmp_path):
+    spaces = {"baseline": {"learning_rate": [0.1, 0.2]}, "sgd": {**SPACES["sgd"], "peak_learning_rate": [0.01, 0.1, 1.0]},
+              "lars": {**SPACES["lars"], "peak_learning_rate": [0.1, 10.0]}}
+    for method, numbers in (("grid", [2, 3, 9, 18, 12]), ("random", [2, 3, 7, 7, 7])):
+        text = list(make(tmp_path / "l", spaces=spaces, trials=7, of_the_base={"method": method}).text())
+        found = {name: int(line.rpartition("(")[2].split()[0]) for line in text if " trials over " in line
+                 for name in ("baseline rate", "0 tuned", "2", "3", "4") if line.startswith(f"  {name:<28} ")}
+        assert list(found.values()) == numbers, method
+    with pytest.raises(Refusal, match="a grid over a range needs the number of its points"):
+        make(tmp_path / "l", of_the_base={"method": "grid"})
 
 
 def test_a_rung_without_any_accuracy_says_so(tmp_path):

@@ -157,3 +157,16 @@ def test_the_auto_tuner_waits_for_no_more_results_than_run_side_by_side(tmp_path
         study.end(study.add(study.next_values(1)), Outcome("done", 0.5))
     monkeypatch.setattr(points, "suggested", lambda space, seed, tried: [value for _, value in tried])
     assert study.next_values(jobs) == [0.5] * known + [None] * (10 - known)
+
+
+def test_the_auto_tuner_takes_a_diverged_run_for_bad_and_a_failed_one_for_no_result(tmp_path, monkeypatch):
+    plan = make_plan(tmp_path / "s", PLANE, method="tpe", words=WORDS, trials=12)
+    (tmp_path / "s").mkdir()
+    study = Study(plan)
+    for status, accuracy in (("diverged", None), ("failed", None), *[("done", 0.5)] * 8):
+        study.end(study.add(study.next_values(1)), Outcome(status, accuracy))
+    monkeypatch.setattr(points, "suggested", lambda space, seed, tried: tried)
+    numbers = {str(trial.values): trial.number for trial in study.trials}
+    told = [(numbers[str(values)], worth) for values, worth in study.next_values(1)]
+    assert sorted(told) == [(0, 0.0), (1, None), *((number, 0.5) for number in range(2, 10))]
+    assert study.best().number == 2, "of equals the earliest"

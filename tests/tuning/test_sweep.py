@@ -82,7 +82,8 @@ def test_every_run_that_ends_is_a_line_with_best_and_time_left(swept):
     assert len(lines) == 6 and all("best 9" in line and "left" in line and "learning_rate=" in line for line in lines)
     assert "6 of 6 trials" in lines[-1] and "\x1b" not in said
     assert "Chosen: trial " in said and "(6 done, 0 diverged, 0 failed)" in said and "2 of 2 seeds" in said
-    assert "On the edge" not in said and "test split" not in said
+    assert "On the edge" not in said and "test split" not in said and "Not confirmed" not in said
+    assert "GPUs" not in said, "there are none to share"
 
 
 def test_the_same_command_again_does_nothing(swept):
@@ -123,6 +124,22 @@ def test_layout_may_change_and_other_folders_are_refused(swept, tmp_path):
     (tmp_path / "torn" / "sweep.json").write_text('{"schema')
     [problem] = make_plan(tmp_path / "torn").problems()
     assert "sweep.json can't be read" in problem
+
+
+def test_what_only_the_final_runs_cannot_do_is_named_before_the_first_trial(tmp_path):
+    # Two updates an epoch while half of the images validate, four afterwards: then the warm-up has 16 of 10 updates.
+    words = ("--dataset=mnist5k", "--batch_size=1000", "--train_steps=10", "--warmup_epochs=4")
+    with pytest.raises(Refusal, match="--warmup_epochs=4.*longer than the run"):
+        make_plan(tmp_path / "s", words=words, validation_examples=2000)
+
+
+@pytest.mark.parametrize("version", [0, 2, None])
+def test_a_plan_of_another_schema_is_refused(tmp_path, version):
+    run(tmp_path / "s", trials=1, final_seeds=0)
+    plan = read(tmp_path / "s" / "sweep.json")
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps({**plan, "schema_version": version}))
+    with pytest.raises(Refusal, match=f"schema version {version} and this release writes 1"):
+        run(tmp_path / "s", trials=1, final_seeds=0)
 
 
 def test_what_goes_wrong_is_reported_and_not_repeated(tmp_path):
@@ -251,6 +268,33 @@ def test_a_final_run_that_fails_is_reported_and_not_repeated(tmp_path, monkeypat
     assert pathlib.Path(tmp_path / "s" / "logs" / "final-seed1.txt").read_text() == "out of paper\n"
 
 
+def test_a_final_run_that_failed_while_its_sweep_was_stopped_makes_it_fail(tmp_path):
+    run(tmp_path / "s", trials=2)
+    (tmp_path / "s" / "final" / "seed2" / "status.json").write_text(json.dumps({"status": "failed", "reason": "out of luck"}))
+    stream = io.StringIO()
+    assert run(tmp_path / "s", trials=2, stream=stream) == 1
+    assert "final run, seed 2: failed (out of luck)" in stream.getvalue() and "1 of 2 seeds" in stream.getvalue()
+    assert read(tmp_path / "s" / "result.json")["final_failed"] == [{"seed": 2, "reason": "out of luck"}]
+    assert run(tmp_path / "s", trials=2, final_seeds=1) == 0, "what was not asked for did not fail"
+
+
+def test_where_every_final_run_diverges_the_exit_code_says_that_there_is_no_accuracy(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_UNSTABLE", "[0.1]")
+    how = {"content": {"learning_rate": [0.1]}, "trials": 1, "words": (*WORDS, "--seed=1001")}
+    assert run(tmp_path / "s", **how, final_seeds=1) == 3
+    assert run(tmp_path / "s", **how, final_seeds=2) == 0  # the other seed comes to one
+    assert run(tmp_path / "none", **how, final_seeds=0) == 0
+
+
+def test_the_choice_stays_on_record_while_more_trials_are_made(tmp_path, monkeypatch):
+    run(tmp_path / "s", trials=2)
+    before = read(tmp_path / "s" / "result.json")
+    with monkeypatch.context() as patch:
+        patch.setattr("tf_hugebatch.tuning.pool.Pool.make", lambda *how: 130)  # interrupted at once
+        assert run(tmp_path / "s", trials=4) == 130
+    assert read(tmp_path / "s" / "result.json") == {**before, "status": "running"}
+
+
 def test_final_runs_that_one_choice_failed_are_made_of_the_next(tmp_path, monkeypatch):
     space = {"learning_rate": {"low": 0.01, "high": 0.5, "log": True}}
     fake = make_plan(tmp_path / "s").runner
@@ -330,3 +374,12 @@ def test_the_reason_of_a_failure_is_not_one_that_stood_in_the_log_before(tmp_pat
     with open(log, "a") as file:
         file.write("ValueError: the reason\n")
     assert outcome_of_exit(1, str(tmp_path / "run"), "test", str(log), start).reason == "exit code 1: ValueError: the reason"
+
+
+@pytest.mark.parametrize("code, reason", [(1, "the rate was too steep"), (2, "refused: it said nothing"),
+                                          (-9, "killed by SIGKILL (out of memory?)"), (-11, "killed by SIGSEGV")])
+def test_a_run_that_noted_its_reason_is_believed_unless_its_process_ended_otherwise(tmp_path, code, reason):
+    (tmp_path / "status.json").write_text(json.dumps({"status": "failed", "reason": "the rate was too steep"}))
+    (tmp_path / "log.txt").touch()
+    found = outcome_of_exit(code, str(tmp_path), "test", str(tmp_path / "log.txt"))
+    assert (found.status, found.reason) == ("failed", reason)

@@ -116,10 +116,11 @@ class _Sweep:
             self.screen.say(f"No trial came to an accuracy ({self._counts_in_words()}): nothing is chosen, and there are no "
                             f"final runs. Other values, or the reasons above, are next.")
             return 3
-        self._sort_finals()
-        self._write_result("running")
         if self.chosen:
+            self._sort_finals()
             self._say_choice()
+        self._note_finals()
+        self._write_result("running")
         if code := self._work(self._next_final, self._final_ended):
             return code
         self._write_result("done")
@@ -180,10 +181,8 @@ class _Sweep:
     # Repeats of the best.
 
     def _next_repeat(self, running):
-        left = (of_one for of_one in self.confirmation.left(self.study.trials)
-                if (of_one[0].number, of_one[1]) not in running)
-        found = next(left, None)
-        return found and tasks.of_repeat(self.plan, *found)
+        return next((tasks.of_repeat(self.plan, trial, seed) for trial, seed in self.confirmation.left(self.study.trials)
+                     if (trial.number, seed) not in running), None)
 
     def _repeat_ended(self, task, result):
         if result.status == "failed":
@@ -198,8 +197,6 @@ class _Sweep:
 
         Each run's own settings say whose it is. The note in result.json may be gone, or older than a kill between two moves.
         """
-        if not self.chosen:
-            return
         if self.chosen_before not in (None, self.chosen.trial.number):
             self.final_failed = {}  # those runs were of another setting
         final = os.path.join(self.plan.folder, "final")
@@ -213,6 +210,13 @@ class _Sweep:
             for name in content_of(again):
                 os.rename(os.path.join(again, name), os.path.join(final, name))
             os.rmdir(again)
+
+    def _note_finals(self):
+        """Those that failed when no process of the sweep was there to note it."""
+        for seed in self.plan.fresh_seeds:
+            found = seed not in self.final_failed and outcome(self.plan.final_folder(seed), "test")
+            if found and found.status == "failed":
+                self._final_ended(self._final(seed), found)
 
     def _trial_of(self, folder):
         """The trial whose setting a final run has; the chosen one's where it has come to nothing yet that could be read."""
@@ -234,9 +238,9 @@ class _Sweep:
                 if seed not in self.final_failed and outcome(self.plan.final_folder(seed), "test") is None]
 
     def _next_final(self, running):
-        seed = next((seed for seed in self._finals_left() if seed not in running), None)
-        if seed is None:
-            return None
+        return next((self._final(seed) for seed in self._finals_left() if seed not in running), None)
+
+    def _final(self, seed):
         return tasks.of_final(self.plan, self.chosen.trial.values if self.chosen else {}, seed)
 
     def _final_ended(self, task, result):
@@ -252,7 +256,7 @@ class _Sweep:
             mark += ", selected on test" if self.plan.select_on == "test" else ""
             self.screen.say(f"Test accuracy: {mean_and_range(accuracies)}, {len(accuracies)} of {self.plan.final_seeds} "
                             f"seeds{mark}")
-        failed = len(self.final_failed) + sum(found.status == "failed" for found in ended)
+        failed = self.final_failed.keys() & self.plan.fresh_seeds
         self.screen.say(f"done: {self.plan.folder}")
         return 1 if failed else 0 if accuracies or not self.plan.final_seeds else 3
 
