@@ -13,8 +13,8 @@ from tf_hugebatch.records import held
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.tuning import sweep
 from tf_hugebatch.tuning.ladder import Ladder
-from tf_hugebatch.tuning.rungs import rungs as all_rungs
 from tf_hugebatch.tuning.plan import Base
+from tf_hugebatch.tuning.rungs import rungs as all_rungs
 from tf_hugebatch.tuning.screen import Screen
 
 MNIST = ("--dataset=mnist5k", "--batch_size=2000", "--epochs=6")
@@ -184,7 +184,7 @@ def test_what_the_user_gives_stays_and_what_the_rungs_decide_is_refused(tmp_path
     ({"sgd": SPACES["sgd"]}, ["equally many decades", "sgd 2", "lars 3"]),
     ({"sgd": {**SPACES["sgd"], "momentum": [0.9]}}, ["sgd: a ladder searches", "give just those"]),
     ({"sgd": {**SPACES["sgd"], "peak_learning_rate": [0, 0.1]}}, ["rung 2: l.json: peak_learning_rate: 0: out of range"]),
-    ({"sgd": {**SPACES["sgd"], "peak_learning_rate": [10**400, 1]}}, ["peak_learning_rate"]),
+    ({"sgd": {**SPACES["sgd"], "peak_learning_rate": [10**400, 1]}}, ["rung 2: l.json: peak_learning_rate", "not a finite"]),
     ({"sgd": {**SPACES["sgd"], "peak_learning_rate": ["fast"]}}, ['rung 3: l.json: peak_learning_rate: "fast": that is no']),
     ({"baseline": {"learning_rate": [-1]}}, ["rung baseline rate: l.json: learning_rate: -1"]),
     ({**SPACES, "lars": {**SPACES["lars"], "warmup_epochs": [0, 7]}}, ["rung 4", "longer than the run"]),

@@ -103,7 +103,13 @@ def is_given(settings: Settings, name: str) -> bool:
 
 
 def problems_of_spaces(where: str, given: Mapping, spaces: Mapping) -> Iterator[str]:
-    """Sections that are missing or unknown, and rates that do not span equally many decades."""
+    """Parts that are unknown or incomplete, and rates that do not span equally many decades.
+
+    Args:
+        where: what to call the space file.
+        given: the parts that it has, name -> the object of a space file.
+        spaces: the same with the default of each part that it lacks.
+    """
     known = default_spaces(1)
     for name, content in given.items():
         if name not in known:

@@ -119,7 +119,7 @@ class _Sweep:
         if self.chosen:
             self._sort_finals()
             self._say_choice()
-        self._note_finals()
+        self._note_failed_finals()
         self._write_result("running")
         if code := self._work(self._next_final, self._final_ended):
             return code
@@ -211,7 +211,7 @@ class _Sweep:
                 os.rename(os.path.join(again, name), os.path.join(final, name))
             os.rmdir(again)
 
-    def _note_finals(self):
+    def _note_failed_finals(self):
         """Those that failed when no process of the sweep was there to note it."""
         for seed in self.plan.fresh_seeds:
             found = seed not in self.final_failed and outcome(self.plan.final_folder(seed), "test")
