@@ -104,7 +104,13 @@ def test_the_report_says_brackets_search_space_and_trials(known):
     ([None, *GOOD], 0.030, "undecided"),
     ([None, *BAD], 0.030, "fails"),
     (APART, 0.030, "fails"), (APART[:5], 0.030, "undecided"), ([*APART[:5], 0.9920], 0.030, "undecided"),
-    ([0.10, 0.98, 0.981, 0.982, 0.98, 0.97], 0.030, "fails"), ([0.10, 0.98, 0.981, 0.982, 0.97, 0.9860], 0.030, "undecided")])
+    ([0.10, 0.98, 0.981, 0.982, 0.98, 0.97], 0.030, "fails"), ([0.10, 0.98, 0.981, 0.982, 0.97, 0.9860], 0.030, "undecided"),
+    # A seed that falls apart widens the interval of the loss too; each seed may miss by another of the two.
+    ([0.10, *GOOD, *CLOSE[:2]], [2.3, 0.040, 0.037, 0.050, 0.040, 0.040], "fails"),
+    ([None, 0.10, *GOOD, 0.98], [None, 2.3, 0.040, 0.037, 0.050, 0.030], "fails"),
+    ([0.10, *GOOD, *CLOSE[:2]], [2.3, 0.040, 0.035, 0.050, 0.040, 0.040], "undecided"),
+    ([0.10, *GOOD, *CLOSE[:2]], [2.3, 0.040, None, 0.050, 0.040, 0.040], "undecided"),
+    ([0.10, *GOOD, CLOSE[0]], [2.3, 0.040, 0.037, 0.050, 0.040], "undecided")])
 def test_one_batch_by_definition_2_1(tmp_path, accuracies, losses, word):
     linear(tmp_path, 256, BASELINE)
     linear(tmp_path, 512, accuracies, losses)

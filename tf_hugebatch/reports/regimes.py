@@ -9,10 +9,10 @@ definitions ask for 99.5% of A within rho epochs.
 
 A mean is taken to reach or to miss only when its 95% interval is clear of the target; else that batch is undecided. Where
 seeds fall apart, or some diverge, there is no mean to speak of: six seeds or more that all miss, each by its own test
-sampling, miss too. That is a one-sided sign test at the 2.5% that the mean's interval leaves on that side: were half of all
-seeds to reach the target, six would miss in a row once in 64. It speaks of the median seed, and never says that a batch holds.
-Two seeds that both diverge are enough, as tables call such a setting 'diverges'. Every batch is undecided while the baseline is
-not sound (baselines.doubt): too few seeds, or an unstable setting.
+sampling or, by definition 2.1, its own loss, miss too. That is a one-sided sign test at the 2.5% that the mean's interval
+leaves on that side: were half of all seeds to reach the target, six would miss in a row once in 64. It speaks of the median
+seed, and never says that a batch holds. Two seeds that both diverge are enough, as tables call such a setting 'diverges'.
+Every batch is undecided while the baseline is not sound (baselines.doubt): too few seeds, or an unstable setting.
 """
 
 from __future__ import annotations
@@ -169,10 +169,11 @@ def _clear(mean, target):
     return True if mean.low > target else False if mean.high < target else None
 
 
-def _all_miss(group, target):
-    """Whether each of enough seeds diverges or lies clearly below the target."""
+def _all_miss(group, target, loss_limit=None):
+    """Whether each of enough seeds diverges, lies clearly below the target, or has a loss above the limit, if any."""
     return 0.5 ** group.n <= (1 - CONFIDENCE) / 2 and all(
-        outcome.diverged or wilson(outcome.accuracy, test_size(group.values))[1] < target for outcome in group.outcomes)
+        outcome.diverged or wilson(outcome.accuracy, test_size(group.values))[1] < target
+        or None not in (loss_limit, outcome.watched_loss) and outcome.watched_loss > loss_limit for outcome in group.outcomes)
 
 
 def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Verdict:
@@ -188,8 +189,8 @@ def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Ver
         return Verdict(batch, False, group, "accuracy below 0.995 A")
     if above:
         return Verdict(batch, False, group, "loss above 1.2 xi")
-    if _all_miss(group, target):
-        return Verdict(batch, False, group, f"each of {n} seeds diverges or lies below 0.995 A")
+    if _all_miss(group, target, loss_limit):
+        return Verdict(batch, False, group, f"each of {n} seeds diverges, lies below 0.995 A or has a loss above 1.2 xi")
     if group.diverged:
         return Verdict(batch, None, group, f"{group.diverged} of {n} seeds diverge, the others don't clearly miss")
     if accurate and above is False:
