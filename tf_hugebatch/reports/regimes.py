@@ -171,9 +171,14 @@ def _clear(mean, target):
 
 def _all_miss(group, target, loss_limit=None):
     """Whether each of enough seeds diverges, lies clearly below the target, or has a loss above the limit, if any."""
-    return 0.5 ** group.n <= (1 - CONFIDENCE) / 2 and all(
-        outcome.diverged or wilson(outcome.accuracy, test_size(group.values))[1] < target
-        or None not in (loss_limit, outcome.watched_loss) and outcome.watched_loss > loss_limit for outcome in group.outcomes)
+    enough = 0.5 ** group.n <= (1 - CONFIDENCE) / 2
+    return enough and all(_misses(outcome, target, loss_limit) for outcome in group.outcomes)
+
+
+def _misses(outcome, target, loss_limit):
+    if outcome.diverged or wilson(outcome.accuracy, test_size(outcome.values))[1] < target:
+        return True
+    return None not in (loss_limit, outcome.watched_loss) and outcome.watched_loss > loss_limit
 
 
 def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Verdict:
