@@ -505,7 +505,7 @@ def test_sweeps_of_blanks_are_command_lines_of_runs_with_spaces_that_exist(tmp_p
 
     linear(tmp_path, 256, BASELINE)
     blanks = [blank for blank in regime_blanks.blanks_of([regimes_of(tmp_path)]) if "B_H" in blank.what]
-    assert len(blanks) == 2 * 8
+    assert len(blanks) == 3 * 8
     own = ("--space=", "--method=", "--trials=", "--confirm=", "--final_seeds=", "--sweep_dir=")
     root = pathlib.Path(__file__).parents[2]
     for blank in blanks:
@@ -541,10 +541,11 @@ def test_what_decides_a_boundary_soonest_comes_first(tmp_path):
     lars(tmp_path, 4096, CLOSE)
     linear(tmp_path / "lenet5", 256, BASELINE[:2], model="lenet5")
     found = [blank for blank in blanks_in(tmp_path) if "mnist" in blank.what]
-    assert [blank.what for blank in found[:4]] == [
+    assert [blank.what for blank in found[:5]] == [
         "A and xi of mnist, lenet5, and B_L and B_H with them: 3 more seeds",
         "B_L of mnist, lenet: linear scaling at 512: 2 more seeds",
-        "B_H of mnist, lenet: the best setting at 512, lars", "B_H of mnist, lenet: the best setting at 512, lamb"]
+        "B_H of mnist, lenet: the best setting at 512, lars", "B_H of mnist, lenet: the best setting at 512, lamb",
+        "B_H of mnist, lenet: the best setting at 512, muon"]
     assert [blank.what for blank in found if "the best setting at 4,096: 2 more seeds" in blank.what]
     scaled = [blank.what.rpartition(" ")[2] for blank in found if "mnist, lenet: linear scaling at" in blank.what]
     assert scaled[1:] == ["2,048", "1,024", "4,096"]
