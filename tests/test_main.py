@@ -212,6 +212,10 @@ def test_one_run_from_words_to_picture(elsewhere, capsys, monkeypatch):
     assert main(*words) == 0
     said = capsys.readouterr().out
     assert "ended before (done); nothing was done" in said and "no picture of the curves: " in said
+    assert "chosen on the test split" not in said
+    assert main(*words, "--selected_on=test") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("test_accuracy: ") and "(setting chosen on the test split)" in line]
 
 
 def test_four_replicas_train_what_one_device_does(elsewhere, capsys):

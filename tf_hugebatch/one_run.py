@@ -90,7 +90,7 @@ def _run(command, program, words):
         return 1
     except KeyboardInterrupt:
         return _interrupted()
-    _report(result, draw=not isinstance(folder, cluster.ChiefsFolder))
+    _report(result, settings.selected_on, draw=not isinstance(folder, cluster.ChiefsFolder))
     return result.exit_code
 
 
@@ -131,13 +131,14 @@ def _needs_data(settings, folder, refused):
     return "final" not in folder.read_status()  # a run that has ended reads nothing, wherever its data are by now
 
 
-def _report(result, draw):
+def _report(result, selected_on, draw):
     if result.repeated:
         print(f"This run has ended before ({result.status}); nothing was done. Another --seed or --run_dir makes a "
               f"new one.")
     note = f" ({result.note})" if result.note else ""
     for name, value in result.final.items():
-        print(f"{name}: {value:.4g}{note}" if value is not None else f"{name}: -")
+        mark = " (setting chosen on the test split)" if selected_on == "test" and name.startswith("test_") else ""
+        print(f"{name}: {value:.4g}{mark}{note}" if value is not None else f"{name}: -")
     print(f"{result.status}: {result.run_dir}" + (f" ({result.reason})" if result.reason else ""))
     if not result.final or not draw:
         return

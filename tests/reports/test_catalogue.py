@@ -69,6 +69,27 @@ def test_with_all_its_runs_it_is_drawn_labelled_and_nothing_is_missing(number, e
     assert any(panel.get_xlabel() or panel.patches for panel in found.figure.axes)
 
 
+@pytest.fixture(scope="module")
+def chosen_on_test(tmp_path_factory):
+    """The same runs, had the test split chosen every setting."""
+    runs, sweeps = made.write_everything(tmp_path_factory.mktemp("on_test"))
+    for run in runs:
+        run.settings["selected_on"] = "test"
+    for sweep in [*sweeps, *(run.sweep for run in runs if run.sweep)]:
+        sweep.plan["select_on"] = "test"
+    return runs, sweeps
+
+
+# The other figures draw schedules, ladders (made here without a search), or what is no accuracy.
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 7, 8, 9, 10, 11, 12, *range(15, 23), *range(30, 34), catalogue.ADAPTED,
+                                    catalogue.NOISES, catalogue.STEPS_TO_TARGET, "batch_growth", "frontier", "full_batch"])
+def test_a_number_that_the_test_split_chose_is_marked_in_the_picture_and_explained_below(number, chosen_on_test):
+    found = catalogue.draw(number, *chosen_on_test)
+    ticks = [tick.get_text() for panel in found.figure.axes for tick in panel.get_yticklabels()]
+    assert ON_TEST in " ".join([texts(found.figure), *ticks])
+    assert f"{ON_TEST} chosen on the test split" in found.caption
+
+
 @pytest.mark.parametrize("number", ALL)
 def test_without_runs_it_is_blank_with_commands_that_are_accepted(number, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)

@@ -67,6 +67,14 @@ def test_words_on_the_data_stand_in_the_title(tmp_path, final):
     assert "JPEG-recompressed" in figure.get_suptitle()
 
 
+@pytest.mark.parametrize("split", ["test", "validation", "none"])
+def test_a_setting_that_the_test_split_chose_is_said_in_the_title(tmp_path, split):
+    run = made_run(tmp_path, [2.3, 1.0], final={"test_accuracy": 0.9})
+    run.settings["selected_on"] = split
+    figure = training_curves(run)
+    assert ("chosen on the test split" in figure.get_suptitle().replace("\n", " ")) == (split == "test")
+
+
 def test_an_accuracy_of_0_is_an_accuracy(tmp_path):
     figure = training_curves(made_run(tmp_path, [2.3, 1.0], [0.0, 0.0]))
     assert "no evaluation yet" not in texts(figure) and (figure.axes[1].lines[0].get_ydata() == 0).all()

@@ -114,8 +114,18 @@ def test_metrics_that_are_no_file(tmp_path):
     made_run(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
-    [found], reasons = reading(tmp_path)
-    assert found.accuracy == 0.99 and reasons == []
+    [found], [reason] = reading(tmp_path)
+    assert found.accuracy == 0.99 and "no curves to draw" in reason
+
+
+def test_of_two_runs_of_a_seed_the_one_that_kept_its_metrics_counts(tmp_path):
+    for name in ("a_half", "b_whole"):
+        made_run(tmp_path / name)
+    (tmp_path / "a_half" / "metrics.jsonl").unlink()
+    outcomes, [lost] = read_outcomes(load_runs(tmp_path))
+    [group], [repeated] = group_runs(outcomes)
+    assert group.outcomes[0].run.path == str(tmp_path / "b_whole")
+    assert [lost.path, repeated.path] == [f"{tmp_path}/a_half/metrics.jsonl", f"{tmp_path}/a_half"]
 
 
 def test_how_a_setting_was_chosen_must_be_known(tmp_path):

@@ -33,6 +33,9 @@ def test_final_runs_say_on_which_split_their_setting_was_chosen(tmp_path, held_o
     settings = command_line.parse(plan.final_command({"learning_rate": 0.1}, 3)[len(plan.runner):], program="", description="",
                                   dataset="mnist").settings
     assert settings.selected_on == split
+    for command in (plan.trial_command(0, {"learning_rate": 0.1}), plan.repeat_command(0, {"learning_rate": 0.1}, 1001)):
+        searching = command_line.parse(command[len(plan.runner):], program="", description="", dataset="mnist").settings
+        assert searching.selected_on == "test"  # stated, or the split that it reads
     assert "--selected_on=validation" not in plan.final_command({}, 3)  # a rung by the rule: nothing was chosen
 
 
@@ -357,6 +360,46 @@ def test_what_a_sweep_keeps_is_not_taken_for_its_own_when_it_is_not(tmp_path, na
     assert name in str(refusal.value) and said in str(refusal.value)
     assert (tmp_path / "s" / name).read_bytes() == content and len(runs_of(tmp_path / "s")) == 2
     assert (tmp_path / "s" / "sweep.json").read_bytes() == planned
+
+
+@pytest.fixture
+def of_an_earlier_release(tmp_path):
+    """A sweep of two trials whose journal holds no plan, with the settings that real runs write."""
+    folder = tmp_path / "s"
+    run(folder, trials=2, final_seeds=0)
+    journal, plan = folder / "journal.log", make_plan(folder, trials=2, final_seeds=0)
+    lines = journal.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"plan"' not in line]
+    assert len(kept) == len(lines) - 1
+    journal.write_text("".join(kept))
+    for name, (given, _) in runs_of(folder).items():
+        written = plan.settings.replace(validation_examples=400, learning_rate=float(given["learning_rate"]))
+        (folder / "trials" / name / "settings.json").write_text(json.dumps(written.as_dict()))
+    return folder
+
+
+def test_a_journal_of_an_earlier_release_is_known_by_its_runs(of_an_earlier_release):
+    assert run(of_an_earlier_release, trials=3, final_seeds=0) == 0
+    assert len(list((of_an_earlier_release / "trials").iterdir())) == 3
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"batch_size": 500}, "trial 1: batch_size is 500 there and 1000 here"),
+    ({"learning_rate": 0.25}, "trial 1: learning_rate is 0.25 there"), (None, "trial 1 has no")])
+def test_a_journal_of_an_earlier_release_beside_other_runs_is_another_sweeps(of_an_earlier_release, change, said):
+    path = of_an_earlier_release / "trials" / "0001" / "settings.json"
+    path.write_text(json.dumps({**read(path), **change})) if change else path.unlink()
+    with pytest.raises(Refusal) as refusal:
+        run(of_an_earlier_release, trials=3, final_seeds=0)
+    assert "journal.log is of another sweep" in str(refusal.value) and said in str(refusal.value)
+
+
+@pytest.mark.parametrize("space", [{"learning_rate": {"low": 0.01, "high": 0.6, "log": True}}, {"momentum": [0.8, 0.9]}])
+def test_a_journal_of_an_earlier_release_with_points_of_another_space(of_an_earlier_release, space):
+    (of_an_earlier_release / "sweep.json").unlink()
+    (of_an_earlier_release / "sweep.json").write_text(json.dumps(make_plan(of_an_earlier_release, space).as_json()))
+    with pytest.raises(Refusal, match="another sweep.*trial 0 is a point of .*learning_rate.* there, and the space is"):
+        run(of_an_earlier_release, content=space, trials=3, final_seeds=0)
 
 
 @pytest.mark.parametrize("folder", ["file/below", "file"])

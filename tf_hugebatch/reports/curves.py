@@ -5,6 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
+from .sheets import ON_TEST
 from .sources import ended, final_percent, groups_of, in_words, noted, numbers, one_network, other_networks
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
@@ -76,7 +77,7 @@ def _draw_loss(panel, run):
 
 
 def _draw_errors(panel, run, figure):
-    rows = []
+    rows, mark = [], ON_TEST if run.selected_on == "test" else ""
     for split, line in _SPLITS.items():
         found = run.train_rows if split == "train" else run.eval_rows(split)
         epochs, error, _, _ = thinned(column(found, "epoch"), 100 - 100 * column(found, "accuracy"))
@@ -84,12 +85,13 @@ def _draw_errors(panel, run, figure):
             continue
         last = error[np.isfinite(error)][-1]
         marker = line["marker"] if len(error) <= 45 and split != "train" else None
-        panel.plot(epochs, error, label=f"{split}, last {last:.2f}%", **{**line, "marker": marker})
+        label = f"{split}, last {last:.2f}%{mark if split == 'test' else ''}"
+        panel.plot(epochs, error, label=label, **{**line, "marker": marker})
         rows += [{"curve": f"{split} error (%)", "epoch": epoch, "value": value} for epoch, value in _finite(epochs, error)]
     at_end = final_percent(run)
     if at_end is not None and not run.eval_rows("test"):  # with a validation split the test split is read once
         epoch = column(run.train_rows, "epoch")[-1]
-        panel.plot(epoch, 100 - at_end, label=f"test, read once: {100 - at_end:.2f}%",
+        panel.plot(epoch, 100 - at_end, label=f"test, read once: {100 - at_end:.2f}%{mark}",
                    **{**_SPLITS["test"], "linestyle": "none"})
         rows.append({"curve": "test error (%)", "epoch": epoch, "value": 100 - at_end})
     panel.set_ylabel("error rate (%)")

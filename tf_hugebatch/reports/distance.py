@@ -21,6 +21,7 @@ import numpy as np
 from .drawing import GREY, LINES, headline, panels, style
 from .figures import column, thinned
 from .markup import number
+from .sheets import ON_TEST
 from .sources import alike, ended, final_percent, groups_of, noted
 from .stats import CONFIDENCE, Group, t_quantile
 
@@ -85,8 +86,8 @@ def draw(figure, runs, sweeps):
                         *noted([outcome.run for outcome in group.outcomes])]
             if end["train_loss"]:
                 ends.plot(end["distance"], end["train_loss"], **{**line, "linestyle": "none", "markersize": 7})
-                accuracy = end["test_accuracy_percent"]
-                ends.annotate(source.label + (f"\n{accuracy:.2f}%" if accuracy is not None else ""),
+                accuracy = _accuracy_in_words(end)
+                ends.annotate(source.label + (f"\n{accuracy}" if accuracy else ""),
                               (end["distance"], end["train_loss"]), fontsize=8, textcoords="offset points",
                               xytext=(0, -22 if place % 2 else 8))
         far.set(xscale="log", xlabel="updates t", ylabel="distance from the start  ||w_t - w_0||")
@@ -227,12 +228,17 @@ def _end(group, steps, mean):
               if not outcome.diverged]
     accuracies = [final_percent(outcome.run) for outcome in group.outcomes]
     return {"updates": int(steps[-1]), "distance": float(mean[-1]), "train_loss": _mean(losses),
-            "test_accuracy_percent": _mean(accuracies)}
+            "test_accuracy_percent": _mean(accuracies), "selected_on": group.select_on or None}
 
 
 def _mean(values):
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def _accuracy_in_words(end):
+    accuracy = end["test_accuracy_percent"]
+    return "" if accuracy is None else f"{accuracy:.2f}%{ON_TEST if end['selected_on'] == 'test' else ''}"
 
 
 def _interval_in_words(law, before=""):
@@ -244,8 +250,8 @@ def _in_words(source, group, end, law, lost):
              f"{end['distance']:.4g} after {end['updates']:,} updates"]
     if end["train_loss"] is not None:
         words.append(f"training loss {end['train_loss']:.4g}")
-    if end["test_accuracy_percent"] is not None:
-        words.append(f"test accuracy {end['test_accuracy_percent']:.2f}%")
+    if accuracy := _accuracy_in_words(end):
+        words.append(f"test accuracy {accuracy}")
     if lost:
         words.append(f"without {lost} seed{'s' * (lost > 1)} that diverged or whose loss never stayed below half of its first")
     if law is None:

@@ -234,7 +234,8 @@ def _title(run):
     accuracy = final.get("test_accuracy")
     ending = status.get("status")
     if isinstance(accuracy, float) and math.isfinite(accuracy):
-        parts.append(f"test accuracy {100 * accuracy:.2f}%")
+        parts.append(f"test accuracy {100 * accuracy:.2f}%"
+                     f"{', setting chosen on the test split' if run.selected_on == 'test' else ''}")
     if isinstance(note := status.get("data_note"), str):
         parts.append(note)
     if ending and ending != "done":

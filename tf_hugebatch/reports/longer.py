@@ -145,7 +145,8 @@ def _draw_batch(panel, name, rows, line):
         return
     def draw(rows, label, aside=1, **look):
         if rows:
-            panel.plot([aside * row["epochs"] for row in rows], [row["mean_percent"] for row in rows], label=label,
+            mark = ON_TEST if any(row["selected_on"] == "test" for row in rows) else ""
+            panel.plot([aside * row["epochs"] for row in rows], [row["mean_percent"] for row in rows], label=f"{label}{mark}",
                        **{**line, **look})
 
     draw([row for row in rows if row["chosen"] in (_OWN, _BEST_ON_TEST)], name)
@@ -252,15 +253,15 @@ def draw_equal_updates(figure, runs, sweeps):
         picture, axes = panels(matplotlib, 2, 1, (7.0, 5.6), sharex=True)
         for line, (source, run) in zip(LINES, drawn.items()):
             split = "test" if run.eval_rows("test") else "validation"  # with a validation split the test split is read once
-            accuracy = run.eval_rows(split)
+            accuracy, mark = run.eval_rows(split), ON_TEST if split == run.selected_on == "test" else ""
             for panel, name, of, factor in ((axes[0, 0], "loss", run.train_rows, 1), (axes[1, 0], "accuracy", accuracy, 100)):
                 of = [row for row in of if row["step"] <= shared]
                 steps, values, _, _ = thinned(column(of, "step"), factor * column(of, name))
                 marker = line["marker"] if len(steps) <= 45 else None
-                panel.plot(steps, values, label=source.label, **{**line, "marker": marker})
+                panel.plot(steps, values, label=f"{source.label}{mark}", **{**line, "marker": marker})
                 rows += [{"batch": source.label, "curve": f"{'training ' if factor == 1 else ''}{name}", "update": step,
                           "value": value} for step, value in zip(steps.tolist(), values.tolist()) if np.isfinite(value)]
-            remarks += [f"{source.label}: {run.path}, accuracy on {split}.", *noted([run])]
+            remarks += [f"{source.label}: {run.path}, accuracy on {split}{mark}.", *noted([run])]
         axes[0, 0].set(ylabel="training loss (nats)", yscale="log")
         axes[0, 0].yaxis.set_major_formatter("{x:g}")
         axes[0, 0].yaxis.set_minor_formatter("")

@@ -95,6 +95,9 @@ def read_outcomes(runs: Iterable[Run]) -> tuple[list[Outcome], list[LeftAside]]:
         if run.damaged:
             aside.append(LeftAside(f"{run.path}/metrics.jsonl",
                                    f"{run.damaged} of {run.damaged + len(run.metrics)} lines torn or no rows; the rest counts"))
+        elif not run.metrics:
+            aside.append(LeftAside(f"{run.path}/metrics.jsonl", "missing, empty or no file: what status.json says counts, and "
+                                   "there are no curves to draw"))
     return outcomes, aside
 
 

@@ -218,11 +218,12 @@ def group_runs(outcomes: Iterable[Outcome]) -> tuple[list[Group], list[LeftAside
     """Groups by setting, smallest batch first, and the runs that repeat a seed of their group.
 
     Trials are in no group. The final runs of a sweep are a group of their own, as are runs with other words on their data
-    or on what chose their setting. Of two runs of a seed the one counts that was made for its result: not to measure something.
+    or on what chose their setting. Of two runs of a seed the one counts that was made for its result, not to measure something,
+    and that has kept its metrics.
     """
     groups: dict[tuple, dict[int, Outcome]] = {}
     aside = []
-    for outcome in sorted(outcomes, key=lambda outcome: bool(outcome.values["diagnostics"])):
+    for outcome in sorted(outcomes, key=lambda outcome: (bool(outcome.values["diagnostics"]), not outcome.run.metrics)):
         if outcome.is_trial:
             continue
         source = ("sweep", outcome.sweep.path) if outcome.sweep else ("stated", _stated(outcome.values))

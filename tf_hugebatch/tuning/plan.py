@@ -47,10 +47,12 @@ class Base:
     def search_words(self) -> tuple[str, ...]:
         """Of every trial, before the values of its point. Of a flag that stands twice the last one counts.
 
-        Where validation examples select, no trial reads the test split: it is read once, by the final runs.
+        Where validation examples select, no trial reads the test split: it is read once, by the final runs. Where the test
+        split does, the numbers of the search are marked too.
         """
         held_out = self.validation_examples
-        return (*self.words, f"--validation_examples={held_out}", f"--evaluate_test={str(not held_out).lower()}")
+        marked = () if held_out else ("--selected_on=test",)
+        return (*self.words, f"--validation_examples={held_out}", f"--evaluate_test={str(not held_out).lower()}", *marked)
 
     def with_words(self, *words: str) -> Base:
         """The same with more words, which count above those before them."""
@@ -218,6 +220,11 @@ class Plan:
         found = [f"{name} is {json.dumps(stored.get(name))} there and {json.dumps(ours[name])} here" for name in _MUST_AGREE
                  if stored.get(name) != ours[name]]
         return [*found, *settings_differ(stored.get("settings") or {}, ours["settings"])]
+
+    def trial_differs(self, stored: Mapping, values: Mapping) -> list[str]:
+        """In what a trial's settings, as its run wrote them, differ from those of a point of this sweep, in words."""
+        ours = self.settings.replace(validation_examples=self.base.validation_examples, **values)
+        return list(settings_differ(stored, ours.as_dict()))
 
     def problems(self) -> list[str]:
         """Why the folder can't hold this sweep: value, reason, remedy each. Writes nothing."""

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from tf_hugebatch.runs import read_object
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.tuning import points
 from tf_hugebatch.tuning.children import Outcome
@@ -46,10 +47,12 @@ class Study:
         try:
             self._storage, self._study = _open(os.path.join(plan.folder, "journal.log"), plan)
             written = self._study.user_attrs.get("plan")  # journals of earlier releases have none
-            differences = plan.differences(written) if written else []
+            differences = plan.differences(written) if written else self._other_parameters()
             self.trials = [] if differences else [
                 Trial(trial.number, points.from_parameters(plan.space, trial.params), _outcome(trial))
                 for trial in self._study.trials]
+            if not written:
+                differences = differences or self._other_runs()
         except OSError:
             raise
         except Exception as error:  # whatever Optuna makes of lines that are not its own
@@ -58,6 +61,25 @@ class Study:
         if differences:
             raise Refusal([f"{stated} is of another sweep ({'; '.join(differences)}); put back its own, or name another "
                            "folder"])
+
+    def _other_parameters(self):
+        """How the journal's space differs from the plan's, as far as the journal knows it."""
+        def in_words(distributions):
+            return ", ".join(f"{flag} in {among}" for flag, among in distributions.items())
+
+        return [f"trial {trial.number} is a point of {in_words(trial.distributions)} there, and the space is "
+                f"{in_words(self._distributions)} here"
+                for trial in self._study.trials if trial.distributions != self._distributions][:1]
+
+    def _other_runs(self):
+        """Trials that have ended and whose run folders, the only other record of what they were, are not this sweep's."""
+        found = []
+        for trial in self.trials:
+            if trial.outcome is not None and trial.outcome.status != "failed":
+                path = os.path.join(self._plan.trial_folder(trial.number), "settings.json")
+                found += ([f"trial {trial.number}: {words}" for words in self._plan.trial_differs(stored, trial.values)]
+                          if (stored := read_object(path)) else [f"trial {trial.number} has no {path}"])
+        return found[:3]
 
     def add(self, values: Mapping) -> Trial:
         """Notes that a point is asked for."""
