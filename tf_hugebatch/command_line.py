@@ -73,7 +73,7 @@ def parse(argv: Sequence[str], *, program: str, description: str, dataset: str |
     own_given = {name: given.pop(name) for name in own_fields if name in given}
     levels: list[Level] = [("command line", given if of_a_run else own_given)]
     for name in reversed(files):
-        _read_flagfile(name, os.curdir, (), levels, problems, of_a_run or own_fields)
+        _read_flagfile(name, os.curdir, (), levels, problems, of_a_run or own_fields, own_fields)
     if dataset is None:
         merged = {name: text for _, of_level in reversed(levels) for name, text in of_level.items()}
         return Command(None, problems, _own_values(merged, own_fields, problems))
@@ -128,9 +128,10 @@ def _split_flagfiles(words: Sequence[str], where: str, problems: list[str]) -> t
     return rest, files
 
 
-def _tokenise(words: Sequence[str], where: str, problems: list[str],
-              fields: Mapping[str, Field]) -> tuple[dict[str, str], list[str]]:
-    """{flag: text} and the flagfiles named; of a flag that stands twice the last one counts."""
+def _tokenise(words: Sequence[str], where: str, problems: list[str], fields: Mapping[str, Field],
+              own: Mapping[str, Field] | tuple = ()) -> tuple[dict[str, str], list[str]]:
+    """{flag: text} and the flagfiles named; of a flag that stands twice the last one counts. own: the program's flags, where
+    they may not stand here."""
     words, files = _split_flagfiles(words, where, problems)
     # absl's own word, which would have it pass over unknown ones.
     undefok = [word for word in words if word.lstrip("-").partition("=")[0] == "undefok"]
@@ -150,7 +151,7 @@ def _tokenise(words: Sequence[str], where: str, problems: list[str],
             problems.append(f"{odd} ({where}): a flag with 'no' takes no value; give --{name}=true or --{name}=false")
             words = [word for word in words if word != odd]
     for word in rest:
-        problems.append(_unknown(word, where, fields))
+        problems.append(_unknown(word, where, fields, own))
     return {name: values[name].value for name in fields if values[name].present}, files
 
 
@@ -159,17 +160,19 @@ def _is_negated_with_value(word: str, fields: Mapping[str, Field]) -> bool:
     return bool(equals) and name.startswith("no") and name[2:] in fields and fields[name[2:]].is_boolean
 
 
-def _unknown(word: str, where: str, fields: Mapping[str, Field]) -> str:
+def _unknown(word: str, where: str, fields: Mapping[str, Field], own: Mapping[str, Field] | tuple = ()) -> str:
     if not word.startswith("-"):
         return f"{word} ({where}): a word that is no flag; give --name=value"
     name = word.lstrip("-").partition("=")[0]
+    if name in own or (name.startswith("no") and name[2:] in own):
+        return f"{word} ({where}): a flag of the program, and a flagfile is of its runs; give it on the command line"
     if (ours := _ELSEWHERE.get(name)) in fields:
         return f"{word} ({where}): unknown flag; here it is --{ours}"
     return f"{word} ({where}): unknown flag{registry.close_matches(name, (*fields, *_OWN_WORDS)) or '; drop it'}"
 
 
 def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[Level],
-                   problems: list[str], fields: Mapping[str, Field]) -> None:
+                   problems: list[str], fields: Mapping[str, Field], own: Mapping[str, Field]) -> None:
     """Appends the file's level and those of the files it names; `above`: the chain of files that led here."""
     path = os.path.normpath(os.path.join(folder, os.path.expanduser(name)))
     named_by = f" (named by {above[-1]})" if above else ""
@@ -187,10 +190,10 @@ def _read_flagfile(name: str, folder: str, above: tuple[str, ...], levels: list[
         return
     words = [line for line in lines if line and not line.startswith("#")]
     where = f"flagfile {path}"
-    given, files = _tokenise(_one_word_a_line(words, where, problems, fields), where, problems, fields)
+    given, files = _tokenise(_one_word_a_line(words, where, problems, fields), where, problems, fields, own)
     levels.append((where, given))
     for nested in reversed(files):
-        _read_flagfile(nested, os.path.dirname(path), (*above, path), levels, problems, fields)
+        _read_flagfile(nested, os.path.dirname(path), (*above, path), levels, problems, fields, own)
 
 
 def _one_word_a_line(lines: Sequence[str], where: str, problems: list[str], fields: Mapping[str, Field]) -> list[str]:

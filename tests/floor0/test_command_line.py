@@ -252,10 +252,11 @@ def test_own_flags_have_defaults_and_are_checked():
     assert len(problems) == 4 and any("--tirals=3" in problem and "trials" in problem for problem in problems)
 
 
-def test_own_flags_do_not_stand_in_flagfiles(tmp_path):
-    (tmp_path / "a.flags").write_text("--trials=3\n")
+@pytest.mark.parametrize("line", ["--trials=3", "--quick", "--noquick"])
+def test_own_flags_do_not_stand_in_the_flagfiles_of_runs(tmp_path, line):
+    (tmp_path / "a.flags").write_text(f"--seed=3\n{line}\n")
     [problem] = parse_own(f"--flagfile={tmp_path}/a.flags").problems
-    assert "--trials=3" in problem and "a.flags" in problem
+    assert problem.startswith(f"{line} (flagfile {tmp_path}/a.flags): ") and "give it on the command line" in problem
 
 
 def test_a_program_without_runs_takes_no_flags_of_one():
