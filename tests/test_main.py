@@ -102,6 +102,14 @@ def test_a_refused_command_line_makes_no_index(elsewhere, capsys, words):
     assert everything_in(elsewhere) == before
 
 
+def test_an_exclusion_and_a_layout_that_do_not_fit_are_named_together(elsewhere, capsys):
+    assert main("--dataset=synthetic", "--dataset_size=240,60", "--image_size=32", "--model=resnet9", "--train_steps=2",
+                "--batch_size=64", "--bn_span=48", "--micro_batch_size=16", "--warmup_epochs=0", "--exclude_from_decay=nosuch",
+                "--weight_decay=1e-4") == 2
+    _, first, second = capsys.readouterr().err.partition("Refused: ")[2].split("  * ")
+    assert "nosuch" in first and "micro_batch_size=16" in second and everything_in(elsewhere) == []
+
+
 def test_devices_that_are_not_there_are_refused_before_anything_is_created(elsewhere, capsys):
     import tensorflow as tf
 

@@ -51,8 +51,7 @@ class Assembly:
             tf.config.experimental.enable_op_determinism()
         # float32 is what --precision says: left alone, TensorFlow keeps 10 bits of the factors of products on some GPUs.
         tf.config.experimental.enable_tensor_float_32_execution(False)
-        problems = []
-        cluster = cluster_of(settings)
+        problems, cluster = [], cluster_of(settings)
         try:
             self.strategy = make_strategy(settings.strategy, settings.num_replicas, settings.tpu, cluster)
         except ValueError as error:
@@ -60,17 +59,23 @@ class Assembly:
                 # An attempt to connect that hangs keeps a part of TensorFlow to itself: nothing can be built after it.
                 raise Refusal([str(error)]) from error
             problems.append(str(error))
-            # Any strategy will do to find out what else is wrong.
+            # Any strategy will do to find out what else is wrong, but for the layout, which asks how many replicas there are.
             self.strategy = tf.distribute.get_strategy()
+        cut = not problems
         self.workers = Workers(self.strategy, cluster)
         self.replicas = self.strategy.num_replicas_in_sync
         try:
             self.model, self.schedule, self.optimizer = model_and_optimizer(settings, self.strategy)
         except Refusal as refusal:
             problems += refusal.problems
+            cut = cut and settings.micro_batch_size != "auto"  # which is measured with the optimizer
+        try:
+            if cut:
+                self.layouts, self.layout_reason = self._choose_layouts(earlier, micro_batch)
+        except Refusal as refusal:
+            problems += refusal.problems
         if problems:
             raise Refusal(problems)
-        self.layouts, self.layout_reason = self._choose_layouts(earlier, micro_batch)
         self.layout = self.layouts[-1]
         size = settings.eval_batch_size
         self.eval_batch_size = self.layout.micro_batch_size * self.replicas if size == "auto" else size
