@@ -254,7 +254,9 @@ _ALL = [
     _reporting("reporting", "mllog", "true|false", parsers.boolean, False,
                "write an MLPerf log, mllog.txt, in the run folder; evaluations come after whole epochs of ceil(N / B) updates"),
     _reporting("reporting", "diagnostics", "names or none", parsers.names(*registry.DIAGNOSTICS), (),
-               f"what updates and evaluations tell besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}"),
+               f"what updates and evaluations tell besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}; snr and "
+               "sharpness cost, at each evaluation, gradients of the whole training set, 64 examples at a time, and 10 to 40 "
+               "products with the Hessian of --survey_examples"),
     _reporting("reporting", "survey_examples", "examples", _count, 1000, "training examples of whose loss sharpness is"),
 ]
 

@@ -1,6 +1,7 @@
 """Signal and noise, and sharpness: known answers, without a network and with one."""
 
 
+import re
 import types
 
 import keras
@@ -125,7 +126,9 @@ def surveys_of(strategy, names, examples, survey_examples=50, batch_size=16):
     with strategy.scope():
         model = linear()
     settings = types.SimpleNamespace(seed=0, survey_examples=survey_examples)
-    return model, dict(Surveys(names, strategy, model, examples, batch_size, settings)())
+    taken = list(Surveys(names, strategy, model, examples, batch_size, settings)())
+    assert all(seconds > 0 for _, _, seconds in taken)
+    return model, {name: numbers for name, numbers, _ in taken}
 
 
 def one():
@@ -164,7 +167,7 @@ def test_signal_and_noise_are_of_gradients_without_dropout_of_every_example_once
     np.testing.assert_allclose(on_two["snr"]["noise"], row["noise"], rtol=1e-3)
 
 
-def test_a_run_has_its_surveys_beside_each_evaluation(tmp_path):
+def test_a_run_has_its_surveys_beside_each_evaluation_and_says_what_they_take(tmp_path, capsys):
     result = hb.train(hb.Settings(
         dataset="mnist5k", model="lenet5", batch_size=2000, train_steps=3, optimizer="sgd", run_dir=str(tmp_path / "run"),
         eval_every_epochs=1, diagnostics="snr,sharpness", survey_examples=50))
@@ -172,6 +175,8 @@ def test_a_run_has_its_surveys_beside_each_evaluation(tmp_path):
     run = hb.load_runs(str(tmp_path / "run"))[0]
     steps = [row["step"] for row in run.eval_rows("test")]
     assert steps == [2, 3] and run.damaged == 0
+    said = capsys.readouterr().err
+    assert len(re.findall(r"^epoch .*: (snr|sharpness) took \d+\.\d s$", said, re.MULTILINE)) == 4
     for kind in ("snr", "sharpness"):
         assert [row["step"] for row in run.diagnostic_rows(kind)] == steps
     for row in run.diagnostic_rows("snr"):

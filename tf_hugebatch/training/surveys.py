@@ -5,6 +5,8 @@ dropout off and batch norm's moving statistics: what differs between two surveys
 differentiation gives: of a network with ReLU or max pooling the one between its kinks, which it doesn't see.
 """
 
+import time
+
 import numpy as np
 import tensorflow as tf
 
@@ -38,10 +40,12 @@ class Surveys:
         self._product = tf.function(lambda batch, vector: self._summed(self._one_product, batch, vector))
 
     def __call__(self):
-        """Yields (name, the row's numbers)."""
+        """Yields (name, the row's numbers, the seconds that they took)."""
         taken = {"snr": self._snr, "sharpness": self._sharpness}
         for name in self.names:
-            yield name, taken[name](registry.DIAGNOSTICS[name].resolve())
+            began = time.monotonic()
+            numbers = taken[name](registry.DIAGNOSTICS[name].resolve())
+            yield name, numbers, time.monotonic() - began
 
     def _snr(self, measure):
         found = (self._gradient(batch) for batch in self._batches(len(self._split), ROUND))

@@ -201,8 +201,9 @@ class Trainer:
                 self.progress.say(f"epoch {self._epoch():.4g}: {split} accuracy {100 * result['accuracy']:.2f}%, loss "
                                   f"{result['loss']:.4f}{f' ({self.splits.note})' if self.splits.note else ''}")
             if self.evaluations.watched in names:
-                for name, numbers in self.surveys():
+                for name, numbers, seconds in self.surveys():
                     self.journal.survey(name, self.done, numbers)
+                    self.progress.say(f"epoch {self._epoch():.4g}: {name} took {seconds:.1f} s")
         if self.mllog and names:
             self.mllog.evaluation_ends(go_on=self.done < self.total)
         self._share_undecodable()
