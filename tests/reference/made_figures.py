@@ -276,7 +276,8 @@ def write_everything(folder):
                        diverged={(64, 0), (32, 0)},
                        accuracy=lambda rate, warmup, top=top, share=share:
                        top * share * math.exp(-0.2 * math.log2(rate / 16) ** 2 - 0.01 * (warmup - 10) ** 2))
-    for name, batch in itertools.product(("sgd", "nesterov", "lars", "lamb", "muon"), (256, large, huge, "full")):
+    for name, batch in itertools.product(("sgd", "nesterov", "lars", "lamb", "muon"),
+                                         (256, 1024, 2048, 4096, large, 16384, huge, "full")):
         write_frontier(folder / "frontier", name, batch, [0.99, 0.991])
     for name in ("sgd", "nesterov", "lars", "lamb", "muon"):
         write_frontier(folder / "frontier_cifar10", name, "full", [0.70, 0.71, 0.72], dataset="cifar10", model="resnet9",

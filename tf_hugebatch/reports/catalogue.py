@@ -177,7 +177,7 @@ _AS = "The paper shows such a run twice; ours is drawn from the runs of figure {
 _RUNGS = "flags/ladder/imagenet_{}_rung{}.flags"
 _LADDER, _FULL_LADDER = (f"flags/ladder/imagenet_{batch}.flags" for batch in (published.LADDER_BATCH, IMAGENET.full))
 _IMAGENET_FULL_MAPS = (("fig07_sgd", _RUNGS.format(IMAGENET.full, 3)), ("fig07_lars", _RUNGS.format(IMAGENET.full, 4)))
-_FRONTIER = frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, _LARGE["mnist"], _HUGE["mnist"], FULL))
+_FRONTIER = frontier.row(MNIST, _MODEL["mnist"], (MNIST.batch, 1024, 2048, 4096, _LARGE["mnist"], 16384, _HUGE["mnist"], FULL))
 
 _ROWS = (
     _ladder(1, "the recipe ladder, ImageNet, top-1", (IMAGENET, published.LADDER_BATCH, _LADDER, _TOP1), paper=_RUNGS_STATED),

@@ -29,7 +29,7 @@ _RULES = ("linear", "sqrt")
 
 
 def row(baseline, model, batches):
-    """The catalogue's row on the data set of `baseline` (of Table 2); `batches` are the least that the frontier needs."""
+    """The catalogue's row on the data set of `baseline` (of Table 2); `batches`: where every optimizer is searched."""
     sources = []
     for name, (own, space) in OPTIMIZERS.items():
         for batch in batches:
