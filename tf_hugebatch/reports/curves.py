@@ -5,7 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import ended, final_percent, groups_of, in_words, noted, numbers, one_network, other_networks
 
 _SPLITS = {"train": LINES[2], "validation": LINES[1], "test": LINES[0]}
@@ -77,7 +77,7 @@ def _draw_loss(panel, run):
 
 
 def _draw_errors(panel, run, figure):
-    rows, mark = [], ON_TEST if run.selected_on == "test" else ""
+    rows, mark = [], mark_of(run.selected_on)
     for split, line in _SPLITS.items():
         found = run.train_rows if split == "train" else run.eval_rows(split)
         epochs, error, _, _ = thinned(column(found, "epoch"), 100 - 100 * column(found, "accuracy"))

@@ -21,7 +21,7 @@ import numpy as np
 from .drawing import GREY, LINES, headline, panels, style
 from .figures import column, thinned
 from .markup import number
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import alike, ended, final_percent, groups_of, noted
 from .stats import CONFIDENCE, Group, t_quantile
 
@@ -238,7 +238,7 @@ def _mean(values):
 
 def _accuracy_in_words(end):
     accuracy = end["test_accuracy_percent"]
-    return "" if accuracy is None else f"{accuracy:.2f}%{ON_TEST if end['selected_on'] == 'test' else ''}"
+    return "" if accuracy is None else f"{accuracy:.2f}%{mark_of(end['selected_on'])}"
 
 
 def _interval_in_words(law, before=""):

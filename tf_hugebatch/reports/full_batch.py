@@ -9,7 +9,7 @@ from . import commands, frontier
 from .drawing import LINES, headline, panels, style
 from .figures import accuracy_axis
 from .outcomes import train_size, updates
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import FULL, Figure, Source, ended, fits, groups_of, in_words, mean_curve, numbers, one_network, other_networks
 
 NAME = "full_batch"
@@ -76,7 +76,7 @@ def _draw_panel(panel, dataset, groups):
                 ends = [[mean - point["lowest_percent"] for mean, point in zip(means, points)],
                         [point["highest_percent"] - mean for mean, point in zip(means, points)]]
                 panel.errorbar([point["update"] for point in points], means, yerr=ends, capsize=2, markersize=4,
-                               label=f"{name}{ON_TEST if group.select_on == 'test' else ''}, n = {points[0]['seeds']}", **look)
+                               label=f"{name}{mark_of(group.select_on)}, n = {points[0]['seeds']}", **look)
     panel.set(xlabel="updates", ylabel="test accuracy (%), mean and range of seeds", xlim=(0, None),
               title=f"{dataset.upper()}, {_network(groups)}")
     ends = [end for group in groups.values() for point in mean_curve(group)

@@ -4,7 +4,7 @@ from . import commands
 from .commands import SEEDS
 from .drawing import LINES, headline, panels, style
 from .outcomes import updates
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import (Figure, Source, alike, ended, fits, groups_of, in_words, mean_curve, noted, numbers, one_network,
                       other_networks)
 
@@ -47,7 +47,7 @@ def draw(figure, runs, sweeps):
         picture, axes = panels(matplotlib, 1, 2, (9.6, 3.6), sharey=True)
         for panel, along, words in zip(axes[0], ("epoch", "update"), ("epochs", "updates")):
             for (source, points), line in zip(curves.items(), LINES):
-                mark = ON_TEST if found[source].select_on == "test" else ""
+                mark = mark_of(found[source].select_on)
                 panel.plot([point[along] for point in points], [point["accuracy_percent"] for point in points], **line,
                            markersize=4, label=f"{source.label}, n = {found[source].n}{mark}")
             panel.set(xlabel=words, xlim=(0, None))

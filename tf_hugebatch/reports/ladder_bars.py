@@ -7,7 +7,7 @@ from .. import published
 from ..runs import Sweep, read_object
 from .drawing import GREY, headline, panels, style
 from .figures import DARK, LIGHT, MIDDLE
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import ended, fits, groups_of, in_words, numbers
 from .stats import trials_done
 
@@ -130,7 +130,7 @@ def _has_mean(row):
 def _above(row):
     """What stands above a bar, or in its place."""
     if _has_mean(row):
-        return f"{row['mean_percent']:.1f}{ON_TEST if row['selected_on'] == 'test' else ''}"
+        return f"{row['mean_percent']:.1f}{mark_of(row['selected_on'])}"
     return "n/a" if row["n_a"] else row["words"] or "not run"
 
 

@@ -11,7 +11,7 @@ import os
 from . import commands
 from .drawing import LINES, batch_in_words, headline, panels, style
 from .markup import number
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import MOMENTUM_SGD, Figure, Source, ended, fits, groups_of, noted, numbers, one_network, other_networks
 from .stats import mean_of
 
@@ -64,9 +64,8 @@ def draw(figure, runs, sweeps):
             of_batch = [row for row in rows if row["batch"] == batch][::-1]
             _points(accuracy, of_batch, "mean_percent", "interval_low_percent", "interval_high_percent", LINES[0])
             _points(sharpness, of_batch, "sharpness", "sharpness_low", "sharpness_high", LINES[1])
-            marks = [ON_TEST if row["selected_on"] == "test" else "" for row in of_batch]
-            accuracy.set_yticks(range(len(of_batch)), [f"{row['setting']}, n = {row['n']}{mark}"
-                                                       for row, mark in zip(of_batch, marks)])
+            accuracy.set_yticks(range(len(of_batch)), [f"{row['setting']}, n = {row['n']}{mark_of(row['selected_on'])}"
+                                                       for row in of_batch])
             accuracy.set(xlabel="test accuracy at the end (%)")
             accuracy.set_title(batch, loc="left")
             sharpness.set(xlabel="largest eigenvalue of the Hessian at the end", xscale="symlog")

@@ -12,7 +12,7 @@ from ..runs import read_object
 from . import page_sections
 from .markup import breaking, class_of, link, number, text
 from .outcomes import checked_settings, state
-from .sheets import ON_TEST, chosen_on
+from .sheets import ON_TEST, chosen_on, mark_of
 from .sources import final_percent
 from .stats import tested_before
 from .table3 import peak_rate
@@ -117,7 +117,7 @@ def _cells(run, name, folder):
     settings, status = run.settings, run.status
     plain = {name: (settings.get(name), text(settings.get(name)), "")
              for name in ("dataset", "model", "optimizer", "schedule", "seed")}
-    mark = ON_TEST if run.selected_on == "test" else ""
+    mark = mark_of(run.selected_on)
     loss = number((status.get("final") or {}).get("train_loss")) if isinstance(status.get("final"), dict) else None
     stands, part, marks = state(run), text(run.part), "; ".join(_marks(run))
     return {

@@ -111,13 +111,18 @@ def cells_of(group: Group | None) -> dict:
     if group is None:
         return {}
     words = f"{group.words}: {group.diverged} of {group.n} diverged" if group.diverged else group.words
-    number = percent(group.accuracy.mean) + (ON_TEST if group.select_on == "test" else "") if group.accuracy else ""
+    number = percent(group.accuracy.mean) + mark_of(group.select_on) if group.accuracy else ""
     note = f"({group.note})" if group.note else ""
     edge = f", winner at the {' and '.join(group.edges)}" if group.edges else ""
     searched = "" if group.trials is None else f"{group.trials}{edge}"
     return {"mean": " ".join(filter(None, [number, words, note])), "95% interval": interval(group.accuracy),
             "spread": spread(group.accuracy), "seeds": group.n, "runs searched": searched,
             "chosen on": chosen_on(group.select_on, group.tested_before)}
+
+
+def mark_of(split: str | None) -> str:
+    """What stands behind a number whose setting was chosen on `split`: ON_TEST behind one of the test split, else nothing."""
+    return ON_TEST if split == "test" else ""
 
 
 def chosen_on(split: str, earlier: int) -> str:

@@ -11,7 +11,7 @@ from .. import published, registry
 from .blanks import Blank, cost_in_words
 from .markup import number
 from .outcomes import checked_settings, read_outcomes, setting_of
-from .sheets import NUMBER_COLUMNS, ON_TEST, numbers_of
+from .sheets import NUMBER_COLUMNS, mark_of, numbers_of
 from .stats import Group, group_runs, mean_between
 
 FULL = "full"
@@ -261,5 +261,5 @@ def in_words(row):
         counted.append(f"{row['lowest_percent']:.2f} to {row['highest_percent']:.2f}")
     if lost:
         counted.append(f"{lost} diverged")
-    shown = "" if mean is None else f"{mean:.2f}%{ON_TEST if row['selected_on'] == 'test' else ''}"
+    shown = "" if mean is None else f"{mean:.2f}%{mark_of(row['selected_on'])}"
     return " ".join(filter(None, [shown, row["words"], f"({', '.join(counted)})"]))

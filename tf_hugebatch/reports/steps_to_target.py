@@ -15,7 +15,7 @@ from .commands import TRIALS
 from .drawing import LINES, apart, headline, panels, style
 from .heat_maps import RATES
 from .outcomes import trials_planned
-from .sheets import ON_TEST
+from .sheets import mark_of
 from .sources import ENDED, differences, fits, notes, one_network, other_networks, settings_or_reason, shared_setting
 from .stats import selected_on
 
@@ -45,7 +45,7 @@ class Search:
 
     @property
     def mark(self):
-        return ON_TEST if self.split == "test" else ""
+        return mark_of(self.split)
 
 
 def draw(figure, runs, sweeps):

@@ -10,7 +10,7 @@ from tf_hugebatch.fields import FIELDS, kind_of
 from tf_hugebatch.reports import baselines, commands, regime_blanks, regimes, table3
 from tf_hugebatch.reports.blanks import Blank, cost_in_words
 from tf_hugebatch.reports.outcomes import read_outcomes, setting_of, updates
-from tf_hugebatch.reports.sheets import (CELLS, NUMBER_COLUMNS, ON_TEST, Table, cells_of, interval, markdown_table, notes_of,
+from tf_hugebatch.reports.sheets import (CELLS, NUMBER_COLUMNS, Table, cells_of, interval, mark_of, markdown_table, notes_of,
                                          numbers_of, percent, plain)
 from tf_hugebatch.reports.stats import Group, group_runs
 from tf_hugebatch.runs import Run, Sweep
@@ -215,7 +215,7 @@ def _accuracy(group):
     if group.accuracy:
         low, high = group.accuracy.range
         spread = f" ({100 * low:.2f} to {100 * high:.2f})" if group.accuracy.n > 1 else ""
-        words.insert(0, f"{percent(group.accuracy.mean)}{ON_TEST if group.select_on == 'test' else ''}{spread}")
+        words.insert(0, f"{percent(group.accuracy.mean)}{mark_of(group.select_on)}{spread}")
     return ", ".join(words) + (f" ({group.note})" if group.note else "")
 
 

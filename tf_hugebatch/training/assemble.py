@@ -61,16 +61,16 @@ class Assembly:
             problems.append(str(error))
             # Any strategy will do to find out what else is wrong, but for the layout, which asks how many replicas there are.
             self.strategy = tf.distribute.get_strategy()
-        cut = not problems
+        can_cut = not problems
         self.workers = Workers(self.strategy, cluster)
         self.replicas = self.strategy.num_replicas_in_sync
         try:
             self.model, self.schedule, self.optimizer = model_and_optimizer(settings, self.strategy)
         except Refusal as refusal:
             problems += refusal.problems
-            cut = cut and settings.micro_batch_size != "auto"  # which is measured with the optimizer
+            can_cut = can_cut and settings.micro_batch_size != "auto"  # which is measured with the optimizer
         try:
-            if cut:
+            if can_cut:
                 self.layouts, self.layout_reason = self._choose_layouts(earlier, micro_batch)
         except Refusal as refusal:
             problems += refusal.problems
