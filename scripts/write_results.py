@@ -38,8 +38,10 @@ def _counts(folder):
     """How many cells of Table 3 agree with the paper, differ, are undecided or were not run; the two ways to fill a cell apart,
     since the paper gives one number for both."""
     lines = [f"| network | batch | way | cells | {' | '.join(_VERDICTS)} |", "|---" * (4 + len(_VERDICTS)) + "|"]
-    lines += [f"| {network} | {int(batch):,} | {way} | {of.total()} | {' | '.join(str(of[name]) for name in _VERDICTS)} |"
-              for (network, batch, way), of in _verdicts(folder, "network", "batch", "way").items()]
+    for (network, batch, way, chosen_on), of in _verdicts(folder, "network", "batch", "way", "searched_on").items():
+        theirs = "" if chosen_on == network else f", taken over from {chosen_on}"
+        counts = " | ".join(str(of[name]) for name in _VERDICTS)
+        lines.append(f"| {network} | {int(batch):,} | {way}{theirs} | {of.total()} | {counts} |")
     return "\n".join(lines)
 
 

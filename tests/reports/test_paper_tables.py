@@ -9,7 +9,7 @@ import pytest
 
 from reference.made_runs import made_run, made_seeds, made_sweep
 from tf_hugebatch import command_line, published
-from tf_hugebatch.reports import table3, tables
+from tf_hugebatch.reports import table3_cells, tables
 from tf_hugebatch.reports.outcomes import setting_of
 from tf_hugebatch.runs import load_runs, load_sweeps
 
@@ -52,7 +52,7 @@ def test_table_2_has_the_papers_baselines():
         assert f"| {row.model} | {row.batch:,} | {row.epochs} | {row.top1:g}% |" in table(2).markdown
 
 
-@pytest.mark.parametrize("network", table3.NETWORKS)
+@pytest.mark.parametrize("network", table3_cells.NETWORKS)
 def test_table_3_has_the_papers_cells_each_twice(network):
     found = table(3)
     for row in published.TABLE_3:
@@ -256,6 +256,65 @@ def test_the_two_steps_of_the_rule_are_one_cell(tmp_path):
     values = command.settings.as_dict()
     made_run(tmp_path / "rule", 0.98, **{name: value for name, value in values.items() if name != "run_dir"})
     assert cell(table(3, tmp_path), network="lenet5", optimizer="lars", way="(a) rule")["n"] == 1
+
+
+# What the paper's own network takes over.
+
+
+def parsed(blank):
+    """The settings of the runs that a blank's command makes, seed 1."""
+    words = shlex.split(blank.command.partition("; do ")[2].partition("; done")[0].replace("$seed", "1"))[3:]
+    words = [f"--flagfile={ROOT / word.partition('=')[2]}" if word.startswith("--flagfile") else word for word in words]
+    command = command_line.parse([word for word in words if "data_dir" not in word], program="", description="", dataset="mnist")
+    assert command.problems == []
+    return {name: value for name, value in command.settings.as_dict().items() if name != "run_dir"}
+
+
+@pytest.mark.parametrize("way, at", [("rate tuned", 256), ("(a) rule", 8192), ("(b) tuned", 8192)])
+def test_the_command_of_a_cell_of_lenet_takes_over_what_lenet5_chose_and_makes_its_runs(sgd, way, at):
+    [blank] = [one for one in table(3, sgd).blanks if one.what == f"Table 3, lenet, sgd at {at:,}, {way}, taken over from lenet5"]
+    assert "sweep_main" not in blank.command and "9,000,000 images through lenet:" in blank.cost
+    values = parsed(blank)
+    theirs = [one for one in load_runs(sgd / {"rate tuned": "sgd_256", "(a) rule": "sgd_8192_rule", "(b) tuned": "sgd_8192"}[way])
+              if one.settings["seed"] == 1][0].settings
+    for name in ("batch_size", "learning_rate", "peak_learning_rate", "optimizer", "epochs"):
+        assert values[name] == theirs[name], name
+    assert values["model"] == "lenet" and (values["warmup_epochs"] or 0) == (theirs["warmup_epochs"] or 0)
+    made_run(sgd / "taken_over", 0.98, **values)
+    found = table(3, sgd)
+    row = cell(found, network="lenet", optimizer="sgd", batch=at, way=way)
+    assert (row["n"], row["trials"], row["searched_on"], row["mean_percent"]) == (1, None, "lenet5", pytest.approx(98.0))
+    assert row["peak_rate"] == cell(found, network="lenet5", optimizer="sgd", batch=at, way=way)["peak_rate"]
+    assert not [one for one in found.blanks if one.what == blank.what]
+    assert f"| {way}, taken over from lenet5 |" in found.markdown and f"| {way} |" in found.markdown
+    assert "98.00%" not in found.markdown.partition("stand in no cell")[2]
+
+
+def test_a_cell_of_lenet_has_the_mark_of_the_search_that_it_took_over(sgd):
+    # lenet5's (b) was chosen on the test split: so was lenet's, whatever its runs say.
+    [blank] = [one for one in table(3, sgd).blanks if one.what == "Table 3, lenet, sgd at 8,192, (b) tuned, taken over from lenet5"]
+    assert "--selected_on=test" in blank.command
+    made_run(sgd / "taken_over", 0.98, **{**parsed(blank), "selected_on": "validation"})
+    found = table(3, sgd)
+    assert cell(found, network="lenet", optimizer="sgd", way="(b) tuned")["selected_on"] == "test" and "98.00%†" in found.markdown
+
+
+@pytest.mark.parametrize("change", [{"peak_learning_rate": 0.25}, {"warmup_epochs": 4.0}, {"label_smoothing": 0.1}])
+def test_another_setting_on_lenet_takes_nothing_over(sgd, change):
+    [blank] = [one for one in table(3, sgd).blanks if one.what == "Table 3, lenet, sgd at 8,192, (b) tuned, taken over from lenet5"]
+    made_run(sgd / "another", 0.98, **{**parsed(blank), **change})
+    assert cell(table(3, sgd), network="lenet", optimizer="sgd", way="(b) tuned").get("n") is None
+
+
+def test_a_search_of_lenet_itself_comes_before_what_it_could_take_over(sgd):
+    [blank] = [one for one in table(3, sgd).blanks if one.what == "Table 3, lenet, sgd at 8,192, (b) tuned, taken over from lenet5"]
+    made_seeds(sgd / "taken_over", [0.98] * 7, **{name: value for name, value in parsed(blank).items() if name != "seed"})
+    made_sweep(sgd / "own", [0.97, 0.97], chosen={"peak_learning_rate": 0.7, "warmup_epochs": 1.0}, batch_size=8192,
+               optimizer="sgd", model="lenet", **BASE)
+    found = table(3, sgd)
+    row = cell(found, network="lenet", optimizer="sgd", way="(b) tuned")
+    assert (row["n"], row["trials"], row["searched_on"], row["peak_rate"]) == (2, 20, "lenet", 0.7)
+    assert "98.00%" in found.markdown.partition("stand in no cell")[2]
 
 
 # Tables 1, 2 and 4 with runs.

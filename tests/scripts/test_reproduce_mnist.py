@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tf_hugebatch import command_line, published, sweep_main
-from tf_hugebatch.reports import table3
+from tf_hugebatch.reports import table3_cells
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -35,25 +35,46 @@ def commands(model):
     return found
 
 
-@pytest.fixture(scope="module", params=table3.NETWORKS)
+@pytest.fixture(scope="module", params=table3_cells.NETWORKS)
 def all_commands(request):
     return request.param, commands(request.param)
 
 
 def test_table_3_is_searched_and_scaled_whole(all_commands):
     model, found = all_commands
-    for solver in {place.optimizer for place in table3.places(model)}:
+    for solver in {place.optimizer for place in table3_cells.places(model)}:
         for batch in (256, published.TABLE_3_BATCH):
             [search] = [command for program, command in found if program == "sweep_main" and not command.own["method"] == "grid"
                         and (command.settings.optimizer, command.settings.batch_size) == (solver, batch)]
             own = search.own
             assert (own["trials"], own["confirm"], own["final_seeds"]) == (20, 3, 5)
-            assert own["space"].endswith(table3.space_file(solver, batch)) and (ROOT / own["space"]).exists()
+            assert own["space"].endswith(table3_cells.space_file(solver, batch)) and (ROOT / own["space"]).exists()
             assert (search.settings.model, search.settings.epochs) == (model, 30)
         ruled = [command.settings for program, command in found if program == "mnist_main" and "_rule/" in command.settings.run_dir
                  and command.settings.optimizer == solver]
         assert sorted(one.seed for one in ruled) == [1, 2, 3, 4, 5] and {one.batch_size for one in ruled} == {8192}
         assert {one.learning_rate for one in ruled} == {0.1} and {one.warmup_epochs for one in ruled} == {0}
+
+
+def test_the_papers_network_takes_over_every_cell_of_the_small_one(all_commands):
+    model, found = all_commands
+    runs = [command.settings for program, command in found if program == "mnist_main" and "_carried/" in command.settings.run_dir]
+    if model != table3_cells.SEARCHED_ON:
+        assert not runs
+        return
+    made = sorted((one.optimizer, one.batch_size, "rule" in one.run_dir, one.seed) for one in runs)
+    cells = [(place.optimizer, place.batch, place.way == table3_cells.RULE) for place in table3_cells.places("lenet")]
+    assert made == sorted((*cell, seed) for cell in cells for seed in (1, 2, 3, 4, 5))
+    assert {(one.model, one.epochs, one.selected_on) for one in runs} == {("lenet", 30, "validation")}
+    for one in runs:
+        searched = one.batch_size == published.TABLE_3_BATCH and "rule" not in one.run_dir
+        assert (one.learning_rate, one.peak_learning_rate) == ((None, 0.1) if searched else (0.1, None))
+        assert one.warmup_epochs == (0.1 if searched else 0)
+
+
+def test_the_papers_network_may_be_left_out():
+    assert "--model=lenet " not in printed(str(ROOT), "lenet5", "1", "RUNS", "", DRY_RUN="1").stdout
+    assert printed(str(ROOT), "lenet5", "1", "RUNS", "7", DRY_RUN="1").stdout.count("--model=lenet ") == 31
 
 
 def test_no_folder_is_used_twice_and_no_experiment_is_run_twice(all_commands):

@@ -38,7 +38,9 @@ def test_every_cell_is_counted_once(script):
     counted = script.blocks(REPORT)["counts"].splitlines()[2:]
     for line in counted:
         network, batch, way, cells, *verdicts = [word.strip() for word in line.strip("|").split("|")]
-        of = [row for row in rows if (row["network"], row["batch"], row["way"]) == (network, batch.replace(",", ""), way)]
+        way, _, searched_on = way.partition(", taken over from ")
+        of = [row for row in rows if (row["network"], row["batch"], row["way"], row["searched_on"]) ==
+              (network, batch.replace(",", ""), way, searched_on or network)]
         assert int(cells) == len(of) == sum(map(int, verdicts))
         for verdict, count in zip(("agrees", "differs", "undecided"), verdicts):
             assert int(count) == sum(row["agreement"].startswith(verdict) for row in of)

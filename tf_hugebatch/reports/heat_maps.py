@@ -17,7 +17,7 @@ from .sheets import ON_TEST
 from .sources import (
     differences, final_percent, fits, notes, one_network, other_networks, settings_or_reason, shared_setting)
 from .stats import selected_on
-from .table3 import peak_rate
+from .table3_cells import peak_rate
 
 RATES, WARMUPS = ("peak_learning_rate", "learning_rate"), "warmup_epochs"
 # Light to dark: accuracy can be read in grey.

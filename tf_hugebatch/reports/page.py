@@ -15,7 +15,7 @@ from .outcomes import checked_settings, state
 from .sheets import ON_TEST, chosen_on, mark_of
 from .sources import final_percent
 from .stats import tested_before
-from .table3 import peak_rate
+from .table3_cells import peak_rate
 
 # Key, head, whether it sorts as a number; what a reader must know first stands first.
 _COLUMNS = (

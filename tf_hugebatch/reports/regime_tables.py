@@ -152,7 +152,7 @@ def _others_words(one: Regimes) -> str:
 def _shown(one: Regimes, edge: Boundary, verdict: Verdict) -> Group | None:
     """The group of a verdict; one of linear scaling says what chose the rate that it scales."""
     scaled = edge.name == "B_L" and verdict.group is not None
-    return verdict.group.scaled_from(one.baseline) if scaled else verdict.group
+    return verdict.group.taken_from(one.baseline) if scaled else verdict.group
 
 
 def _batches(one: Regimes, edge: Boundary) -> str:

@@ -117,8 +117,8 @@ class Group:
     values: the settings that they share. sweep: the sweep that chose the setting, or None. note: words on their data.
     """
 
-    def __init__(self, outcomes: list[Outcome], *, scaled_from: Group | None = None):
-        self.outcomes, self._scaled_from = outcomes, scaled_from
+    def __init__(self, outcomes: list[Outcome], *, taken_from: Group | None = None):
+        self.outcomes, self._taken_from = outcomes, taken_from
         self.values, self.sweep, self.note = outcomes[0].values, outcomes[0].sweep, outcomes[0].note
 
     def __repr__(self):
@@ -171,14 +171,16 @@ class Group:
 
     @property
     def select_on(self) -> str:
-        """The split that the setting was chosen on; '' when nothing was chosen. Final runs that were copied without their
-        sweep say it themselves."""
+        """The split that the setting was chosen on, the test split where that had a part in it; '' when nothing was chosen.
+        Final runs that were copied without their sweep say it themselves."""
         own = selected_on(self.sweep) if self.sweep else _stated(self.values)
-        return own or (self._scaled_from.select_on if self._scaled_from else "")
+        splits = [own, self._taken_from.select_on if self._taken_from else ""]
+        return "test" if "test" in splits else next(filter(None, splits), "")
 
-    def scaled_from(self, source: Group) -> Group:
-        """The same runs, with `source` as what their rate is scaled from: the split that chose that rate chose theirs."""
-        return Group(self.outcomes, scaled_from=source)
+    def taken_from(self, source: Group) -> Group:
+        """The same runs, with `source` as what their setting, or the rate that theirs is scaled from, was taken from: the
+        split that chose there chose theirs."""
+        return Group(self.outcomes, taken_from=source)
 
     @property
     def tested_before(self) -> int:

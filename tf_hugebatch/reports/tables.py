@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from tf_hugebatch import published
 from tf_hugebatch.fields import FIELDS, kind_of
-from tf_hugebatch.reports import baselines, commands, regime_blanks, regimes, table3
+from tf_hugebatch.reports import baselines, commands, regime_blanks, regimes, table3, table3_cells
 from tf_hugebatch.reports.blanks import Blank, cost_in_words
 from tf_hugebatch.reports.outcomes import read_outcomes, setting_of, updates
 from tf_hugebatch.reports.sheets import (CELLS, NUMBER_COLUMNS, Table, cells_of, interval, mark_of, markdown_table, notes_of,
@@ -126,7 +126,7 @@ def _table_4(groups, sweeps):
     full = published.BASELINES[IMAGENET]
     for row in published.TABLE_4:
         recipe = setting_of(table_4_recipe(row), *_FREE_IN_TABLE_4)
-        group = max((group for group in groups if table3.peak_rate(group.values) == row.learning_rate
+        group = max((group for group in groups if table3_cells.peak_rate(group.values) == row.learning_rate
                      and setting_of(group.values, *_FREE_IN_TABLE_4) == recipe), key=lambda group: group.n, default=None)
         used.append(group)
         rows.append({"batch": published.TABLE_4_BATCH, "peak_rate": row.learning_rate, "warmup_epochs": row.warmup_epochs,
@@ -227,7 +227,7 @@ def _notes(groups):
 def _published(values):
     """The cell of Table 3, which is of MNIST, or the paper's best at the batch; empty where the paper has neither."""
     optimizer, batch_size = values["optimizer"], values["batch_size"]
-    if values["dataset"] != table3.DATASET or values["epochs"] != published.TABLE_3_EPOCHS or values["batch_growth"]:
+    if values["dataset"] != table3_cells.DATASET or values["epochs"] != published.TABLE_3_EPOCHS or values["batch_growth"]:
         return ""
     for row in published.TABLE_3:
         if row.solver == optimizer and batch_size == published.BASELINES["mnist"].batch:
@@ -238,4 +238,4 @@ def _published(values):
             continue
         return cell.words or f"{cell.top1:g}%"
     return next((f"{best.top1:.2f}% at best, in {best.epochs:,} epochs" for best in published.RESULTS
-                 if (best.dataset, best.batch, best.recipe) == (table3.DATASET, batch_size, published.BEST_FOUND)), "")
+                 if (best.dataset, best.batch, best.recipe) == (table3_cells.DATASET, batch_size, published.BEST_FOUND)), "")
