@@ -15,7 +15,6 @@ shards (its images come in shards that can be streamed), mlperf (MLPerf has a be
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 
 from tf_hugebatch import published
 from tf_hugebatch.presets import PRESETS as PRESETS

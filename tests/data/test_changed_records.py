@@ -6,7 +6,6 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from reference import small_images
 from reference.interruptions import after
 from reference.small_images import write_classic
 

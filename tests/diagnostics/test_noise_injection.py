@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference.small_runs import CLASSES, contract_examples, largest_difference, run_updates
+from reference.small_runs import CLASSES, largest_difference, run_updates
 
 import tf_hugebatch as hb
 from tf_hugebatch import layers, replica

@@ -13,7 +13,7 @@ import tf_hugebatch as hb
 from tf_hugebatch import optimizers, registry, replica
 from tf_hugebatch.data.order import Stream
 from tf_hugebatch.data.padding import training_micro_batches
-from tf_hugebatch.keras_versions import native, variable_path
+from tf_hugebatch.keras_versions import variable_path
 from tf_hugebatch.layout import Layout
 from tf_hugebatch.training.accumulate import micro_batch_sums
 from tf_hugebatch.training.step import METRICS, Step

@@ -134,7 +134,7 @@ def test_a_kronecker_quadratic_costs_it_a_fraction_of_what_it_costs_momentum():
     start = generator.normal(size=(8, 6))
 
     def excess(turn, rate):
-        w, v, left, right = start.copy(), 0.0, 0.0, 0.0
+        w, v = start.copy(), 0.0
         variables = variables_of({"dense/kernel": start.astype("float32")})
         optimizer = Shampoo(rate, momentum=0.9, epsilon=1e-6)
         optimizer.build(variables)

@@ -146,7 +146,7 @@ def write_frontier(folder, name, batch, accuracies, *, rule=None, dataset="mnist
     return folder
 
 
-def write_ladder(folder, dataset, batch, accuracies, *, leave_out=True, epochs=None):
+def write_ladder(folder, dataset, batch, accuracies, *, epochs=None):
     """A ladder whose rungs have these accuracies (a list for seeds, 'diverged', None for not run, a string for n/a)."""
     folder = pathlib.Path(folder)
     epochs = epochs or published.BASELINES[dataset].epochs

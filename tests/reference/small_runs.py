@@ -4,7 +4,6 @@ import types
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tf_hugebatch import layers, optimizers
 from tf_hugebatch.data.order import Stream

@@ -227,9 +227,6 @@ def test_a_baseline_that_a_sweep_tuned_scales_too(tmp_path):
     assert [verdict.batch for verdict in regimes_of(tmp_path).large.verdicts] == [512]
 
 
-OTHER = {"learning_rate": 0.2}
-
-
 def tuned(folder, accuracies, rate=0.2, **more):
     """Final runs of a search at 256."""
     return made_sweep(folder, accuracies, dataset="mnist", **{**RULE, "chosen": {"peak_learning_rate": rate}, **more})

@@ -1,7 +1,6 @@
 """Workers on this machine: started together, started again together, and never left behind."""
 
 import importlib.util
-import os
 import pathlib
 import signal
 import subprocess

@@ -31,7 +31,7 @@ from reference.six_updates import (
 
 import tf_hugebatch as hb
 from tf_hugebatch.data.images import Undecodable
-from tf_hugebatch.data.splits import Examples, Splits
+from tf_hugebatch.data.splits import Splits
 from tf_hugebatch.records import RunFolder
 from tf_hugebatch.runs import Run
 from tf_hugebatch.training import loop

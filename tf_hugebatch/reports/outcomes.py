@@ -34,7 +34,7 @@ class Outcome:
 
     values: its settings, checked, defaults filled in. accuracy, loss: on the test split after the last update (accuracies in
     [0, 1], losses plain cross-entropy in nats: neither smoothing nor decay); None where a diverged run has none.
-    validation_accuracy, validation_loss: likewise, None without a validation split.
+    validation_loss: likewise, None without a validation split.
     """
 
     run: Run
@@ -42,7 +42,6 @@ class Outcome:
     diverged: bool
     accuracy: float | None
     loss: float | None
-    validation_accuracy: float | None
     validation_loss: float | None
     note: str
 
@@ -181,7 +180,7 @@ def _outcome(run: Run) -> Outcome:
             raise ValueError("done, but status.json has no test_accuracy")
     note = run.status.get("data_note") or ""
     return Outcome(run, values, status == "diverged", found["test_accuracy"], found["test_loss"],
-                   found["validation_accuracy"], found["validation_loss"], one_line(note))
+                   found["validation_loss"], one_line(note))
 
 
 def _not_ended(run, values, status):
