@@ -3,14 +3,13 @@
 import json
 import pathlib
 import re
-import shlex
 
 import numpy as np
 import pytest
 
 from reference import made_figures as made
 from reference.drawn import loaded, texts
-from tf_hugebatch import command_line, published
+from tf_hugebatch import published
 from tf_hugebatch.reports import catalogue, frontier
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -105,33 +104,6 @@ def write_line(folder, name, by_batch, rule=None, **values):
     for batch, mean in by_batch.items():
         made.write_frontier(folder, name, batch, [None if mean is None else mean + 1e-4 * (seed - 2) for seed in range(5)],
                             rule=rule, **values)
-
-
-def test_the_rules_are_asked_for_once_their_start_is_known_with_commands_that_make_their_runs(tmp_path):
-    made.write_frontier(tmp_path, "lamb", 8192, [0.97])
-    assert not [blank for blank in draw(tmp_path).blanks if "by rule" in blank.what]  # nothing to scale yet
-    made.write_frontier(tmp_path, "lamb", 256, [0.98], beta_1=0.8)
-    asked = {blank.what: blank for blank in draw(tmp_path).blanks if "by rule" in blank.what}
-    assert len(asked) == 2 * 7 and all("lamb" in what for what in asked)
-    for batch, size in (("8192", 8192), ("full", 60_000)):
-        in_words = "full batch" if batch == "full" else "batch 8,192"
-        blank = asked[f"Frontier: lamb, {in_words}, by rule (sqrt)"]
-        assert "9,000,000 images through lenet5" in blank.cost
-        words = shlex.split(blank.command.partition("; do ")[2].partition("; done")[0].replace("$seed", "3"))[3:]
-        words = [f"--flagfile={ROOT / word.partition('=')[2]}" if word.startswith("--flagfile") else word for word in words]
-        command = command_line.parse([word for word in words if "data_dir" not in word], program="mnist_main", description="",
-                                     dataset="mnist")
-        assert command.problems == []
-        values = command.settings
-        # The searched flags, which keep their values, and the rate, which is scaled from what was chosen.
-        assert (values.poly_power, values.learning_rate, values.peak_learning_rate) == (1, 0.02, None)
-        assert (values.optimizer, values.lr_scaling, values.selected_on, values.seed) == ("lamb", "sqrt", "validation", 3)
-        made.write_run(tmp_path / batch, accuracy=0.9, batch_size=size, schedule_file=False, **{
-            name: getattr(values, name) for name in ("optimizer", "epochs", "schedule", "poly_power", "learning_rate",
-                                                     "lr_scaling", "selected_on", "seed", "weight_decay")})
-        found = draw(tmp_path)
-        assert ("sqrt", size) in {(row["by"], row["batch"]) for row in found.rows}
-        assert blank.what not in [one.what for one in found.blanks]
 
 
 def test_large_and_huge_begin_where_the_definitions_say_with_one_baseline_for_all(tmp_path):

@@ -243,24 +243,6 @@ def test_a_command_of_table_3_makes_the_runs_of_its_cell(blank):
     assert "two CPU cores" in blank.cost
 
 
-def test_the_two_steps_of_the_rule_are_one_cell(tmp_path):
-    # The run that the command of (a) makes is the one that the cell takes.
-    sweep = {**BASE, "model": "lenet5", "optimizer": "lars", "exclude_from_decay": (), "exclude_from_adaptation": ()}
-    made_sweep(tmp_path / "at_256", [0.99, 0.99], chosen={"learning_rate": 1.5}, batch_size=256, **sweep)
-    [blank] = [blank for blank in table(3, tmp_path).blanks if "lenet5, lars at 8,192, (a)" in blank.what]
-    words = shlex.split(blank.command.partition("; do ")[2].partition(";")[0].replace("$seed", "1"))[3:]
-    words = [f"--flagfile={ROOT / word.partition('=')[2]}" if word.startswith("--flagfile") else word for word in words]
-    command = command_line.parse([word for word in words if "data_dir" not in word], program="", description="",
-                                 dataset="mnist")
-    assert command.problems == []
-    values = command.settings.as_dict()
-    made_run(tmp_path / "rule", 0.98, **{name: value for name, value in values.items() if name != "run_dir"})
-    assert cell(table(3, tmp_path), network="lenet5", optimizer="lars", way="(a) rule")["n"] == 1
-
-
-# What the paper's own network takes over.
-
-
 def parsed(blank):
     """The settings of the runs that a blank's command makes, seed 1."""
     words = shlex.split(blank.command.partition("; do ")[2].partition("; done")[0].replace("$seed", "1"))[3:]
@@ -268,6 +250,18 @@ def parsed(blank):
     command = command_line.parse([word for word in words if "data_dir" not in word], program="", description="", dataset="mnist")
     assert command.problems == []
     return {name: value for name, value in command.settings.as_dict().items() if name != "run_dir"}
+
+
+def test_the_two_steps_of_the_rule_are_one_cell(tmp_path):
+    # The run that the command of (a) makes is the one that the cell takes.
+    sweep = {**BASE, "model": "lenet5", "optimizer": "lars", "exclude_from_decay": (), "exclude_from_adaptation": ()}
+    made_sweep(tmp_path / "at_256", [0.99, 0.99], chosen={"learning_rate": 1.5}, batch_size=256, **sweep)
+    [blank] = [blank for blank in table(3, tmp_path).blanks if "lenet5, lars at 8,192, (a)" in blank.what]
+    made_run(tmp_path / "rule", 0.98, **parsed(blank))
+    assert cell(table(3, tmp_path), network="lenet5", optimizer="lars", way="(a) rule")["n"] == 1
+
+
+# What the paper's own network takes over.
 
 
 @pytest.mark.parametrize("way, at", [("rate tuned", 256), ("(a) rule", 8192), ("(b) tuned", 8192)])
@@ -315,6 +309,18 @@ def test_a_search_of_lenet_itself_comes_before_what_it_could_take_over(sgd):
     row = cell(found, network="lenet", optimizer="sgd", way="(b) tuned")
     assert (row["n"], row["trials"], row["searched_on"], row["peak_rate"]) == (2, 20, "lenet", 0.7)
     assert "98.00%" in found.markdown.partition("stand in no cell")[2]
+
+
+def test_a_rate_that_lenet_tuned_itself_is_what_its_rule_scales(sgd):
+    made_sweep(sgd / "own", [0.99, 0.99], chosen={"learning_rate": 0.03}, batch_size=256, optimizer="sgd", model="lenet", **BASE)
+    [blank] = [one for one in table(3, sgd).blanks if one.what.startswith("Table 3, lenet, sgd at 8,192, (a) rule")]
+    assert "taken over" not in blank.what and "--learning_rate=0.03 " in blank.command
+
+
+def test_a_search_of_lenet_that_found_nothing_takes_nothing_over(sgd):
+    made_sweep(sgd / "own", chosen=None, diverged=20, batch_size=8192, optimizer="sgd", model="lenet", **BASE)
+    row = cell(table(3, sgd), network="lenet", optimizer="sgd", way="(b) tuned")
+    assert (row["words"], row["trials"], row["searched_on"]) == ("diverges in every trial", 20, "lenet")
 
 
 # Tables 1, 2 and 4 with runs.

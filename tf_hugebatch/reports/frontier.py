@@ -89,7 +89,6 @@ def draw(figure, runs, sweeps):
     tuned = [row for row in rows if row["by"] == "tuned" and row["mean_percent"] is not None]
     missing = [source for source in figure.sources if not any(
         by == "tuned" and fits(group.values, source.wanted) for (_, by, _), group in best.items())]
-    missing += _rules_left(figure, best)
     remarks = [*_limits_in_words(found), *unconfirmed(best.values()), *other_networks(fed, used)]
     if not tuned:
         return None, rows, remarks, missing
@@ -135,33 +134,6 @@ def _to_target(group, dataset):
     seconds = [found for outcome in group.outcomes if (found := number(outcome.run.status.get("wall_seconds"))) is not None]
     return {"seeds_at_target": len(at), "updates_to_target": statistics.median(known) if known else None,
             "seconds": statistics.median(seconds) if seconds else None}
-
-
-def _rules_left(figure, best):
-    """Sources of the rules without runs, for the optimizers whose setting at the baseline's batch is known."""
-    baseline, sources = published.BASELINES[figure.dataset], []
-    for name in OPTIMIZERS:
-        start = best.get((name, "tuned", baseline.batch))
-        if start is None:
-            continue
-        model, values = start.values["model"], start.values
-        chosen = {flag: values[flag] for flag in sorted(start.sweep.space) if flag in values and values[flag] is not None}
-        chosen["learning_rate"] = chosen.pop("peak_learning_rate", values["peak_learning_rate"] or values["learning_rate"])
-        there = {(by, size) for of, by, size in best if of == name}
-        for batch in figure.batch:
-            size = baseline.full if batch == FULL else batch
-            for rule in _RULES if size > baseline.batch else ():
-                if (rule, size) in there:
-                    continue
-                words = [f"--flagfile=flags/frontier/{name}.flags", f"--batch_size={batch}", f"--model={model}",
-                         *(f"--{flag}={commands.as_typed(value)}" for flag, value in chosen.items()), f"--lr_scaling={rule}",
-                         *commands.selected(start.select_on)]
-                folder = f"{commands.FOLDER}/frontier/rules/{model}/{name}_{batch}_{rule}"
-                sources.append(Source(
-                    f"{name}, {batch_in_words(batch)}, by rule ({rule})", {},
-                    commands.train(words, figure.dataset, folder, range(1, commands.SEEDS + 1)), model,
-                    commands.SEEDS * baseline.epochs * baseline.full))
-    return sources
 
 
 def _limits_in_words(found):

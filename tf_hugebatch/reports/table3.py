@@ -5,6 +5,7 @@ from __future__ import annotations
 from tf_hugebatch import published
 from tf_hugebatch.reports import commands
 from tf_hugebatch.reports.agreement import agreement
+from tf_hugebatch.reports.baselines import baseline_rate
 from tf_hugebatch.reports.blanks import Blank, Cost
 from tf_hugebatch.reports.sheets import CELLS, NUMBER_COLUMNS, Table, cells_of, markdown_table, notes_of, numbers_of
 from tf_hugebatch.reports.stats import Group, selected_on, trials_done
@@ -122,7 +123,7 @@ def _blank(place: Place, finder: Finder) -> Blank:
     tuned = finder.tuned_rate(place)
     folder = _folder(place.network, place.optimizer, place.batch, "rule")
     if tuned is not None:
-        rate = tuned.values["peak_learning_rate"] or tuned.values["learning_rate"]
+        rate = baseline_rate(tuned.values, at_baseline=True)
         return Blank(what, commands.train([*words, f"--learning_rate={rate!r}"], DATASET, folder, seeds), cost)
     search = _sweep(place.network, place.optimizer, baseline_batch)
     rate = commands.chosen_value(_folder(place.network, place.optimizer, baseline_batch), "learning_rate")

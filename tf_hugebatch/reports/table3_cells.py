@@ -92,9 +92,10 @@ class Finder:
         return max(found, key=lambda group: group.n, default=None)
 
     def taken_over(self, place: Place) -> Group | None:
-        """The runs of SEARCHED_ON whose setting a cell of another network takes over; None for a cell with a choice of its own,
-        and while there is none to take over."""
-        if place.network == SEARCHED_ON or self._own(place) is not None:
+        """The runs of SEARCHED_ON whose setting a cell of another network takes over; None for a cell of a network that was
+        searched itself, for (a) at 256, and while there is none to take over."""
+        searched = _at_256(place) if place.way == RULE else place
+        if place.network == SEARCHED_ON or self._own(searched) is not None or self.failed_search(place):
             return None
         return self._own(dataclasses.replace(place, network=SEARCHED_ON))
 
