@@ -3,7 +3,8 @@
 
     python scripts/trust_controls.py runs/lars/final OUT        writes OUT/frozen.flags, OUT/global.flags, OUT/shuffled.flags
 
-Each gives --fixed_trust_ratios, beside which the flags of those runs stay as they are:
+The runs are seeds of one setting that are done and found their ratios themselves; others are refused, by name, but for seeds
+that diverged, which are left out, by name. Each file gives --fixed_trust_ratios, beside which the flags of those runs stay as they are:
 
     frozen     every variable keeps the mean of the ratios that it had: what is lost is that ratios change
     global     all keep the mean of these means: what is lost besides is that layers differ (momentum SGD, but for a factor)
@@ -22,8 +23,46 @@ import sys
 import numpy as np
 
 import tf_hugebatch as hb
+from tf_hugebatch.reports.outcomes import read_outcomes, setting_of
+from tf_hugebatch.reports.sources import differences, shared_setting
 
 FEWEST_LAYERS = 2
+
+
+def alike(runs):
+    """(those of the runs that did not diverge, those that did). Raises ValueError, naming folders, unless they are seeds of one
+    setting that have ended, with trust ratios of their own."""
+    outcomes, aside = read_outcomes(runs)
+    wrong, settings = [f"{one.path}: {one.reason}" for one in aside], {}
+    for outcome in outcomes:
+        settings.setdefault(setting_of(outcome.values), []).append(outcome)
+        reason = _at_fault(outcome)
+        wrong += [f"{outcome.run.path}: {reason}"] if reason else []
+    if wrong:
+        raise ValueError("\n".join(["trust ratios are averaged over runs that are done and found their own; not so", *wrong,
+                                    "Name a folder, or a pattern in quotes ('runs/lars/final/seed[1-3]'), of the others."]))
+    if len(settings) > 1:
+        told = differences([shared_setting(of_one[0].values) for of_one in settings.values()])
+        raise ValueError("\n".join([
+            f"{len(settings)} settings, whose ratios have no mean:",
+            *(f"{', '.join(outcome.run.path for outcome in of_one)}: {words}"
+              for of_one, words in zip(settings.values(), told)),
+            "Name the folder of one of them."]))
+    kept = [outcome.run for outcome in outcomes if not outcome.diverged]
+    if not kept:
+        raise ValueError("every run diverged, and their ratios are of no run that trained; name runs that are done")
+    return kept, [outcome.run for outcome in outcomes if outcome.diverged]
+
+
+def _at_fault(outcome):
+    """Why a run's ratios are no part of a mean; None where they are."""
+    if outcome.is_trial:
+        return "searched, as part of a sweep: the chosen setting's runs are in its folder final"
+    if outcome.values["fixed_trust_ratios"] is not None:
+        return "its trust ratios were fixed (--fixed_trust_ratios)"
+    if not outcome.diverged and not outcome.run.diagnostic_rows("trust"):
+        return "no trust ratios were written down; --diagnostics=trust does that"
+    return None
 
 
 def mean_ratios(runs):
@@ -96,11 +135,13 @@ def main() -> int:
     parser.add_argument("--shuffle_seed", type=int, default=0)
     arguments = parser.parse_args()
     try:
-        runs = hb.load_runs(arguments.runs)
+        runs, diverged = alike(hb.load_runs(arguments.runs))
         made = controls(mean_ratios(runs), arguments.shuffle_seed)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    for run in diverged:
+        print(f"left out, diverged: {run.path}", file=sys.stderr)
     output = pathlib.Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     for name, ratios in made.items():

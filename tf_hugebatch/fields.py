@@ -256,7 +256,8 @@ _ALL = [
     _reporting("reporting", "diagnostics", "names or none", parsers.names(*registry.DIAGNOSTICS), (),
                f"what updates and evaluations tell besides, separated by commas: {', '.join(registry.DIAGNOSTICS)}; snr and "
                "sharpness cost, at each evaluation, gradients of the whole training set, 64 examples at a time, and 10 to 40 "
-               "products with the Hessian of --survey_examples"),
+               "products with the Hessian of --survey_examples, with the host's memory for as many float64 vectors of the "
+               "parameters"),
     _reporting("reporting", "survey_examples", "examples", _count, 1000, "training examples of whose loss sharpness is"),
 ]
 

@@ -4,6 +4,7 @@ import collections
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,6 +74,57 @@ def test_trust_and_diffusion_are_the_norms_of_the_weights_around_each_update():
         np.testing.assert_allclose(list(found["distances"].values()), travelled, rtol=1e-4, atol=1e-7)
         assert found["distance_from_start"] == pytest.approx(np.linalg.norm(travelled), rel=1e-5)
     assert found["distance_from_start"] > found["update_norm"] > 0
+
+
+def one_row(strategy, model, optimizer, measured):
+    """{name of a column: {path: number}} of one update of a model of 4 numbers, and the norms of its weights before."""
+    step = Step(strategy=strategy, model=model, optimizer=optimizer, layout=Layout(4, 4), measured=measured)
+    images = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    batch = {"image": images, "label": np.array([0, 1, 0, 1], np.int32), "position": np.arange(4),
+             "weight": np.ones(4, np.float32)}
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    before, found = norms_of([v.numpy() for v in model.trainable_variables]), {}
+    [row] = step(iter(strategy.distribute_datasets_from_function(lambda context: dataset)), 1)
+    for column, value in zip(step.probes.columns, row[len(METRICS):], strict=True):
+        found.setdefault(column.name, {})[column.path] = value
+    return found, before
+
+
+def test_numbers_are_told_of_their_variables_whatever_the_order_in_which_the_optimizer_was_built():
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")])
+        optimizer = optimizers.get("sgd_layerwise_bounded", learning_rate=0.1, trust_bounds=(0.0, 1e4))
+        optimizer.build(list(reversed(model.trainable_variables)))
+    start = [v.numpy() for v in model.trainable_variables]
+    found, before = one_row(strategy, model, optimizer, ("trust", "diffusion"))
+    paths = [variable_path(v) for v in model.trainable_variables]
+    assert found["weight_norms"] == pytest.approx(dict(zip(paths, before)))
+    assert found["trust_ratios"] == pytest.approx(optimizer.trust_ratios())
+    moved = norms_of([v.numpy() - old for v, old in zip(model.trainable_variables, start)])
+    for name in ("update_norms", "distances"):
+        assert list(found[name]) == paths
+        np.testing.assert_allclose(list(found[name].values()), moved, rtol=1e-4)
+
+
+def test_variables_of_one_path_have_numbers_of_their_own():
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = keras.layers.Dense(4, name="hidden"), keras.layers.Dense(2, name="hidden")
+
+        def call(self, inputs):
+            return self.second(self.first(inputs))
+
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        model = Twins()
+        model(np.zeros((2, 4), np.float32))
+        optimizer = optimizers.get("lars", learning_rate=0.1)
+    found, before = one_row(strategy, model, optimizer, ("trust",))
+    assert len(found["weight_norms"]) == 4
+    assert list(found["weight_norms"].values()) == pytest.approx(before)
+    assert found["trust_ratios"] == pytest.approx(optimizer.trust_ratios())
 
 
 @pytest.mark.parametrize("bounds, hit", [((1e3, 1e4), -1), ((0.0, 1e-4), 1), ((0.0, 1e4), 0), ((0.5, 0.5), 1)])

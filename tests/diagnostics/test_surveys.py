@@ -2,6 +2,7 @@
 
 
 import re
+import tracemalloc
 import types
 
 import keras
@@ -12,12 +13,18 @@ from reference.small_runs import CLASSES, contract_examples
 
 import tf_hugebatch as hb
 from tf_hugebatch.data.order import epoch_permutation
+from tf_hugebatch.data.splits import Examples
 from tf_hugebatch.diagnostics import sharpness, snr
+from tf_hugebatch.fields import FIELDS
 from tf_hugebatch.training.surveys import Surveys
 
 
 def rounds_of(gradients, size):
     return [(gradients[i:i + size].sum(0), len(gradients[i:i + size])) for i in range(0, len(gradients), size)]
+
+
+def measured(gradients, size):
+    return snr.measure(rounds_of(gradients, size), size)
 
 
 def made_gradients(examples=8192, mean=0.5, seed=0):
@@ -26,7 +33,7 @@ def made_gradients(examples=8192, mean=0.5, seed=0):
 
 def test_signal_and_noise_are_those_of_the_groups_themselves():
     gradients = made_gradients(1000)
-    found = snr.measure(rounds_of(gradients, 50))
+    found = measured(gradients, 50)
     assert found["batch_sizes"] == [50, 100, 200] and found["groups"] == [20, 10, 5] and found["examples"] == 1000
     for size, signal, noise in zip(found["batch_sizes"], found["signal"], found["noise"]):
         sums = gradients.reshape(-1, int(size), 20).sum(1)
@@ -36,7 +43,7 @@ def test_signal_and_noise_are_those_of_the_groups_themselves():
 
 
 def test_slopes_are_one_and_a_half_for_independent_gradients():
-    found = snr.measure(rounds_of(made_gradients(), 32))
+    found = measured(made_gradients(), 32)
     assert found["signal_slope"] == pytest.approx(1.0, abs=0.01)
     assert found["noise_slope"] == pytest.approx(0.5, abs=0.05)
     sizes = np.array(found["batch_sizes"])
@@ -49,30 +56,44 @@ def test_slopes_are_one_and_a_half_for_independent_gradients():
 
 def test_without_a_signal_no_slope_is_told_of_sizes_that_came_out_positive_by_luck():
     generator = np.random.default_rng(3)
-    told = [snr.measure(rounds_of(generator.normal(size=(512, 6)), 16)) for _ in range(60)]
+    told = [measured(generator.normal(size=(512, 6)), 16) for _ in range(60)]
     lucky = [found for found in told if any(found["signal"]) and not all(found["signal"])]
     assert len(lucky) > 5 and all(found["signal_slope"] is None for found in lucky)
 
 
 def test_the_mean_gradients_own_length_is_told_beside():
     gradients = made_gradients(1000)
-    assert snr.measure(rounds_of(gradients, 50))["full_gradient_norm"] == pytest.approx(np.linalg.norm(gradients.mean(0)))
+    assert measured(gradients, 50)["full_gradient_norm"] == pytest.approx(np.linalg.norm(gradients.mean(0)))
 
 
 def test_gradients_that_come_in_pairs_have_another_noise():
     # Each example twice in a row: a sum of B has twice the variance of independent ones, at every B but 1.
     twice = np.repeat(made_gradients(4096), 2, axis=0)
-    found = snr.measure(rounds_of(twice, 1))
+    found = measured(twice, 1)
     per_example = np.array(found["noise"]) ** 2 / np.array(found["batch_sizes"])
     assert per_example[1] / per_example[0] == pytest.approx(2.0, rel=0.1)
-    assert found["noise_slope"] > snr.measure(rounds_of(made_gradients(), 1))["noise_slope"]
+    assert found["noise_slope"] > measured(made_gradients(), 1)["noise_slope"]
 
 
 def test_a_last_round_that_is_smaller_changes_little():
     gradients = made_gradients(1000 + 7)
-    found, even = snr.measure(rounds_of(gradients, 50)), snr.measure(rounds_of(gradients[:1000], 50))
+    found, even = measured(gradients, 50), measured(gradients[:1000], 50)
     np.testing.assert_allclose(found["signal"], even["signal"], rtol=0.02)
     np.testing.assert_allclose(found["noise"], even["noise"], rtol=0.1)
+
+
+@pytest.mark.parametrize("short", [(0,), (1,), (0, 2, 4), (0, 1, 2, 3)])
+def test_rounds_that_lack_an_example_are_in_no_group_wherever_they_stand(short):
+    sizes = [63 if place in short else 64 for place in range(128)]
+    gradients = made_gradients(sum(sizes))
+    starts = np.cumsum([0, *sizes])
+    found = snr.measure([(gradients[start:start + size].sum(0), size) for start, size in zip(starts, sizes)], 64)
+    whole = np.concatenate([gradients[start:start + 64] for start, size in zip(starts, sizes) if size == 64])
+    expected = measured(whole, 64)
+    assert found["batch_sizes"] == expected["batch_sizes"] == [64, 128, 256, 512, 1024]
+    assert found["groups"] == expected["groups"] and found["examples"] == sum(sizes)
+    np.testing.assert_allclose(found["signal"], expected["signal"], rtol=1e-9)
+    np.testing.assert_allclose(found["noise"], expected["noise"], rtol=0.02)  # about the mean of a few examples more
 
 
 def symmetric(values, seed=0):
@@ -112,6 +133,18 @@ def test_a_matrix_of_zeros_has_eigenvalue_zero():
 def test_a_product_that_is_no_number_ends_it_without_an_eigenvalue():
     found = sharpness.measure(lambda v: np.where(np.arange(60) == 7, np.nan, v), 60)
     assert np.isnan(found["eigenvalue"]) and np.isnan(found["residual"]) and found["products"] == 1
+
+
+def test_it_holds_the_vectors_of_the_parameters_that_its_help_says():
+    size, values = 50_000, np.linspace(0, 1, 50_000)
+    tracemalloc.start()
+    found = sharpness.measure(lambda v: values * v, size, enough=0.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["products"] == sharpness.MOST_PRODUCTS == 40
+    assert 40 <= peak / (8 * size) < 48  # a few of one product beside the 40
+    assert "10 to 40 products" in FIELDS["diagnostics"].help and "as many float64 vectors of the parameters" in \
+        FIELDS["diagnostics"].help
 
 
 # On a network.
@@ -158,13 +191,40 @@ def test_signal_and_noise_are_of_gradients_without_dropout_of_every_example_once
     weights = np.concatenate([model.trainable_variables[0].numpy(), model.trainable_variables[1].numpy()[None]])
     shares = np.exp(inputs @ weights) / np.exp(inputs @ weights).sum(1, keepdims=True)
     each = np.einsum("ni,nc->nic", inputs, shares - np.eye(CLASSES)[examples.labels[order]]).reshape(len(examples), -1)
-    expected = snr.measure(rounds_of(each, 64))
+    expected = measured(each, 64)
     row = found["snr"]
     assert row["examples"] == len(examples) and row["batch_sizes"] == expected["batch_sizes"] == [64, 128]
     np.testing.assert_allclose(row["signal"], expected["signal"], rtol=1e-4)
     np.testing.assert_allclose(row["noise"], expected["noise"], rtol=1e-3)
     _, on_two = surveys_of(mirrored(2), ["snr"], examples)
     np.testing.assert_allclose(on_two["snr"]["noise"], row["noise"], rtol=1e-3)
+
+
+class Damaged(Examples):
+    """Of what is read the first two images can't be decoded."""
+
+    def take(self, ids):
+        return Damaged(**vars(super().take(ids)))
+
+    def micro_batches(self, cells, size, training):
+        return super().micro_batches(cells, size, training).map(
+            lambda batch: {**batch, "weight": tf.where(batch["position"] < 2, 0.0, batch["weight"])})
+
+
+def test_images_that_cannot_be_decoded_count_in_neither_survey():
+    examples = contract_examples(64 * 9)
+    damaged, whole = Damaged(**vars(examples)), examples.take(np.sort(epoch_permutation(0, 0, len(examples))[2:]))
+    _, found = surveys_of(one(), ["snr", "sharpness"], damaged)
+    assert found["snr"]["examples"] == len(whole) and found["snr"]["batch_sizes"] == [64, 128]
+    assert found["snr"]["groups"] == [8, 4]
+    mean = surveys_of(one(), ["snr"], whole)[1]["snr"]["full_gradient_norm"]
+    assert found["snr"]["full_gradient_norm"] == pytest.approx(mean, rel=1e-5)
+    assert found["sharpness"]["examples"] == 48
+    # The same 48 of a set that is whole.
+    chosen = examples.take(epoch_permutation(0, 0, len(examples))[2:50])
+    _, expected = surveys_of(one(), ["sharpness"], chosen)
+    assert expected["sharpness"]["examples"] == 48
+    assert found["sharpness"]["eigenvalue"] == pytest.approx(expected["sharpness"]["eigenvalue"], rel=2e-3)
 
 
 def test_a_run_has_its_surveys_beside_each_evaluation_and_says_what_they_take(tmp_path, capsys):
@@ -179,6 +239,12 @@ def test_a_run_has_its_surveys_beside_each_evaluation_and_says_what_they_take(tm
     assert len(re.findall(r"^epoch .*: (snr|sharpness) took \d+\.\d s$", said, re.MULTILINE)) == 4
     for kind in ("snr", "sharpness"):
         assert [row["step"] for row in run.diagnostic_rows(kind)] == steps
+    events = [event for path in (tmp_path / "run" / "tensorboard").glob("events.out.*")
+              for event in tf.compat.v1.train.summary_iterator(str(path))]
     for row in run.diagnostic_rows("snr"):
+        told = {value.tag: value.simple_value for event in events if event.step == row["step"] for value in event.summary.value}
+        for name in ("signal", "noise"):
+            by_size = {f"snr/{name}/{size}": value for size, value in zip(row["batch_sizes"], row[name])}
+            assert len(by_size) == 4 and {tag: told[tag] for tag in by_size} == pytest.approx(by_size, rel=1e-6)
         # A network whose gradients' mean is not zero, on 4,000 images.
         assert row["signal_slope"] == pytest.approx(1.0, abs=0.15) and row["noise_slope"] == pytest.approx(0.5, abs=0.15)

@@ -239,6 +239,19 @@ def test_what_cannot_be_had_is_refused():
         layers.Conv2D(4, 3, groups=2)
 
 
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_variable_that_is_called_kernel_and_is_no_matrix_takes_the_plain_rule(shape):
+    start = np.float32(2.0) * np.ones(shape, "float32")
+    weights = {"scale/kernel": start, "dense/kernel": np.ones((4, 3), "float32")}
+    gradients = {"scale/kernel": np.ones(shape, "float32"), "dense/kernel": np.ones((4, 3), "float32")}
+    pair = tf.eye(4), tf.eye(3)
+    history, optimizer = trajectory(weights, [gradients], [{"dense/kernel": pair}], [0.1], momentum=0.0)
+    np.testing.assert_allclose(history[0][0]["scale/kernel"], 1.9 * np.ones(shape), rtol=1e-6)
+    assert sum(v.shape in [(1, 1), (4, 4), (3, 3)] for v in optimizer.variables) == 2
+    with pytest.raises(ValueError, match="factors of scale/kernel: kfac was built without.*it keeps factors of dense/kernel"):
+        optimizer.require_factors({"scale/kernel": pair})
+
+
 def test_neither_factor_is_damped_more_than_a_million_times_the_root():
     left, right = damped_inverses(1e-20 * tf.eye(3), tf.eye(2), 1.0)
     np.testing.assert_allclose(left, 1e6 * np.eye(3), rtol=1e-5)

@@ -133,6 +133,48 @@ def test_a_seed_that_never_descended_is_in_no_mean(tmp_path):
     assert row["n"] == 2 and "without 1 seed that diverged or whose loss never stayed below half" in found.caption
 
 
+def without_distance(folder, gone):
+    """Takes the distance out of the rows of a run whose update is `gone`, a function of it."""
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(
+        {name: value for name, value in row.items() if name != "distance_from_start" or not gone(row["step"])}) + "\n"
+        for row in rows))
+
+
+LATE_LOSSES = [2.3] * 60 + [0.5 * (1 - place / 1e4) for place in range(940)]  # after the descent no half of its first is left
+
+
+def test_a_run_measured_from_a_resume_on_descended_before_and_what_is_missing_is_named(tmp_path):
+    for seed in (1, 2, 3):
+        made.write_run(tmp_path / str(seed), batch_size=1024, seed=seed, **made.DIFFUSION, distance=np.log, losses=LATE_LOSSES)
+    without_distance(tmp_path / "3", lambda step: step <= 300)
+    found = catalogue.draw(11, *loaded(tmp_path))
+    [row] = [row for row in found.rows if row.get("loss_stays_below_share") == 0.5]
+    assert row["n"] == 3 and row["fitted_from"] == 61 and row["alpha"] == pytest.approx(2.0)
+    assert "without 1 seed" not in found.caption
+    assert f"{tmp_path}/3: no distance in 240 of 940 rows from update 61 on, between updates 61 and 300." in found.caption
+    assert f"{tmp_path}/1: no distance" not in found.caption
+
+
+def test_the_first_loss_is_that_of_the_first_row_and_a_later_one_is_named(tmp_path):
+    folder = made.write_run(tmp_path / "a", batch_size=1024, **made.DIFFUSION, distance=np.log, losses=LATE_LOSSES)
+    without_distance(folder, lambda step: step <= 20)
+    whole = catalogue.draw(11, *loaded(tmp_path)).caption
+    assert "no distance" not in whole and "stands for the first" not in whole  # before the window none is missed
+    rows = [row for row in (folder / "metrics.jsonl").read_text().splitlines(keepends=True) if json.loads(row)["step"] > 20]
+    (folder / "metrics.jsonl").write_text("".join(rows))
+    assert "no loss before update 21, whose loss stands for the first" in catalogue.draw(11, *loaded(tmp_path)).caption
+
+
+def test_text_in_the_place_of_a_distance_is_a_distance_that_is_missing(tmp_path):
+    folder = made.write_run(tmp_path / "a", batch_size=1024, **made.DIFFUSION, distance=np.log, losses=LATE_LOSSES)
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(
+        {**row, "distance_from_start": "far"} if row["step"] == 500 and row["kind"] == "train" else row) + "\n" for row in rows))
+    found = catalogue.draw(11, *loaded(tmp_path))
+    assert f"{tmp_path}/a: no distance in 1 of 940 rows from update 61 on, between updates 500 and 500." in found.caption
+
+
 def test_batches_of_one_setting_are_drawn_beside_each_other_and_no_others(tmp_path):
     common = {**made.DIFFUSION, "rows": 200, "distance": np.log}
     for batch in (256, 1024):

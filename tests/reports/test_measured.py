@@ -9,7 +9,7 @@ import pytest
 
 from reference import made_figures as made
 from reference.drawn import lines, loaded, texts
-from tf_hugebatch.reports import catalogue, noise_scales, regimes, tables
+from tf_hugebatch.reports import catalogue, figures, noise_scales, regimes, tables
 from tf_hugebatch.reports.outcomes import read_outcomes
 from tf_hugebatch.reports.stats import group_runs
 from tf_hugebatch.runs import Run
@@ -37,6 +37,11 @@ def test_a_gradient_of_norm_zero_is_a_gap(tmp_path):
     made.write_run(tmp_path / "a", regime="baseline", losses=[1.0] * 10, more_rows=rows)
     found = catalogue.draw("layer_ratios", *loaded(tmp_path))
     assert all(np.isfinite(row["weight_over_gradient_norm"]) for row in found.rows)
+
+
+def test_text_where_a_number_belongs_is_missing():
+    rows = [{"a": 1}, {"a": "2"}, {"a": None}, {}, {"a": [3]}, {"a": True}, {"a": float("inf")}, {"a": 10**400}, {"a": 4.5}]
+    np.testing.assert_array_equal(figures.column(rows, "a"), [1.0, *[np.nan] * 7, 4.5])
 
 
 def test_the_noise_scale_is_a_quotient_of_means_not_a_mean_of_quotients(tmp_path):
@@ -94,6 +99,44 @@ def test_signal_and_noise_are_drawn_from_the_last_survey(tmp_path):
         first = np.flatnonzero(np.isfinite(values[:, 1]))[0]
         np.testing.assert_allclose(drawn[name][:, 1], values[first, 1] * law / law[first])
     assert not any(row["batch"] == 64 and row["what"] == "noise" for row in found.rows)
+
+
+SHARP = {"kind": "sharpness", "eigenvalue": 40.0, "residual": 0.1, "products": 9, "examples": 1000}
+
+
+@pytest.mark.parametrize("name, good, bad", [
+    ("signal_and_noise", made.snr_row(), {"kind": "snr"}),
+    ("signal_and_noise", made.snr_row(), {**made.snr_row(), "examples": "many"}),
+    ("signal_and_noise", made.snr_row(), {**made.snr_row(), "signal": ["a"] * 8}),
+    ("signal_and_noise", made.snr_row(), {**made.snr_row(), "noise": [1.0]}),
+    ("signal_and_noise", made.snr_row(), {**made.snr_row(), "batch_sizes": [0] * 8}),
+    ("sharpness", SHARP, {"kind": "sharpness"}),
+    ("sharpness", SHARP, {**SHARP, "eigenvalue": "large"}),
+    ("sharpness", SHARP, {**SHARP, "examples": None})])
+def test_an_odd_survey_is_left_aside_by_name_and_takes_no_figure_with_it(tmp_path, name, good, bad):
+    made.write_run(tmp_path / "a", regime="baseline", losses=[2.0, 1.0, 0.5], more_rows=lambda step: (
+        {}, [bad if step > 5000 else good]))
+    made.write_run(tmp_path / "b", regime="large", losses=[2.0, 1.0], more_rows=lambda step: ({}, [good]))
+    found = catalogue.draw(name, *loaded(tmp_path))
+    assert {row["source"] for row in found.rows} == {"sgd, batch 256", "lars, batch 8,192"}
+    assert f"Left aside: {tmp_path}/a: {good['kind']} at update 7,032: " in found.caption
+    assert f"Left aside: {tmp_path}/b" not in found.caption
+    steps = {row.get("step", row.get("epoch")) for row in found.rows if row["source"] == "sgd, batch 256"}
+    assert len(steps) == 2  # the two surveys before
+    made.write_run(tmp_path / "alone" / "c", regime="baseline", diagnostics=good["kind"], losses=[2.0],
+                   more_rows=lambda step: ({}, [bad]))
+    alone = catalogue.draw(name, *loaded(tmp_path / "alone"))
+    assert alone.figure is None and alone.rows == [] and f"Left aside: {tmp_path}/alone/c: " in alone.caption
+
+
+def test_a_training_set_without_a_group_is_no_empty_panel(tmp_path):
+    empty = {"kind": "snr", "examples": 100, "batch_sizes": [], "groups": [], "signal": [], "noise": [], "signal_slope": None,
+             "noise_slope": None, "full_gradient_norm": 1.0}
+    made.write_run(tmp_path / "a", regime="baseline", more_rows=lambda step: ({}, [empty]))
+    made.write_run(tmp_path / "b", regime="large", losses=[2.0, 1.0], more_rows=lambda step: ({}, [made.snr_row()]))
+    found = catalogue.draw("signal_and_noise", *loaded(tmp_path))
+    assert len(found.figure.axes) == 1
+    assert f"Left aside: {tmp_path}/a: snr at update 352: of 100 examples no batch size has groups enough, and 19 rows more." in found.caption
 
 
 def test_a_diagnostic_of_any_run_is_drawn_where_none_of_the_figures_own_ran(tmp_path):

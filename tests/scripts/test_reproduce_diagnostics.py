@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 
@@ -10,6 +11,8 @@ import pytest
 
 from tf_hugebatch import command_line, sweep_main
 from tf_hugebatch.fields import FIELDS
+from tf_hugebatch.reports import catalogue
+from tf_hugebatch.reports.commands import SEARCH_RUNS
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts/reproduce_diagnostics.sh"
@@ -60,6 +63,28 @@ def test_at_both_batches_every_noise_and_control_has_lars_own_budget(commands):
                     assert FIELDS[name].parse(value) == value
         assert len({one.own["sweep_dir"] for one in searches}) == 9
         assert "trust" in next(one for one in searches if one.settings.optimizer == "lars").settings.diagnostics
+
+
+def test_a_flagfile_says_the_command_of_the_report_and_of_this_script_and_counts_its_runs(commands):
+    def searched(command):
+        own = {name: value for name, value in command.own.items() if name not in ("jobs", "sweep_dir", "space")}
+        return own, pathlib.Path(command.own["space"]).name, {
+            name: value for name, value in command.settings.as_dict().items() if name != "run_dir"}
+
+    of_script = [searched(command) for program, command in commands
+                 if program == "sweep_main" and command.settings.batch_size == 32768]
+    sources = [source for source in catalogue.FIGURES["noise_and_ratios"].sources if "--batch_size=32768" in source.command]
+    assert len(sources) == 6
+    for source in sources:
+        name = re.search(r"noise/(\w+)\.flags", source.command)[1]
+        header = (ROOT / f"flags/noise/{name}.flags").read_text()
+        assert f"# command: {source.command}\n" in header
+        words = source.command.replace("=flags/", f"={ROOT}/flags/").replace("=DIR", f"={ROOT}")
+        command = command_line.parse(
+            shlex.split(words)[3:], program="sweep_main", description="", dataset="mnist", own=sweep_main.OWN)
+        assert command.problems == [] and searched(command) in of_script
+        runs = SEARCH_RUNS + command.own["final_seeds"]
+        assert f"{runs} runs of 2 minutes on two cores, {2 * runs} minutes" in header
 
 
 def test_growth_differs_from_decay_in_what_grows_and_what_falls_alone(commands):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tf_hugebatch as hb
+from reference import made_figures as made
 from tf_hugebatch import command_line
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -26,10 +27,10 @@ def script():
     return module
 
 
-def write_run(folder, ratios, rates=(0.0, 1.0, 2.0), weight_norms=None):
+def write_run(folder, ratios, rates=(0.0, 1.0, 2.0), weight_norms=None, status="done", **values):
     """A run whose update t has the trust ratios ratios[t], each {path: r}."""
-    folder.mkdir(parents=True)
-    (folder / "settings.json").write_text("{}")
+    made.write_run(folder, **{"batch_size": 32768, "epochs": 30, "optimizer": "lars", "peak_learning_rate": 32, **values},
+                   status=status)
     lines = []
     for step, (of_step, rate) in enumerate(zip(ratios, rates), 1):
         ones = dict.fromkeys(of_step, 1.0)
@@ -90,3 +91,72 @@ def test_runs_without_ratios_are_refused(tmp_path):
         ended = subprocess.run([sys.executable, SCRIPT, folder, tmp_path / "out"], capture_output=True, text=True, check=False,
                                cwd=ROOT)
         assert ended.returncode == 2 and about in ended.stderr and not (tmp_path / "out").exists()
+
+
+RATIOS = [{f"lenet5/{layer}/kernel": 0.01 * place for place, layer in enumerate(LAYERS, 1)}] * 3
+
+
+def ended(folder, output):
+    return subprocess.run([sys.executable, SCRIPT, folder, output], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_runs_of_several_settings_are_refused_by_name_and_seeds_of_one_are_not(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "runs" / "lars" / f"seed{seed}", RATIOS, seed=seed)
+    assert ended(tmp_path / "runs" / "lars", tmp_path / "one").returncode == 0
+    assert "means of 2 run(s)" in (tmp_path / "one" / "frozen.flags").read_text()
+    write_run(tmp_path / "runs" / "lars_8" / "seed1", RATIOS, peak_learning_rate=8)
+    refused = ended(tmp_path / "runs", tmp_path / "both")
+    assert refused.returncode == 2 and not (tmp_path / "both").exists()
+    for words in ("2 settings", f"{tmp_path}/runs/lars/seed1, {tmp_path}/runs/lars/seed2: peak_learning_rate 32",
+                  f"{tmp_path}/runs/lars_8/seed1: peak_learning_rate 8", "Name the folder of one of them."):
+        assert words in refused.stderr
+
+
+def unended(folder):
+    (folder / "status.json").unlink()
+
+
+def torn(folder):
+    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"kind": "tru')
+
+
+def unmeasured(folder):
+    rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(row for row in rows if '"trust"' not in row))
+
+
+def test_a_seed_that_diverged_is_left_out_by_name_and_alone_it_is_refused(tmp_path):
+    write_run(tmp_path / "runs" / "seed1", RATIOS, seed=1)
+    bad = write_run(tmp_path / "runs" / "seed2", [{path: 9.0 for path in RATIOS[0]}] * 3, seed=2, status="diverged")
+    done = ended(tmp_path / "runs", tmp_path / "out")
+    assert done.returncode == 0 and f"left out, diverged: {bad}" in done.stderr
+    frozen = (tmp_path / "out" / "frozen.flags").read_text()
+    assert "means of 1 run(s)" in frozen and "conv1/kernel=0.01," in frozen
+    refused = ended(bad, tmp_path / "none")
+    assert refused.returncode == 2 and "every run diverged" in refused.stderr and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("values, change, reason", [
+    ({"status": "running"}, None, "still running, or killed"),
+    ({}, unended, "no status.json"), ({}, torn, "1 of 7 lines torn"), ({}, unmeasured, "--diagnostics=trust"),
+    ({"fixed_trust_ratios": "kernel=0.1"}, None, "were fixed")])
+def test_a_run_that_is_not_done_or_found_no_ratios_is_refused_by_name(script, tmp_path, values, change, reason):
+    write_run(tmp_path / "good", RATIOS)
+    script.alike(hb.load_runs(tmp_path))
+    bad = write_run(tmp_path / "bad", RATIOS, **values)
+    if change:
+        change(bad)
+    with pytest.raises(ValueError, match=f"(?s){bad}.*{reason}.*Name a folder, or a pattern in quotes") as refused:
+        script.alike(hb.load_runs(tmp_path))
+    assert f"{tmp_path}/good" not in str(refused.value)
+
+
+def test_trials_of_a_sweep_are_refused_and_its_final_runs_are_not(script, tmp_path):
+    made.write_plan(tmp_path / "lars", "mnist", space={}, batch_size=32768)
+    write_run(tmp_path / "lars" / "final" / "seed1", RATIOS)
+    script.alike(hb.load_runs(tmp_path / "lars" / "final"))
+    write_run(tmp_path / "lars" / "trials" / "0000", RATIOS, validation_examples=5000)
+    with pytest.raises(ValueError, match="trials/0000: searched, as part of a sweep"):
+        script.alike(hb.load_runs(tmp_path / "lars"))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from .. import registry
 from ..keras_versions import native, variable_path
+from ..optimizers import roles
 
 
 class Probe:
@@ -17,7 +18,8 @@ class Probe:
 
     Attributes:
         scalars: names of numbers of an update; they join the update's train row.
-        vectors: names of what every trainable variable has a number of; they make a row of the probe's own kind.
+        vectors: names of what every trainable variable has a number of, in the model's order; they make a row of the probe's
+            own kind.
         sums: shapes of the float32 tensors that `after_micro_batch` returns.
         variables: what it keeps on every replica.
 
@@ -58,16 +60,19 @@ class Probe:
         return {}
 
     def after_update(self, result, weights):
-        """{name: value} from what `apply_reduced` returned, norms by variable among it, and the weights after the update and
-        injected noise: this replica's variables, so that only who wants them reads them. One read before the update would make
-        it copy them.
+        """{name: value} from what `apply_reduced` returned, norms by variable among it (in the order in which the optimizer was
+        built, see `places_in`), and the weights after the update and injected noise: this replica's variables, in the model's
+        order, so that only who wants them reads them. One read before the update would make it copy them.
         """
         return {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One number of an update: whose, its name, and of which variable (its path), or None for one of the whole update."""
+    """One number of an update: whose, its name, and of which variable (its path), or None for one of the whole update.
+
+    Of several variables of one path the second is path#2, as in `trust_ratios()`.
+    """
 
     kind: str
     name: str
@@ -79,7 +84,7 @@ class Probes:
 
     Args:
         probes: {name of the registry's row: Probe}.
-        variables: the model's trainable variables.
+        paths: of the model's trainable variables, no two alike.
 
     Attributes:
         columns: list of Column: what `row` returns, in order.
@@ -87,13 +92,13 @@ class Probes:
         variables: what the probes keep on every replica.
     """
 
-    def __init__(self, probes, variables):
+    def __init__(self, probes, paths):
         self._probes = probes
         self.variables = [variable for probe in probes.values() for variable in probe.variables]
         self.columns = [
             column for kind, probe in probes.items() for column in (
                 *(Column(kind, name, None) for name in probe.scalars),
-                *(Column(kind, name, variable_path(variable)) for name in probe.vectors for variable in variables))]
+                *(Column(kind, name, path) for name in probe.vectors for path in paths))]
         self.sums = [shape for probe in probes.values() for shape in probe.sums]
 
     def __bool__(self):
@@ -134,4 +139,12 @@ def make(names, *, model, optimizer, layout):
     """
     probes = {name: registry.DIAGNOSTICS[name].resolve()(model=model, optimizer=optimizer, layout=layout)
               for name in names}
-    return Probes(probes, model.trainable_variables)
+    places = places_in(optimizer, model.trainable_variables)
+    built = sorted(zip(places, map(variable_path, model.trainable_variables)))
+    told = dict(zip(sorted(places), roles.told_apart(path for _, path in built)))
+    return Probes(probes, [told[place] for place in places])
+
+
+def places_in(optimizer, variables):
+    """Of each variable its place in the order in which the optimizer was built."""
+    return [optimizer._get_variable_index(variable) for variable in variables]

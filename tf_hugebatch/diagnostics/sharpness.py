@@ -1,4 +1,8 @@
-"""The largest eigenvalue of the Hessian by Lanczos iterations (Lanczos 1950; Keskar et al. 2016, arXiv 1609.04836, on why)."""
+"""The largest eigenvalue of the Hessian by Lanczos iterations (Lanczos 1950; Keskar et al. 2016, arXiv 1609.04836, on why).
+
+Memory: a float64 vector of all parameters a product, all of them kept, on the host: at most MOST_PRODUCTS, with ResNet-50's
+25.6 million 8.2 GB.
+"""
 
 import numpy as np
 

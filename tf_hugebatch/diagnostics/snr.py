@@ -18,19 +18,21 @@ FEWEST_GROUPS = 4
 class Pyramid:
     """Sums over disjoint groups of 1, 2, 4, ... rounds, as the rounds come; holds one vector a level.
 
+    Args:
+        round_size: examples of a whole round.
+
     Attributes:
         count, total: examples and summed gradient of all rounds.
         powers: by level, sum of |S|^2 over its groups of 2^level rounds; groups: how many those are.
     """
 
-    def __init__(self):
+    def __init__(self, round_size):
         self.count, self.total, self.powers, self.groups = 0, 0.0, [], []
-        self.round_size, self._waiting, self._rest = None, {}, 0.0
+        self.round_size, self._waiting, self._rest = round_size, {}, 0.0
 
     def add(self, gradient, count):
-        """Takes in a round: the summed gradient of its `count` examples, a vector. A smaller one, the last, is in no group."""
+        """Takes in a round: the summed gradient of its `count` examples, a vector. One that isn't whole is in no group."""
         self.count, self.total = self.count + count, self.total + gradient
-        self.round_size = self.round_size or count
         if count != self.round_size:
             self._rest = self._rest + gradient
             return
@@ -51,7 +53,7 @@ class Pyramid:
         return self.total - self._rest - sum(group for below, group in self._waiting.items() if below < level)
 
 
-def measure(rounds):
+def measure(rounds, round_size):
     """Signal and noise at every size that doubles from a round's.
 
     With S the sum over one of J disjoint groups of B examples out of N, and gbar the mean gradient of all N,
@@ -65,15 +67,16 @@ def measure(rounds):
     from N without replacement takes away; all N have no noise and are in no fit.
 
     Args:
-        rounds: pairs of a float64 vector, the summed gradient of a round, and its number of examples; all rounds but the
-            last are of one size. In random order.
+        rounds: pairs of a float64 vector, the summed gradient of a round, and its number of examples. In random order.
+        round_size: examples of a whole round, the smallest size. Rounds of fewer (the last, and those with an image that
+            can't be decoded) are in gbar and N alone.
 
     Returns:
-        dict: batch_sizes, groups, signal, noise (lists; None where the estimate of a square came out negative), signal_slope,
-        noise_slope (None for fewer than two sizes, and where one of them has none: the others would be those that came out
-        large by luck), full_gradient_norm (|gbar|), examples.
+        dict: batch_sizes, groups, signal, noise (lists, empty where no size has FEWEST_GROUPS groups; None where the estimate
+        of a square came out negative), signal_slope, noise_slope (None for fewer than two sizes, and where one of them has
+        none: the others would be those that came out large by luck), full_gradient_norm (|gbar|), examples.
     """
-    pyramid = Pyramid()
+    pyramid = Pyramid(round_size)
     for gradient, count in rounds:
         pyramid.add(np.asarray(gradient, np.float64), count)
     mean = pyramid.total / pyramid.count

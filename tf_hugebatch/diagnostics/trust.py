@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from ..keras_versions import native
-from .probe import Probe
+from .probe import Probe, places_in
 
 
 class Trust(Probe):
@@ -24,17 +24,20 @@ class Trust(Probe):
     vectors = ("trust_ratios", "weight_norms", "gradient_norms", "update_norms", "bound_hits")
 
     def after_update(self, result, weights):
-        ratios, bounds = self.optimizer.trust_ratio_vector(), self._bounds()
+        ratios = self.optimizer.trust_ratio_vector()
         norms = {name: result[name] for name in ("weight_norms", "gradient_norms", "update_norms")}
+        found = {"trust_ratios": ratios, "bound_hits": self._bound_hits(ratios, norms), **norms}
+        places = places_in(self.optimizer, self.model.trainable_variables)
+        return {name: tf.gather(values, places) for name, values in found.items()}
+
+    def _bound_hits(self, ratios, norms):
+        """In the order in which the optimizer was built, as the norms and ratios that it takes."""
+        bounds = self.optimizer.bounds_at(tf.cast(native(self.optimizer.iterations), tf.float32))
         if bounds is None:
-            return {"trust_ratios": ratios, "bound_hits": tf.zeros_like(ratios), **norms}
+            return tf.zeros_like(ratios)
         lower, upper = bounds
         hits = tf.where(ratios >= upper, 1.0, tf.where(ratios <= lower, -1.0, 0.0))
         # Where a norm that the ratio divides is zero 1 stands in, brought between the bounds: computed nowhere, held nowhere.
         stands_in = (ratios == tf.clip_by_value(1.0, lower, upper)) & (
             (norms["weight_norms"] == 0.0) | (norms["gradient_norms"] == 0.0))
-        hits = tf.where(stands_in, 0.0, hits) * tf.constant(self.optimizer.adapted(), tf.float32)
-        return {"trust_ratios": ratios, "bound_hits": hits, **norms}
-
-    def _bounds(self):
-        return self.optimizer.bounds_at(tf.cast(native(self.optimizer.iterations), tf.float32))
+        return tf.where(stands_in, 0.0, hits) * tf.constant(self.optimizer.adapted(), tf.float32)

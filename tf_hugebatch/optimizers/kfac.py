@@ -8,6 +8,8 @@ from tf_hugebatch.optimizers.base import HugeBatchOptimizer
 from tf_hugebatch.optimizers.sgd import step_with_momentum
 
 
+#: Axes of a kernel that has factors, at the least: fan_in and fan_out.
+FEWEST_AXES = 2
 #: The most that one factor is damped more than the other, pi.
 MOST_UNEQUAL = 1e6
 
@@ -66,7 +68,8 @@ class KFAC(HugeBatchOptimizer):
     are those of the gradients before clip_global_norm.
 
     It needs what layers saw, which only the step of this package tells: `layers.Dense` and `layers.Conv2D`, of which the
-    models here are made, leave it there. Keras' own layers, whose kernels take the plain rule, do not, nor does `fit`.
+    models here are made, leave it there. Keras' own layers, whose kernels take the plain rule, do not, nor does `fit`. When it
+    is built it knows variables, not layers: every kernel of two axes or more has the memory of factors, theirs unused.
 
     Arguments not listed: see `HugeBatchOptimizer`.
 
@@ -106,10 +109,13 @@ class KFAC(HugeBatchOptimizer):
 
     def require_factors(self, factors):
         super().require_factors(factors)
-        strangers = sorted({*factors} - {*self._paths}) if self.built else []
+        if not self.built:
+            return
+        kept = [path for path, slots in zip(self._paths, self._factor_variables) if slots]
+        strangers = sorted({*factors} - {*kept})
         if strangers:
-            raise ValueError(f"factors of {', '.join(strangers)}: {self.name} was built without such kernels; its variables "
-                             f"are {', '.join(self._paths)}")
+            raise ValueError(f"factors of {', '.join(strangers)}: {self.name} was built without such kernels; it keeps factors "
+                             f"of {', '.join(kept) or 'none'}")
 
     def _bias_of(self, path):
         """The place in the role table of the bias beside a kernel, or None."""
@@ -117,7 +123,7 @@ class KFAC(HugeBatchOptimizer):
         return next((place for place, other in enumerate(self._role_table) if other.path == f"{scope}/bias"), None)
 
     def factors_of(self, assignment):
-        if assignment.path.rpartition("/")[2] != "kernel":
+        if assignment.path.rpartition("/")[2] != "kernel" or len(assignment.shape) < FEWEST_AXES:
             return ()
         rows = int(tf.TensorShape(assignment.shape[:-1]).num_elements()) + (self._bias_of(assignment.path) is not None)
         kinds = ("statistics",) if self.inverse_interval == 1 else ("statistics", "inverse")

@@ -6,7 +6,8 @@ speculates alpha = 2; standard diffusion, on a flat potential, says ||w_t - w_0|
 
 Both laws are of a walk, not of the first descent, in which ||w_t - w_0|| grows as t and faster. Where the descent ends is
 told by the loss, which knows nothing of the laws: after the last update at which the mean training loss over seeds was above
-half of its first. The CSV has the fits for other shares too, so that whoever doubts the half can see what it does.
+half of its first, in rows with a distance and without. The CSV has the fits for other shares too, so that whoever doubts the
+half can see what it does.
 
 Standard diffusion from where the descent ended, apart from its direction, is ||w_t - w_0||^2 = a + c t: two free numbers, as
 many as (log t)^(2/alpha) has, and the two are what is compared. A walk from w_0 itself has a = 0; it is told beside. So is t^p,
@@ -14,6 +15,7 @@ p free: a law with a free exponent fits anything slow, and only where t^p is off
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -53,7 +55,7 @@ def draw(figure, runs, sweeps):
         whole = [outcome for outcome in group.outcomes if not outcome.diverged] or group.outcomes
         kept = [outcome for outcome in whole if _descends(found[outcome.run])] or whole
         lost[source] = group.n - len(kept)
-        drawn[source] = (Group(kept), *_together([found[outcome.run] for outcome in kept]))
+        drawn[source] = (Group(kept), *map(_together, zip(*(found[outcome.run] for outcome in kept))))
     missing = [source for source in figure.sources if source not in drawn]
     if not drawn:
         return None, [], [], missing
@@ -64,8 +66,8 @@ def draw(figure, runs, sweeps):
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 2, (10.0, 4.4), width_ratios=(3, 2))
         far, ends = axes[0]
-        for place, (line, (source, (group, steps, distances, losses))) in enumerate(zip(LINES, drawn.items())):
-            windows = {share: window_start(steps, losses, share) for share in (WINDOW_SHARE, *OTHER_SHARES)}
+        for place, (line, (source, (group, (steps, distances), (told, losses)))) in enumerate(zip(LINES, drawn.items())):
+            windows = {share: window_start(told, losses.mean(0), share) for share in (WINDOW_SHARE, *OTHER_SHARES)}
             laws = {share: first and fit(steps, distances, first) for share, first in windows.items()}
             law = laws[WINDOW_SHARE]
             mean = _root_mean_square(distances)
@@ -82,7 +84,8 @@ def draw(figure, runs, sweeps):
             rows += [{**ended_at, "loss_stays_below_share": share or "", **of_share.columns()}
                      for share, of_share in laws.items() if of_share]
             rows += [] if law else [ended_at]
-            remarks += [_in_words(source, group, end, law, lost[source]), *_others_in_words(source, laws),
+            remarks += [_in_words(source, group, end, law, lost[source], int(told[0])), *_others_in_words(source, laws),
+                        *_gaps_in_words(group, found, windows[WINDOW_SHARE]),
                         *noted([outcome.run for outcome in group.outcomes])]
             if end["train_loss"]:
                 ends.plot(end["distance"], end["train_loss"], **{**line, "linestyle": "none", "markersize": 7})
@@ -197,25 +200,23 @@ def _spread(steps, first):
 
 
 def _path(run):
-    """(updates, distances, losses) of the rows that hold a distance; None where there are none."""
+    """(updates, distances) of the rows that hold a distance and (updates, losses) of all; None where none holds one."""
     rows = run.train_rows
     steps, distance, loss = (column(rows, name) for name in ("step", KEY, "loss"))
-    held = np.isfinite(distance) & (steps > 0) & (distance > 0)
-    return (steps[held], distance[held], loss[held]) if held.any() else None
+    trained = steps > 0
+    held = trained & np.isfinite(distance) & (distance > 0)
+    return ((steps[held], distance[held]), (steps[trained], loss[trained])) if held.any() else None
 
 
 def _descends(path):
-    steps, _, losses = path
+    _, (steps, losses) = path
     return window_start(steps, losses, WINDOW_SHARE) is not None
 
 
-def _together(paths):
-    """(updates, distances [seeds, updates], mean losses) at the updates that all paths have."""
-    steps = paths[0][0]
-    for other, _, _ in paths[1:]:
-        steps = np.intersect1d(steps, other)
-    distances, losses = (np.array([path[which][np.isin(path[0], steps)] for path in paths]) for which in (1, 2))
-    return steps, distances, losses.mean(0)
+def _together(series):
+    """(updates that all of several (updates, values) have, values [seeds, updates])."""
+    shared = functools.reduce(np.intersect1d, (steps for steps, _ in series))
+    return shared, np.array([values[np.isin(steps, shared)] for steps, values in series])
 
 
 def _root_mean_square(distances):
@@ -245,7 +246,7 @@ def _interval_in_words(law, before=""):
     return f"{before}({law.interval[0]:.2f} to {law.interval[1]:.2f})" if law.interval else ""
 
 
-def _in_words(source, group, end, law, lost):
+def _in_words(source, group, end, law, lost, told_from):
     words = [f"{source.label}: {', '.join(outcome.run.path for outcome in group.outcomes)}; distance "
              f"{end['distance']:.4g} after {end['updates']:,} updates"]
     if end["train_loss"] is not None:
@@ -254,6 +255,8 @@ def _in_words(source, group, end, law, lost):
         words.append(f"test accuracy {accuracy}")
     if lost:
         words.append(f"without {lost} seed{'s' * (lost > 1)} that diverged or whose loss never stayed below half of its first")
+    if told_from > 1:
+        words.append(f"no loss before update {told_from:,}, whose loss stands for the first")
     if law is None:
         words.append("too few rows with a loss that fell to fit a law")
     else:
@@ -261,6 +264,17 @@ def _in_words(source, group, end, law, lost):
                      f"{law.off_log:.2g} in log distance, sqrt(a + c t) by {law.off_walk:.2g}, t^{law.power:.2g} by "
                      f"{law.off_power:.2g}, sqrt(t) by {law.off_sqrt:.2g}")
     return ", ".join(words) + "."
+
+
+def _gaps_in_words(group, found, first):
+    """A sentence for each run that lacks distances in the window."""
+    for outcome in group.outcomes:
+        (held, _), (told, _) = found[outcome.run]
+        window = told[told >= first] if first else told[:0]
+        lost = np.setdiff1d(window, held)
+        if len(lost):
+            yield (f"{outcome.run.path}: no distance in {len(lost):,} of {len(window):,} rows from update {first:,} on, "
+                   f"between updates {int(lost[0]):,} and {int(lost[-1]):,}.")
 
 
 def _others_in_words(source, laws):

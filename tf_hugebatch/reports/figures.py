@@ -5,6 +5,8 @@ import textwrap
 
 import numpy as np
 
+from .markup import number
+
 # One look for every figure of the package. Lines differ in lightness, dash and marker, so that a figure
 # survives a black-and-white printer and a colour-blind reader.
 STYLE = {
@@ -105,9 +107,9 @@ def load_matplotlib():
 
 
 def column(rows, name):
-    """float64 [rows]; NaN where the value is missing, null or not finite."""
-    values = np.array([math.nan if row.get(name) is None else row[name] for row in rows], float)
-    return np.where(np.isfinite(values), values, math.nan)
+    """float64 [rows]; NaN where the value is missing, null, no number or not finite."""
+    values = (number(row.get(name)) for row in rows)
+    return np.array([math.nan if value is None else value for value in values], float)
 
 
 def _last_step(run):

@@ -1,21 +1,72 @@
 """Figures of surveys: signal and noise of summed gradients against batch size, and sharpness over a run.
 
-Drawn from runs with `--diagnostics=snr` and `--diagnostics=sharpness`.
+Drawn from runs with `--diagnostics=snr` and `--diagnostics=sharpness`. Rows that hold less than a survey writes, or text for a
+number, and surveys of too few examples for a single batch size are left aside, by name.
 """
 
 import numpy as np
 
+from ..runs import is_number_or_null
 from .drawing import GREY, LINES, headline, panels, style
 from .markup import number
 from .sources import first_runs, noted
 
 
+class _Surveys:
+    """The rows of a diagnostic that can be drawn, and sentences about the others.
+
+    Args:
+        kind: of the rows.
+        odd: a function of a row that says why it can't be drawn; '' where it can.
+    """
+
+    def __init__(self, kind, odd):
+        self._kind, self._odd, self._aside = kind, odd, {}
+
+    def read(self, run):
+        """The rows of a run that can be drawn."""
+        rows = run.diagnostic_rows(self._kind)
+        odd = [(row["step"], reason) for row in rows if (reason := self._odd(row))]
+        if odd:
+            (step, reason), *others = odd
+            more = f", and {len(others)} row{'s' * (len(others) > 1)} more" if others else ""
+            self._aside[run.path] = f"{self._kind} at update {step:,}: {reason}{more}"
+        return [row for row in rows if not self._odd(row)]
+
+    def remarks(self):
+        """Of the runs that were read."""
+        return [f"Left aside: {path}: {words}." for path, words in sorted(self._aside.items())]
+
+
+def _odd_in_snr(row):
+    """Why a row of signal and noise can't be drawn; '' where it can."""
+    lists = [row.get(name) for name in ("batch_sizes", "signal", "noise")]
+    examples = number(row.get("examples"))
+    if examples is None or not all(isinstance(values, list) and all(map(is_number_or_null, values)) for values in lists):
+        return "no numbers for batch_sizes, signal, noise or examples"
+    sizes = lists[0]
+    if not sizes:
+        return f"of {examples:,} examples no batch size has groups enough"
+    if len(set(map(len, lists))) > 1 or not all(number(size) and 0 < size < examples for size in sizes):
+        return "batch_sizes that are not those of its signal and noise, or not below its examples"
+    return ""
+
+
+def _odd_in_sharpness(row):
+    """Why a row of sharpness can't be drawn; '' where it can."""
+    known = number(row.get("epoch")) is not None and number(row.get("examples")) is not None
+    if not known or "eigenvalue" not in row or not all(is_number_or_null(row.get(name)) for name in ("eigenvalue", "residual")):
+        return "no numbers for epoch, examples, eigenvalue or residual"
+    return ""
+
+
 def draw_snr(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a panel a source, its last survey."""
-    drawn, missing, networks = first_runs(figure, runs, lambda run: run.diagnostic_rows("snr"))
+    surveys = _Surveys("snr", _odd_in_snr)
+    drawn, missing, networks = first_runs(figure, runs, surveys.read)
     if not drawn:
-        return None, [], [], missing
-    rows, remarks = [], networks
+        return None, [], surveys.remarks(), missing
+    rows, remarks = [], [*networks, *surveys.remarks()]
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, len(drawn), (3.8 * len(drawn) + 0.6, 3.8), sharey=True)
         for panel, (source, (run, found)) in zip(axes[0], drawn.items()):
@@ -56,10 +107,11 @@ def _survey_rows(label, survey):
 
 def draw_sharpness(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): a line a source."""
-    drawn, missing, networks = first_runs(figure, runs, lambda run: run.diagnostic_rows("sharpness"))
+    surveys = _Surveys("sharpness", _odd_in_sharpness)
+    drawn, missing, networks = first_runs(figure, runs, surveys.read)
     if not drawn:
-        return None, [], [], missing
-    rows, remarks = [], networks
+        return None, [], surveys.remarks(), missing
+    rows, remarks = [], [*networks, *surveys.remarks()]
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 1, (7.0, 4.2))
         panel = axes[0, 0]

@@ -13,6 +13,7 @@ from .step import METRICS
 
 _SCALARS = ("loss", "accuracy", "learning_rate", "grad_norm", "weight_norm", "update_norm")
 _NOT_SCALARS = ("kind", "split", "step", "epoch", "data_note")
+_BY_SIZE = ("signal", "noise")  # of snr, lists beside batch_sizes
 
 
 class _Measured:
@@ -118,7 +119,10 @@ class Journal:
             for name, value in row.items():
                 if isinstance(value, dict):
                     named.update({f"{name}/{path}": part for path, part in value.items()})
-                elif name not in _NOT_SCALARS and not isinstance(value, list):
+                elif isinstance(value, list):
+                    if name in _BY_SIZE:
+                        named.update({f"{name}/{size}": part for size, part in zip(row.get("batch_sizes", ()), value)})
+                elif name not in _NOT_SCALARS:
                     named[name] = value
             values = [
                 Summary.Value(tag=f"{prefix}/{name}", simple_value=math.nan if value is None else value)

@@ -37,6 +37,7 @@ class Surveys:
         self._seed, self._examples = settings.seed, min(settings.survey_examples, len(split))
         self._sizes = [int(np.prod(variable.shape)) for variable in model.trainable_variables]
         self._gradient = tf.function(lambda batch: self._summed(self._one_gradient, batch))
+        self._count = tf.function(lambda batch: self._summed(self._one_count, batch))
         self._product = tf.function(lambda batch, vector: self._summed(self._one_product, batch, vector))
 
     def __call__(self):
@@ -48,24 +49,30 @@ class Surveys:
             yield name, numbers, time.monotonic() - began
 
     def _snr(self, measure):
-        found = (self._gradient(batch) for batch in self._batches(len(self._split), ROUND))
-        return measure((gradient.numpy(), int(count)) for gradient, count in found)
+        each, batches = self._batches(len(self._split), ROUND)
+        found = (self._gradient(batch) for batch in batches)
+        return measure(((gradient.numpy(), int(count)) for gradient, count in found),
+                       each * self._strategy.num_replicas_in_sync)
 
     def _sharpness(self, measure):
-        batches = list(self._batches(self._examples, self._batch_size))  # read once, for tens of products
+        _, batches = self._batches(self._examples, self._batch_size)
+        batches = list(batches)  # read once, for tens of products
+        read = sum(int(count) for batch in batches for count in self._count(batch))  # an image may turn out to be damaged
 
         def product(vector):
             vector = tf.constant(vector, tf.float32)
-            return sum(self._product(batch, vector)[0].numpy().astype(np.float64) for batch in batches) / self._examples
+            return sum(self._product(batch, vector)[0].numpy().astype(np.float64) for batch in batches) / read
 
-        return {"examples": self._examples, **measure(product, sum(self._sizes))}
+        return {"examples": read, **measure(product, sum(self._sizes))}
 
     def _batches(self, examples, size):
-        """The first `examples` of a permutation of the training set, about `size` over all replicas at a time."""
+        """(examples of a replica at a time, the first `examples` of a permutation of the training set, about `size` over all
+        replicas at a time).
+        """
         replicas = self._strategy.num_replicas_in_sync
         each = min(max(1, size // replicas), -(-examples // replicas))
         split = self._split.take(epoch_permutation(self._seed, 0, len(self._split))[:examples])
-        return iter(self._strategy.distribute_datasets_from_function(
+        return each, iter(self._strategy.distribute_datasets_from_function(
             lambda context: evaluation_batches(split, each, replicas, host_of(context))))
 
     @as_written
@@ -86,7 +93,11 @@ class Surveys:
 
     def _one_gradient(self, batch):
         """(gradient [parameters], examples)."""
-        return _flat(self._gradients(batch)), tf.reduce_sum(batch["weight"])
+        return _flat(self._gradients(batch)), *self._one_count(batch)
+
+    def _one_count(self, batch):
+        """(examples,)."""
+        return (tf.reduce_sum(batch["weight"]),)
 
     def _gradients(self, batch):
         with tf.GradientTape() as tape:
