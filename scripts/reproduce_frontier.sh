@@ -3,7 +3,8 @@
 # Muon's untuned recipe and the full-batch column on the paper's network, with CIFAR_DIR the same comparison at CIFAR-10's full
 # batch, and the figures of it all.
 # usage: scripts/reproduce_frontier.sh DATA_DIR [BATCHES="256 8192 32768 full"] [JOBS=2] [RUNS=runs/frontier] [MODEL=lenet5] [CIFAR_DIR]
-# The other batches of the frontier are 1024, 2048, 4096 and 16384. The rules need 256 among BATCHES, or its searches in RUNS.
+# The other batches of the frontier are 1024, 2048, 4096 and 16384. The rules need 256 among BATCHES, or its searches in RUNS:
+# without a rate chosen there an optimizer has none, and the script goes on.
 # Stopped at any point, the same command goes on; what has ended is not made again. With DRY_RUN=1 it prints its commands.
 # cost: on two cores about 24 hours with lenet5 (15,000 images/s) for the four batches, and 6 hours for lenet's column (2,400);
 # CIFAR-10 takes 13 hours more (resnet9, 2,000)
@@ -23,7 +24,7 @@ chosen() {  # the values that a search chose, as words, its peak as the rate of 
     if [[ -n ${DRY_RUN:-} ]]; then echo "--$2=0.1"; return; fi
     python -c 'import json, sys
 path, rate = sys.argv[1:]
-for name, value in ((json.load(open(path))["chosen"] or {}).get("values") or {}).items():
+for name, value in ((json.load(open(path)).get("chosen") or {}).get("values") or {}).items():
     print("--" + {"peak_learning_rate": rate}.get(name, name) + f"={value}")' "$1/result.json" "$2"
 }
 
@@ -38,8 +39,13 @@ done
 
 # B_L: the setting of 256 with its rate scaled, and nothing else.
 for name in $optimizers; do
-    words=$(chosen "$runs/$model/${name}_256" learning_rate)
-    for batch in ${words:+${batches//256/}}; do
+    start="$runs/$model/${name}_256" words=""
+    if [[ " $batches " == *" 256 "* || -f $start/result.json ]]; then words=$(chosen "$start" learning_rate); fi
+    if [[ -z $words ]]; then
+        echo "$name: no rate is chosen in $start, so no rules; they need 256 among BATCHES, or RUNS that hold its search" >&2
+    fi
+    for batch in ${words:+$batches}; do
+        if [[ $batch == 256 ]]; then continue; fi
         for rule in linear sqrt; do
             for seed in $seeds; do
                 run mnist_main --flagfile=flags/frontier/$name.flags $words --lr_scaling=$rule --batch_size="$batch" \

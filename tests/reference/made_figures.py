@@ -11,6 +11,7 @@ from tf_hugebatch.reports.commands import SEEDS
 from tf_hugebatch.runs import load_runs, load_sweeps
 
 FULL = {name: row.full for name, row in published.BASELINES.items()}
+_FRONTIER_SPACES = pathlib.Path(__file__).parents[2] / "flags" / "sweeps"
 _MODEL = {"mnist": "lenet5", "mnist5k": "lenet5", "cifar10": "resnet50_v1", "imagenet2012": "resnet50"}
 
 
@@ -131,18 +132,18 @@ def write_search(folder, dataset, accuracies, *, select_on="validation", rows=5,
 
 
 def write_frontier(folder, name, batch, accuracies, *, rule=None, dataset="mnist", note=None, **values):
-    """What an optimizer of flags/frontier comes to at a batch: final runs of its search, or of `rule` with its rate scaled."""
+    """What an optimizer of flags/frontier comes to at a batch: final runs of its search, or of `rule` with that rate scaled."""
     own = {"sgd": {"optimizer": "sgd", "nesterov": "false"}, "nesterov": {"optimizer": "sgd", "nesterov": "true"}}
     common = {"batch_size": batch, "epochs": 30, "schedule": "polynomial", "poly_power": 1, **own.get(name, {"optimizer": name}),
               **values}
     folder = pathlib.Path(folder) / (f"{name}_{batch}" + (f"_{rule}" if rule else ""))
     if not rule:
-        write_plan(folder, dataset, space={"poly_power": [1, 2], "weight_decay": [1e-4, 1e-3]}, method="random", trials=20,
-                   **common)
-    rate = {"learning_rate": 0.01, "lr_scaling": rule, "selected_on": "validation"} if rule else {"peak_learning_rate": 0.02}
+        space = _FRONTIER_SPACES / f"frontier_{name.replace('nesterov', 'sgd')}.json"
+        write_plan(folder, dataset, space=json.loads(space.read_text()), method="random", trials=20, **common)
+    rate = {"learning_rate": 0.02, "lr_scaling": rule, "selected_on": "validation"} if rule else {"peak_learning_rate": 0.02}
     for seed, accuracy in enumerate(accuracies, start=1):
         write_run(folder / (f"seed{seed}" if rule else f"final/seed{seed}"), dataset, accuracy=accuracy, seed=seed, rows=20, note=note,
-                  status="diverged" if accuracy is None else "done", schedule_file=False, **rate, **common)
+                  status="diverged" if accuracy is None else "done", schedule_file=False, **{**rate, **common})
     return folder
 
 
@@ -284,8 +285,8 @@ def write_everything(folder):
                        epochs=60, note="JPEG-recompressed")
     for name, own in (("sgd", {"optimizer": "sgd", "nesterov": "false"}), ("nesterov", {"optimizer": "sgd", "nesterov": "true"}),
                       *((one, {"optimizer": one}) for one in ("lars", "lamb", "muon"))):
-        write_run(folder / "frontier_noise" / name, batch_size=256, epochs=30, schedule="polynomial", selected_on="validation",
-                  rows=60, peak_learning_rate=0.02, **own, more_rows=lambda step: (
+        write_run(folder / "frontier_noise" / name, batch_size=256, epochs=30, schedule="polynomial", poly_power=1, rows=60,
+                  selected_on="validation", peak_learning_rate=0.02, **own, more_rows=lambda step: (
                       {"gradient_power": 1 / step, "gradient_variance": 200.0, "noise_scale": 1.0}, []))
     rungs = {"0": [0.001, 0.0011], "1": [0.027, 0.029, 0.03], "2": [0.046, 0.05], "3": [0.042, 0.048], "4": [0.18, 0.19],
              "0 tuned": [0.02, 0.03], "4 without warm-up": [0.12], "4 without label smoothing": [0.17, 0.18],

@@ -11,6 +11,8 @@ from reference import made_figures as made
 from reference.drawn import loaded, texts
 from tf_hugebatch import published
 from tf_hugebatch.reports import catalogue, frontier
+from tf_hugebatch.reports.sheets import ON_TEST
+from tf_hugebatch.runs import load_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 SPACES = {name: json.loads((ROOT / f"flags/sweeps/frontier_{space}.json").read_text())
@@ -19,6 +21,16 @@ SPACES = {name: json.loads((ROOT / f"flags/sweeps/frontier_{space}.json").read_t
 
 def draw(folder):
     return catalogue.draw("frontier", *loaded(folder))
+
+
+def change(folder, plan=None, trials=None, space=None):
+    """A search's folder with these entries in its plan and its space, and so many trials done."""
+    path = folder / "sweep.json"
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({**old, **(plan or {}), "space": {**old["space"], **(space or {})}}))
+    if trials is not None:
+        path = folder / "result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": {"done": trials, "diverged": 0, "failed": 0}}))
 
 
 def points(found):
@@ -72,31 +84,82 @@ def test_a_choice_by_one_run_a_setting_is_said(tmp_path):
                 in catalogue.draw(figure, *loaded(tmp_path)).caption)
 
 
-def test_what_it_takes_to_the_target_are_medians_over_seeds(tmp_path):
+def test_what_it_takes_to_the_target_and_what_whole_runs_take_are_medians_over_seeds(tmp_path):
     folder = made.write_frontier(tmp_path, "muon", "full", [0.993, 0.994, 0.988])
     for seconds, path in zip((10.0, 20.0, 900.0), sorted(folder.glob("final/*/status.json")), strict=True):
         path.write_text(json.dumps({**json.loads(path.read_text()), "wall_seconds": seconds}))
-    [row] = draw(tmp_path).rows
-    assert (row["seeds_at_target"], row["updates_to_target"], row["seconds"]) == (3, 22, 20.0)  # the third is there at 30
+    found = draw(tmp_path)
+    [row] = found.rows
+    assert (row["seeds_at_target"], row["updates_to_target"], row["run_seconds"]) == (3, 22, 20.0)  # the third is there at 30
+    assert "seconds" not in row
+    assert "run_seconds in the table is the time of whole runs, not the time to the target" in found.caption
 
 
-def test_of_two_searches_the_one_with_more_trials_counts_whatever_it_found(tmp_path):
-    for name, accuracy, trials in (("a", 0.99, 5), ("b", 0.95, 20), ("c", 0.98, 7)):
-        folder = made.write_frontier(tmp_path / name, "muon", 8192, [accuracy, accuracy], momentum=0.5 + 0.01 * trials)
-        path = folder / "sweep.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": trials}))
-        (folder / "result.json").write_text(json.dumps(
-            {**json.loads((folder / "result.json").read_text()), "trials": {"done": trials, "diverged": 0, "failed": 0}}))
-    assert points(draw(tmp_path)) == {"muon": [[8192, pytest.approx(95.0)]]}
+@pytest.mark.parametrize("trials, counts", [({"a": 5, "b": 19, "c": 7}, "b"), ({"a": 5, "b": 20, "c": 40}, "b"),
+                                            ({"a": 20, "b": 30, "c": 40}, "a"), ({"a": 5, "b": 30, "c": 40}, "c")])
+def test_of_several_searches_the_standards_counts_else_the_one_with_most_trials_whatever_it_found(tmp_path, trials, counts):
+    accuracies = {"a": 0.99, "b": 0.95, "c": 0.98}
+    for name, accuracy in accuracies.items():
+        folder = made.write_frontier(tmp_path / name, "muon", 8192, [accuracy, accuracy], momentum=0.5 + 0.001 * trials[name])
+        change(folder, {"trials": trials[name]}, trials[name])
+    assert points(draw(tmp_path)) == {"muon": [[8192, pytest.approx(100 * accuracies[counts])]]}
 
 
 def test_a_rule_is_in_the_table_and_the_caption_and_in_no_line(tmp_path):
+    made.write_frontier(tmp_path, "sgd", 256, [0.98])
     made.write_frontier(tmp_path, "sgd", 8192, [0.99])
     made.write_frontier(tmp_path, "sgd", 8192, [0.5], rule="linear")
     made.write_frontier(tmp_path, "sgd", 32768, [0.4], rule="sqrt")
     found = draw(tmp_path)
-    assert points(found) == {"sgd": [[8192, pytest.approx(99.0)]]}
-    assert [(row["by"], row["batch"]) for row in found.rows] == [("linear", 8192), ("sqrt", 32768), ("tuned", 8192)]
+    assert points(found) == {"sgd": [[256, pytest.approx(98.0)], [8192, pytest.approx(99.0)]]}
+    assert [(row["by"], row["batch"]) for row in found.rows] == [
+        ("linear", 8192), ("sqrt", 32768), ("tuned", 256), ("tuned", 8192)]
+    assert "Left out" not in found.caption
+
+
+@pytest.mark.parametrize("changed", [{"momentum": 0.5}, {"weight_decay": 0.05}, {"poly_power": 2}, {"warmup_epochs": 5},
+                                     {"learning_rate": 0.03}])
+def test_a_rule_is_of_what_was_tuned_at_256_and_of_nothing_else(tmp_path, changed):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "sgd", {8192: 0.99, 32768: 0.99}, rule="linear", **changed)
+    write_line(tmp_path / "own", "sgd", {32768: 0.9}, rule="linear")
+    found = draw(tmp_path)
+    assert [(row["by"], row["batch"], row["mean_percent"]) for row in found.rows] == [
+        ("linear", 32768, pytest.approx(90)), ("tuned", 256, pytest.approx(99))]
+    assert ("Left out, settings with a rate by a rule that are not what the optimizer's search at 256 chose: sgd 2."
+            in found.caption)
+    assert "sgd, linear: B_L is above 256 and at most 32,768 (256 holds, 32,768 fails)." in found.caption
+
+
+def test_without_its_search_at_256_an_optimizer_has_no_rules(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.9}, rule="sqrt")
+    found = draw(tmp_path)
+    assert "sqrt" not in [row["by"] for row in found.rows] and "at 256 chose: muon 1." in found.caption
+
+
+def test_points_are_of_the_same_images(tmp_path):
+    write_line(tmp_path / "other", "sgd", {256: 0.95}, note="recompressed")
+    write_line(tmp_path, "muon", {256: 0.98, 8192: 0.96})
+    found = draw(tmp_path)
+    assert {(row["optimizer"], row["verdict"]) for row in found.rows} == {("muon", None)}
+    assert "B_L and B_H are open: sgd is not tuned in this space at 256 yet" in found.caption
+    assert "Also run on other data and not drawn: mnist, lenet5 (recompressed)." in found.caption
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path / "other", "muon", {256: 0.999}, note="recompressed")
+    write_line(tmp_path / "other", "muon", {8192: 0.9}, rule="linear", note="recompressed")
+    found = draw(tmp_path)
+    # 0.995 A of the other images, 94.5%, would have been reached.
+    assert "muon, tuned: no batch tried is below B_H (256 fails, 8,192 fails)." in found.caption
+    assert not any(row["data_note"] for row in found.rows)
+    assert "linear" not in found.caption and "Left out" not in found.caption
+
+
+def test_of_as_many_points_on_two_data_sets_those_count_that_have_the_baseline(tmp_path):
+    write_line(tmp_path / "a", "lars", {256: 0.98}, note="recompressed")
+    write_line(tmp_path / "b", "sgd", {256: 0.99})
+    assert [row["optimizer"] for row in draw(tmp_path).rows] == ["sgd"]
 
 
 def write_line(folder, name, by_batch, rule=None, **values):
@@ -150,6 +213,98 @@ def test_a_miss_takes_a_whole_search_and_a_baseline_five_seeds(tmp_path):
     assert "B_L and B_H are open: the baseline has 2 seeds, fewer than 5." in draw(tmp_path / "few").caption
 
 
+def test_a_reach_with_more_trials_than_the_comparison_has_decides_nothing_and_a_miss_does(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    for name, mean in (("muon", 0.993), ("lamb", 0.95)):
+        write_line(tmp_path, name, {8192: mean})
+        change(tmp_path / f"{name}_8192", {"trials": 40}, 40)
+    found = draw(tmp_path)
+    assert "muon, tuned: B_H is open (8,192 undecided)." in found.caption and "(8,192 fails)" in found.caption
+    [row] = [row for row in found.rows if row["optimizer"] == "muon"]
+    assert row["reason"] == "reached with 40 trials, where the comparison has 20 each"
+
+
+def test_a_baseline_that_was_searched_less_decides_nothing(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.99})
+    change(tmp_path / "sgd_256", trials=3)
+    assert "B_L and B_H are open: the search of sgd at 256 has 3 trials, fewer than 20." in draw(tmp_path).caption
+
+
+def test_budgets_are_said_as_they_are(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.99})
+    write_line(tmp_path, "lars", {8192: 0.95})
+    assert "Every search here has 20 quasi-random trials over as many decades." in draw(tmp_path).caption
+    change(tmp_path / "lars_8192", {"trials": 3}, 3)
+    change(tmp_path / "muon_8192", {"trials": 40}, 40)
+    caption = draw(tmp_path).caption
+    assert ("Budgets differ from 20 quasi-random trials over as many decades: lars, 8,192: 3; muon, 8,192: 40." in caption
+            and "Every" not in caption)
+    assert "quasi-random" not in catalogue.draw("frontier", [], []).caption
+
+
+@pytest.mark.parametrize("plan, space", [
+    ({}, {"poly_power": [1]}), ({}, {"epochs": [1, 30]}), ({}, {"weight_decay": {"low": 1e-5, "high": 0.1, "log": True}}),
+    ({}, {"peak_learning_rate": SPACES["lars"]["peak_learning_rate"]}), ({}, {"clip_global_norm": [1, 5]}),
+    ({"method": "grid"}, {}), ({"settings": {"epochs": 10}}, {})])
+def test_a_search_of_another_space_method_or_length_makes_no_point(tmp_path, plan, space):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    folder = made.write_frontier(tmp_path, "muon", 8192, [0.95] * 5)
+    assert len(draw(tmp_path).rows) == 2
+    settings = json.loads((folder / "sweep.json").read_text())["settings"]
+    change(folder, {name: {**settings, **value} if name == "settings" else value for name, value in plan.items()}, space=space)
+    found = draw(tmp_path)
+    assert [row["optimizer"] for row in found.rows] == ["sgd"] and "muon, tuned" not in found.caption
+
+
+def test_every_search_that_lies_in_results_is_a_point():
+    runs = load_runs(ROOT / "results/frontier/lenet5")
+    assert {f"{name}_{'full' if batch == 60000 else batch}" for name, _, batch in frontier.points(runs, "mnist", 30)} == {
+        folder.name for folder in (ROOT / "results/frontier/lenet5").iterdir()}
+
+
+def test_a_verdict_on_a_choice_by_the_test_split_is_marked_where_it_is_said(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "muon", {256: 0.99, 8192: 0.99, 32768: None})
+    write_line(tmp_path, "muon", {8192: 0.99}, rule="linear")
+    assert ON_TEST not in draw(tmp_path).caption
+    write_line(tmp_path / "own", "muon", {8192: 0.99}, rule="sqrt", selected_on="test")
+    for batch in (8192, 32768):
+        change(tmp_path / f"muon_{batch}", {"select_on": "test"})
+    found = draw(tmp_path)
+    assert f"muon, tuned: B_H is at least 8,192 and below 32,768 (256 holds, 8,192 holds{ON_TEST}, 32,768 fails{ON_TEST})." in (
+        found.caption)
+    assert "muon, linear: B_L is above every batch tried (256 holds, 8,192 holds)." in found.caption
+    assert f"muon, sqrt: B_L is above every batch tried (256 holds, 8,192 holds{ON_TEST})." in found.caption
+    assert f"{ON_TEST} chosen on the test split." in found.caption and "every verdict rests" not in found.caption
+    change(tmp_path / "muon_256", {"select_on": "test"})
+    found = draw(tmp_path)
+    assert f"muon, linear: B_L is above every batch tried (256 holds{ON_TEST}, 8,192 holds{ON_TEST})." in found.caption
+    rows = {(row["optimizer"], row["by"], row["batch"]): row for row in found.rows}
+    assert rows["muon", "linear", 8192]["selected_on"] == rows["muon", "linear", 8192]["verdict_selected_on"] == "test"
+    assert rows["sgd", "tuned", 256]["verdict_selected_on"] == "validation"
+
+
+def test_a_baseline_that_the_test_split_chose_marks_every_verdict_and_no_accuracy_of_others(tmp_path):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_line(tmp_path, "muon", {256: 0.99, 8192: 0.99})
+    write_line(tmp_path, "muon", {8192: 0.9}, rule="linear")
+    change(tmp_path / "sgd_256", {"select_on": "test"})
+    found = draw(tmp_path)
+    for said in (f"A and xi{ON_TEST}, which every verdict rests on, are of a setting that was chosen on the test split.",
+                 f"sgd, tuned: B_H is above every batch tried (256 holds{ON_TEST}).",
+                 f"muon, tuned: B_H is above every batch tried (256 holds{ON_TEST}, 8,192 holds{ON_TEST}).",
+                 f"muon, linear: B_L is above 256 and at most 8,192 (256 holds{ON_TEST}, 8,192 fails{ON_TEST})."):
+        assert said in found.caption
+    assert {row["verdict_selected_on"] for row in found.rows} == {"test"}
+    assert {row["optimizer"]: row["selected_on"] for row in found.rows} == {"sgd": "test", "muon": "validation"}
+    assert set(points(found)) == {f"sgd{ON_TEST}", "muon"}
+    write_noise_scale(tmp_path, "muon", 1.0)
+    caption = catalogue.draw("noise_by_optimizer", *loaded(tmp_path)).caption
+    assert f", B_L{ON_TEST} above 256 and at most 8,192." in caption and f"{ON_TEST} chosen on the test split." in caption
+
+
 @pytest.mark.parametrize("space", [None, [{"a": 1}], "poly_power", 3])
 def test_a_space_that_is_none_makes_no_point(tmp_path, space):
     folder = made.write_frontier(tmp_path, "sgd", 8192, [0.99])
@@ -167,12 +322,12 @@ def test_runs_and_searches_that_are_not_of_the_frontier_are_no_points(tmp_path):
     assert found.figure is None and found.rows == [] and len(found.blanks) == 5 * 8
 
 
-def test_of_two_searches_the_one_with_more_trials_counts(tmp_path):
-    made.write_frontier(tmp_path / "a", "lars", "full", [0.98])
-    folder = made.write_frontier(tmp_path / "b", "lars", "full", [0.97])
-    result = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text(json.dumps({**result, "trials": {"done": 40, "diverged": 0, "failed": 0}}))
-    assert points(draw(tmp_path)) == {"lars": [[60000, pytest.approx(97.0)]]}
+def test_the_table_of_spaces_is_what_the_files_say():
+    assert {name: frontier.SPACES[space] for name, (_, space) in frontier.OPTIMIZERS.items()} == SPACES
+
+
+def test_what_the_comparison_leaves_out_is_said():
+    assert "Shampoo and K-FAC, which the library has too, are not compared." in catalogue.draw("frontier", [], []).caption
 
 
 def test_everyone_has_the_same_trials_in_as_many_decades():
@@ -220,13 +375,14 @@ def test_the_papers_numbers_are_the_best_at_a_batch_and_a_length():
 # The noise scale by optimizer.
 
 
-def write_noise_scale(folder, name, power, seed=1):
-    """A run at 256 whose |G|^2 is power / epoch in its first half and a thousandth of that later; tr(Sigma) 100."""
+def write_noise_scale(folder, name, power, seed=1, **values):
+    """A run of what was tuned at 256, `values` apart, whose |G|^2 is power / epoch in its first half and a thousandth of that
+    later; tr(Sigma) 100."""
     own = {"sgd": {"optimizer": "sgd", "nesterov": "false"}}.get(name, {"optimizer": name})
     made.write_run(folder / f"noise_{name}" / f"seed{seed}", batch_size=256, epochs=30, schedule="polynomial", rows=60, seed=seed,
-                   selected_on="validation", peak_learning_rate=0.02, **own, more_rows=lambda step: (
-                       {"gradient_power": power if step < 3600 else power / 1000, "gradient_variance": 100.0, "noise_scale": 1.0},
-                       []))
+                   **{"selected_on": "validation", "peak_learning_rate": 0.02, "poly_power": 1, **own, **values},
+                   more_rows=lambda step: ({"gradient_power": power if step < 3600 else power / 1000,
+                                            "gradient_variance": 100.0, "noise_scale": 1.0}, []))
 
 
 def test_early_noise_scales_stand_beside_where_large_batches_begin(tmp_path):
@@ -237,6 +393,7 @@ def test_early_noise_scales_stand_beside_where_large_batches_begin(tmp_path):
     for seed, factor in ((1, 1), (2, 2), (3, 4)):
         write_noise_scale(tmp_path, "sgd", 1.0 * factor, seed)
         write_noise_scale(tmp_path, "muon", 0.1, seed)
+    write_line(tmp_path, "lamb", {256: 0.99})
     write_noise_scale(tmp_path, "lamb", 10.0)
     found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
     rows = {row["optimizer"]: row for row in found.rows}
@@ -257,7 +414,8 @@ def test_early_and_whole_are_medians_over_stretches_and_no_signal_is_said(tmp_pa
     for name, of_epoch in (("sgd", lambda epoch: 2.0 if epoch < 1.02 else 1.0 if epoch < 2.02 else 900.0 if epoch < 3.02 else 5.0),
                            ("lamb", lambda epoch: np.inf if epoch < 2.02 else 7.0)):
         own = {"nesterov": "false"} if name == "sgd" else {}
-        made.write_run(tmp_path / name, batch_size=256, epochs=30, schedule="polynomial", rows=600, optimizer=name,
+        write_line(tmp_path, name, {256: 0.99})
+        made.write_run(tmp_path / name, batch_size=256, epochs=30, schedule="polynomial", poly_power=1, rows=600, optimizer=name,
                        selected_on="validation", peak_learning_rate=0.02, **own, more_rows=lambda step: (
                            {"gradient_power": 0.0 if (scale := of_epoch(step / 234.4)) == np.inf else 1.0,
                             "gradient_variance": 1.0 if scale == np.inf else scale, "noise_scale": 1.0}, []))
@@ -282,3 +440,17 @@ def test_runs_without_the_noise_scale_are_no_picture_of_it(tmp_path):
     made.write_run(tmp_path / "a", batch_size=256, epochs=30, schedule="polynomial", optimizer="muon", selected_on="validation")
     found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
     assert found.figure is None and len(found.blanks) == 5
+
+
+@pytest.mark.parametrize("changed", [{"peak_learning_rate": 0.03}, {"momentum": 0.5}, {"poly_power": 2}])
+def test_the_noise_scale_is_of_what_was_tuned_at_256(tmp_path, changed):
+    write_line(tmp_path, "sgd", {256: 0.99})
+    write_noise_scale(tmp_path / "other", "sgd", 1.0, **changed)
+    write_noise_scale(tmp_path, "muon", 1.0)
+    found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
+    assert found.figure is None and len(found.blanks) == 5
+    assert "Left out, settings that are not what the optimizer's search at 256 chose: sgd 1, muon 1." in found.caption
+    write_noise_scale(tmp_path, "sgd", 10.0)
+    found = catalogue.draw("noise_by_optimizer", *loaded(tmp_path))
+    assert [(row["optimizer"], row["early"]) for row in found.rows] == [("sgd", pytest.approx(10))]
+    assert "search at 256 chose: sgd 1, muon 1." in found.caption

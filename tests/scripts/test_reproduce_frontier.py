@@ -88,6 +88,12 @@ def test_no_folder_is_used_twice_and_no_experiment_is_run_twice(commands):
     assert len({one.run_dir for one in runs}) == len({one.experiment_hash() for one in runs}) == len(runs)
 
 
+def test_a_batch_whose_name_begins_like_256_is_another_batch():
+    lines = called(str(ROOT), "256 25600 1256", "1", "RUNS", DRY_RUN="1").stdout.splitlines()
+    ruled = [parsed(line)[1].settings.batch_size for line in lines if "/rules/" in line]
+    assert set(ruled) == {25600, 1256} and len(ruled) == 5 * 2 * 2 * 5
+
+
 STUB = """#!/bin/sh
 case "$1" in -c) shift; exec {python} -c "$@";; esac
 echo "$@" >> {folder}/calls
@@ -115,6 +121,24 @@ def test_what_a_search_chose_becomes_words_and_an_optimizer_without_one_is_passe
     confirmed = [call for call in calls if "--model=lenet" in call]
     assert len(confirmed) == 4 * 5 and all("--peak_learning_rate=0.25" in call for call in confirmed)
     assert not any("lars" in word for call in [*ruled, *confirmed] for word in call)
+
+
+@pytest.mark.parametrize("searched", [(), ("muon", "lars")])
+def test_without_256_the_rules_are_those_of_earlier_searches_and_the_rest_goes_on(tmp_path, searched):
+    (tmp_path / "stub.py").write_text(RESULT)
+    (tmp_path / "python").write_text(STUB.format(python=sys.executable, folder=tmp_path))
+    (tmp_path / "python").chmod(0o755)
+    for name in searched:
+        subprocess.run([sys.executable, tmp_path / "stub.py", f"--sweep_dir={tmp_path}/runs/lenet5/{name}_256"], check=True)
+    ended = called("DIR", "full", "1", str(tmp_path / "runs"), PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert ended.returncode == 0, ended.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert sum("/rules/" in call for call in calls) == 2 * 5 * ("muon" in searched)  # the search of lars chose nothing
+    assert sum("--model=lenet " in call for call in calls) == 4 * 5 and "report_main" in calls[-1]
+    passed_over = [line for line in ended.stderr.splitlines() if "so no rules; they need 256 among BATCHES" in line]
+    assert [line.partition(":")[0] for line in passed_over] == [name for name in frontier.OPTIMIZERS
+                                                                if name != "muon" or name not in searched]
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_refused_command_ends_it_and_without_a_folder_it_says_what_it_needs(tmp_path):

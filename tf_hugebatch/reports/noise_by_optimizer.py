@@ -2,11 +2,12 @@
 
 If the noise scale S is what limits a batch (McCandlish et al. 2018, arXiv 1812.06162), S measured early should order optimizers
 as their B_L does, and move with the optimizer if B_L does. S is a property of the weights where it is measured, so an optimizer
-moves it only by going elsewhere. Runs: each optimizer's own setting at B0, with `--diagnostics=noise_scale`
-(scripts/reproduce_frontier.sh). S early: the median over the stretches of the first EARLY epochs, infinite where half of them
-hold no signal.
+moves it only by going elsewhere. Runs: what each optimizer's search of the frontier chose at B0, with
+`--diagnostics=noise_scale` (scripts/reproduce_frontier.sh). S early: the median over the stretches of the first EARLY epochs,
+infinite where half of them hold no signal.
 """
 
+import collections
 import itertools
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from . import commands, frontier, limits
 from .drawing import LINES, headline, panels, style
 from .noise_scales import or_gaps, quotients
-from .sources import Figure, Source, ended, fits, groups_of, noted, one_network
+from .sheets import mark_of
+from .sources import Figure, Source, ended, fits, groups_of, noted
 
 NAME = "noise_by_optimizer"
 #: Epochs that count as early: a tenth of the run.
@@ -41,13 +43,25 @@ def row(baseline, model):
 
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs): S over epochs, and early S beside B_L."""
-    used = one_network([one for one in ended(runs, *(source.wanted for source in figure.sources)) if quotients(one.run)])
-    found = {source.label: groups[0].outcomes for source in figure.sources
-             if (groups := groups_of(one for one in used if fits(one.values, source.wanted)))}
+    points = frontier.points(runs, figure.dataset, figure.epochs[0])
+    measured = groups_of(one for one in ended(runs, *(source.wanted for source in figure.sources)) if quotients(one.run))
+    found, others = {}, collections.Counter()
+    for source in figure.sources:
+        tuned = points.get((source.label, limits.TUNED, figure.batch[0]))
+        for group in measured:
+            if not fits(group.values, source.wanted):
+                continue
+            if tuned and frontier.is_scaled_from(group, tuned):
+                found.setdefault(source.label, group.outcomes)
+            else:
+                others[source.label] += 1
     missing = [source for source in figure.sources if source.label not in found]
+    listed = ", ".join(f"{name} {count}" for name, count in others.items())
+    left_out = [f"Left out, settings that are not what the optimizer's search at {figure.batch[0]:,} chose: {listed}."
+                ] if others else []
     if not found:
-        return None, [], [], missing
-    edges = limits.find(frontier.points(runs, figure.dataset, figure.epochs[0]), figure.batch[0]).boundaries
+        return None, [], left_out, missing
+    edges = limits.find(points, figure.batch[0]).boundaries
     rows = [_row(name, outcomes, edges.get((name, "linear"))) for name, outcomes in found.items()]
     with style() as matplotlib:
         picture, axes = panels(matplotlib, 1, 2, (9.6, 4.0), width_ratios=(3, 2))
@@ -64,7 +78,7 @@ def draw(figure, runs, sweeps):
         if not beside.lines:
             beside.set(xticks=[], yticks=[], ylabel="B_L is not known of any of them")
         headline(picture, f"{figure.name}: {figure.shows}")
-    return picture, rows, [*_in_words(rows), *noted([one.run for of in found.values() for one in of])], missing
+    return picture, rows, [*_in_words(rows), *left_out, *noted([one.run for of in found.values() for one in of])], missing
 
 
 def _row(name, outcomes, edge):
@@ -77,6 +91,7 @@ def _row(name, outcomes, edge):
     return {"optimizer": name, "seeds": len(outcomes), "early": float(np.median(early)) if early else None,
             "early_low": min(early, default=None), "early_high": max(early, default=None), "whole_run": float(np.median(whole)),
             "holds_at": edge and edge.holds_at, "fails_at": edge and edge.fails_at,
+            "limits_selected_on": edge and limits.selected_on(edge),
             "runs": " ".join(outcome.run.path for outcome in outcomes)}
 
 
@@ -89,7 +104,7 @@ def _in_words(rows):
     yield from (f"{row['optimizer']}: its early updates do not tell S." for row in rows if not _told(row))
     for row_ in known:
         between = ("" if None in (row_["holds_at"], row_["fails_at"]) else
-                   f", B_L above {row_['holds_at']:,} and at most {row_['fails_at']:,}")
+                   f", B_L{mark_of(row_['limits_selected_on'])} above {row_['holds_at']:,} and at most {row_['fails_at']:,}")
         yield f"{row_['optimizer']}: early S {row_['early']:,.3g}, whole run {row_['whole_run']:,.3g}{between}."
     if len(known) > 1:
         low, high = (pick(known, key=lambda row: row["early"]) for pick in (min, max))
