@@ -33,7 +33,7 @@ for solver in sgd lars adam adagrad rmsprop {sgd,adam,adagrad,rmsprop}_layerwise
     done
     rate=$(chosen "$table3/${solver}_256" learning_rate)
     for seed in ${rate:+$seeds}; do
-        train --flagfile=flags/table3/${solver}_8192.flags --learning_rate="$rate" --seed="$seed" \
+        train --flagfile=flags/table3/${solver}_8192.flags --learning_rate="$rate" --selected_on=validation --seed="$seed" \
             --run_dir="$table3/${solver}_8192_rule/seed$seed"
     done
 done
@@ -42,8 +42,8 @@ done
 rate=$(chosen "$table3/sgd_256" learning_rate)
 for batch in ${rate:+512 1024 2048 4096}; do
     for seed in $seeds; do
-        train --flagfile=flags/table3/sgd_256.flags --batch_size=$batch --learning_rate="$rate" --seed="$seed" \
-            --run_dir="$runs/regimes/$model/linear_$batch/seed$seed"
+        train --flagfile=flags/table3/sgd_256.flags --batch_size=$batch --learning_rate="$rate" --selected_on=validation \
+            --seed="$seed" --run_dir="$runs/regimes/$model/linear_$batch/seed$seed"
     done
 done
 

@@ -31,6 +31,8 @@ STEADY = [0.9920, 0.9921, 0.9919, 0.9920, 0.9920]
     ([0.99, 0.96, 0.99], UNSTABLE, "agrees"),
     ([None, None, None], DIVERGES, "agrees"),
     ([None], DIVERGES, "agrees"),
+    ([None], UNSTABLE, "undecided: one seed"),  # an unstable setting has such seeds
+    ([None], Cell(99.2), "differs: diverges"),
     ([None, None, None], Cell(99.2), "differs: diverges"),
     ([None, None, None], UNSTABLE, "differs: diverges"),
     ([0.1135, 0.1135, None], DIVERGES, "agrees: no better than guessing"),

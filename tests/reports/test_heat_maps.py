@@ -94,6 +94,15 @@ def test_maps_of_two_splits_say_so_each(tmp_path):
     assert any("SGD" in title and title.endswith("on test†") for title in titles)
 
 
+def test_a_grid_on_test_beside_one_on_validation_is_named(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b", select_on="test", accuracy=lambda rate, warmup: 0.95)
+    found = catalogue.draw(16, *loaded(tmp_path))
+    assert list(map(np.unique, of_lars(found).values())) == [[90.0]]
+    assert f"Left aside: {tmp_path / 'b'}: it chose on test" in found.caption
+    assert f"{tmp_path / 'a'}: it chose" not in found.caption
+
+
 def test_the_batch_is_the_one_that_the_trials_ran_at(tmp_path):
     write(tmp_path)
     found = catalogue.draw(16, *loaded(tmp_path))

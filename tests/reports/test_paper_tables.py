@@ -121,6 +121,19 @@ def test_each_cell_has_its_runs(sgd):
         assert words in found.markdown
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_rule_that_says_what_chose_its_rate_stands_in_its_cell_with_the_mark(tmp_path, split):
+    rate = {"learning_rate": {"low": 0.002, "high": 2.0, "log": True}}
+    common = {**BASE, "model": "lenet5", "optimizer": "sgd"}
+    made_sweep(tmp_path / "sgd_256", [0.990, 0.991], chosen={"learning_rate": 0.08}, space=rate, select_on=split, batch_size=256,
+               **common)
+    [blank] = [blank for blank in table(3, tmp_path).blanks if "lenet5, sgd at 8,192, (a)" in blank.what]
+    assert f" --selected_on={split} " in blank.command
+    made_seeds(tmp_path / "rule", [0.90, 0.91], learning_rate=0.08, batch_size=8192, selected_on=split, **common)
+    rule = cell(table(3, tmp_path), network="lenet5", optimizer="sgd", way="(a) rule")
+    assert (rule["n"], rule["selected_on"]) == (2, split)
+
+
 def test_a_rate_that_was_not_tuned_at_256_is_not_the_papers_rule_and_not_hidden(sgd):
     found = table(3, sgd)
     others = found.markdown.partition("stand in no cell")[2]

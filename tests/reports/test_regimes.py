@@ -1,6 +1,7 @@
 """B_L and B_H of made runs with known answers: decided, undecided, missing, not monotone; what is missing is said."""
 
 import json
+import os
 import shlex
 
 import pytest
@@ -359,7 +360,75 @@ def test_any_setting_may_reach_it(tmp_path):
     made_seeds(tmp_path / "adam", GOOD, dataset="mnist", batch_size=4096, optimizer="adam")
     [verdict] = regimes_of(tmp_path).huge.verdicts
     assert verdict.holds and verdict.group.values["optimizer"] == "adam"
-    assert "best of 2 settings by test accuracy" in verdict.reason
+    assert "best of 2 settings by test accuracy" in verdict.reason and verdict.by_test
+
+
+def chosen_with(sweep, accuracy, split="validation"):
+    path = os.path.join(sweep.path, "result.json")
+    result = json.load(open(path))
+    result["chosen"].update(accuracy=accuracy, split=split)
+    json.dump(result, open(path, "w"))
+
+
+def rows_of(folder, batch=4096):
+    [row] = [row for row in regime_tables.batches_table([regimes_of(folder)]).rows if row["boundary"] == "B_H" and row["batch"] == batch]
+    return row
+
+
+def test_of_several_searches_validation_picks_the_one_that_speaks(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    chosen_with(lars(tmp_path / "a", 4096, [0.9930, 0.9931, 0.9932], optimizer="adam"), 0.991)
+    chosen_with(lars(tmp_path / "b", 4096, GOOD), 0.992)
+    row = rows_of(tmp_path)
+    assert (row["verdict"], row["optimizer"], row["selected_on"]) == ("holds", "lars", "validation")
+    assert "of 2 settings the best by validation accuracy" in row["reason"]
+    assert "†" not in regime_tables.regimes_table([regimes_of(tmp_path)]).markdown
+
+
+def test_where_the_best_on_validation_misses_another_is_picked_by_test_and_marked(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    chosen_with(lars(tmp_path / "a", 4096, GOOD, optimizer="adam"), 0.991)
+    chosen_with(lars(tmp_path / "b", 4096, BAD), 0.992)
+    row = rows_of(tmp_path)
+    assert (row["verdict"], row["optimizer"], row["selected_on"]) == ("holds", "adam", "test")
+    text = regime_tables.regimes_table([regimes_of(tmp_path)]).markdown
+    assert "99.20%†" in text and "† The setting was chosen on the test split" in text
+
+
+@pytest.mark.parametrize("odd", [None, "0.99", True, 2.0, [1], float("nan")])
+def test_a_validation_accuracy_that_is_none_picks_nothing(tmp_path, odd):
+    linear(tmp_path, 256, BASELINE)
+    chosen_with(lars(tmp_path / "a", 4096, [0.9930, 0.9931, 0.9932], optimizer="adam"), 0.991)
+    chosen_with(lars(tmp_path / "b", 4096, GOOD), odd)
+    assert rows_of(tmp_path)["optimizer"] == "adam"
+
+
+def test_a_setting_beside_seeds_that_can_reach_nothing_was_not_picked(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    made_seeds(tmp_path / "adam", GOOD, dataset="mnist", batch_size=4096, optimizer="adam")
+    made_seeds(tmp_path / "lars", [0.97], dataset="mnist", batch_size=4096, optimizer="lars")
+    assert (rows_of(tmp_path)["verdict"], rows_of(tmp_path)["selected_on"]) == ("holds", None)
+
+
+def test_the_rule_from_a_rate_that_test_chose_has_the_mark_in_both_tables(tmp_path):
+    made_sweep(tmp_path / "sgd", BASELINE, chosen={"learning_rate": 0.08}, select_on="test", dataset="mnist", batch_size=256, **RULE)
+    linear(tmp_path, 4096, GOOD, learning_rate=0.08)
+    one = regimes_of(tmp_path)
+    found = [row["selected_on"] for row in regime_tables.batches_table([one]).rows if row["batch"] == 4096]
+    assert found == ["test", "test"]
+    commands = [blank.command for blank in regime_blanks.blanks_of([one]) if "linear scaling at" in blank.what]
+    new = [command for command in commands if "linear_4096" not in command]
+    assert new and all("--selected_on=test" in command for command in new)
+
+
+def test_failed_searches_at_the_baselines_batch_are_no_search_for_b_h(tmp_path):
+    linear(tmp_path, 256, BASELINE)
+    for batch in (64, 256):
+        lars(tmp_path, batch, [], chosen=None, diverged=20)
+    one = regimes_of(tmp_path)
+    assert one.searches == ()
+    [row] = [row for row in regime_tables.regimes_table([one]).rows if row["boundary"] == "B_H"]
+    assert row["trials"] == 0
 
 
 @pytest.mark.parametrize("accuracies, word", [(BAD, "fails"), (CLOSE, "undecided"), (GOOD, "holds"), ([0.95], "undecided"),

@@ -16,13 +16,16 @@ def agreement(group: Group | None, paper: published.Cell) -> str:
 
     A number of the paper agrees with ours where the 95% interval of our mean meets [p - 0.05, p + 0.05] percent. Its
     'diverges' agrees with runs that all diverge or that come to less than twice the accuracy of guessing, its 'unstable' with
-    what `Group.words` calls so. One seed has no interval and decides nothing but a divergence.
+    what `Group.words` calls so. One seed has no interval and decides nothing but a divergence,
+    beside 'unstable' not even that.
     """
     if group is None:
         return ""
     if group.n == 1 and not group.diverged:
         return "undecided: one seed"
     guesses = group.accuracy is not None and group.accuracy.mean < _TIMES_CHANCE / _classes(group)
+    if group.n == 1 and paper.words == "unstable":
+        return "undecided: one seed"  # that of an unstable setting may diverge
     fails = group.words == "diverges" or guesses
     if paper.words == "diverges":
         return "agrees" + (": no better than guessing" if guesses else "") if fails else f"differs: {_ours(group)}"

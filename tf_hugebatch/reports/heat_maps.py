@@ -123,6 +123,14 @@ def _grid(trials, split, where):
                 str(trials[0].values["model"]), where, tuple(repeated))
 
 
+def _beside(trials):
+    """The sweeps that `grids` leaves out of a source's maps, in words."""
+    splits = {trial.sweep: selected_on(trial.sweep) for trial in trials}
+    if len(set(splits.values())) > 1:
+        yield from (f"Left aside: {sweep.path}: it chose on test, and stands in no map beside those that chose on validation."
+                    for sweep, split in splits.items() if split == "test")
+
+
 def _aside(sweeps):
     """What no map uses, with the reason, in words."""
     for sweep in filter(is_grid, sweeps):
@@ -153,7 +161,8 @@ def draw(figure, runs, sweeps):
     trials = {source: trials_of(sweeps, source.wanted) for source in figure.sources}
     tried = [trial for of_source in trials.values() for trial in of_source]
     of_one = set(one_network(tried))
-    found = {source: grids([trial for trial in trials[source] if trial in of_one]) for source in figure.sources}
+    used = {source: [trial for trial in trials[source] if trial in of_one] for source in figure.sources}
+    found = {source: grids(of_source) for source, of_source in used.items()}
     missing = [source for source, maps in found.items()
                if not any(one.best or np.isin(one.state, ["diverged", "failed"]).all() for one in maps)]
     rows = [row for source, maps in found.items() for one in maps for row in _rows(source, one)]
@@ -168,6 +177,7 @@ def draw(figure, runs, sweeps):
     remarks += [f"{source.label}: {len(maps) - _MOST_MAPS} more maps are in the CSV and not drawn."
                 for source, maps in found.items() if len(maps) > _MOST_MAPS]
     remarks += [f"Left aside: {path}: its cell is another trial's, which is shown." for one in shown for path in one.repeated]
+    remarks += dict.fromkeys(words for of_source in used.values() for words in _beside(of_source))
     return picture, rows, [*remarks, *other_networks(tried, of_one), *_aside(sweeps)], missing
 
 

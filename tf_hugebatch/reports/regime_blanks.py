@@ -118,7 +118,8 @@ def _linear(one: Regimes, batch: int) -> Blank:
     values = {**one.baseline.values, "batch_size": batch, "lr_scaling": "linear", "peak_learning_rate": None,
               "learning_rate": baseline_rate(one.baseline.values, at_baseline=True)}
     folder = _folder(one, f"linear_{batch}", values, regime="baseline", batch_size=batch)
-    return _seeds(one, what, commands.words_of(values), folder, one.epochs)
+    words = [*commands.words_of(values), *commands.selected(one.baseline.select_on)]
+    return _seeds(one, what, words, folder, one.epochs)
 
 
 def _search(one: Regimes, batch: int) -> list[Blank]:

@@ -110,7 +110,7 @@ def _section(one: Regimes) -> str:
             lines += [f"{edge.name}, {_CRITERIA[edge.name]}, batch by batch:", "", _batches(one, edge)]
     if one.baseline is not None:
         lines += [*_search_words(one), ""]
-    groups = [one.baseline, *(verdict.group for edge in (one.large, one.huge) for verdict in edge.verdicts)]
+    groups = [one.baseline, *(_shown(one, edge, verdict) for edge in (one.large, one.huge) for verdict in edge.verdicts)]
     return "\n".join(lines) + notes_of(groups)
 
 
@@ -150,9 +150,14 @@ def _others_words(one: Regimes) -> str:
 
 
 def _shown(one: Regimes, edge: Boundary, verdict: Verdict) -> Group | None:
-    """The group of a verdict; one of linear scaling says what chose the rate that it scales."""
-    scaled = edge.name == "B_L" and verdict.group is not None
-    return verdict.group.taken_from(one.baseline) if scaled else verdict.group
+    """The group of a verdict; one that is the baseline, its rate scaled, says what chose that rate, one that test accuracy
+    picked says so."""
+    group = verdict.group
+    if group is None:
+        return None
+    if edge.name == "B_L" or baselines.is_linear_scaling_of(group, one.baseline):
+        group = group.taken_from(one.baseline)
+    return group.picked_by_test() if verdict.by_test else group
 
 
 def _batches(one: Regimes, edge: Boundary) -> str:

@@ -34,12 +34,14 @@ _EXPERIMENTS = ("batch_growth", "inject_noise", "fixed_trust_ratios")
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What happened at one batch. holds: True, False, or None for undecided. group: the setting that it rests on."""
+    """What happened at one batch. holds: True, False, or None for undecided. group: the setting that it rests on. by_test:
+    whether test accuracy picked that among several."""
 
     batch: int
     holds: bool | None
     group: Group | None
     reason: str
+    by_test: bool = False
 
     @property
     def word(self) -> str:
@@ -188,8 +190,7 @@ def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Ver
         return Verdict(batch, None, group, "one seed: how far seeds differ is unknown")
     if group.diverged == n:
         return Verdict(batch, False, group, f"diverges with all {n} seeds")
-    accurate = _clear(group.accuracy, target)
-    above = _clear(group.loss, loss_limit) if loss_limit is not None else None
+    accurate, above = _clear(group.accuracy, target), None if loss_limit is None else _clear(group.loss, loss_limit)
     if accurate is False:
         return Verdict(batch, False, group, "accuracy below 0.995 A")
     if above:
@@ -209,15 +210,20 @@ def linear_verdict(group: Group, target: float, loss_limit: float | None) -> Ver
 def best_verdict(batch: int, groups: list[Group], target: float, searched: bool) -> Verdict:
     """Definition 2.2 at one batch: any setting may reach the target; that none does takes a search.
 
-    groups: every setting at this batch within rho epochs. searched: whether a search of TRIALS or more chose any, or found none
-    that trains.
+    groups: every setting at this batch within rho epochs. Of several one may reach it by luck: first speaks the one best on
+    validation, then, marked, that on test. searched: whether a search of TRIALS or more chose any, or found none that trains.
     """
     alive = [group for group in groups if group.accuracy]
     best = max(alive, key=lambda group: group.accuracy.mean, default=None)
+    by_test = sum(group.n > 1 for group in alive) > 1  # one seed can't reach anything
     reached = [group for group in alive if not group.diverged and _clear(group.accuracy, target)]
     if reached:
+        validated = [group for group in alive if group.validated is not None]
+        first = max(validated, key=lambda group: group.validated, default=None)
+        if first in reached:
+            return Verdict(batch, True, first, f"reached; of {_settings(groups)} the best by validation accuracy")
         best = max(reached, key=lambda group: group.accuracy.mean)
-        return Verdict(batch, True, best, f"reached; best of {_settings(groups)} by test accuracy")
+        return Verdict(batch, True, best, f"reached; best of {_settings(groups)} by test accuracy", by_test)
     if not searched:
         return Verdict(batch, None, best, f"not reached by {_settings(groups)}, and nothing was searched "
                        f"at this batch with {TRIALS} trials or more")
@@ -232,7 +238,7 @@ def best_verdict(batch: int, groups: list[Group], target: float, searched: bool)
     if best is None:
         return Verdict(batch, False, None, f"diverges with every seed of {_settings(groups)}" if groups
                        else "diverges in every trial")
-    return Verdict(batch, False, best, f"missed; best of {_settings(groups)} by test accuracy")
+    return Verdict(batch, False, best, f"missed; best of {_settings(groups)} by test accuracy", by_test)
 
 
 def _settings(groups):
@@ -267,9 +273,9 @@ def _searches(family, groups, sweeps, epochs) -> tuple[tuple[int, Sweep], ...]:
     """(batch, sweep) of every search that chose the setting of one of `groups`, or found none that trains."""
     found = {group.sweep.path: (group.values["batch_size"], group.sweep) for group in groups if group.sweep}
     for sweep in sweeps:
-        settings = sweep.settings
-        batch, longest = settings.get("batch_size"), settings.get("epochs")
-        if (settings.get("dataset"), settings.get("model")) != (family.dataset, family.model) or not isinstance(batch, int):
+        settings, batch, longest = sweep.settings, sweep.settings.get("batch_size"), sweep.settings.get("epochs")
+        named = (settings.get("dataset"), settings.get("model")) == (family.dataset, family.model)
+        if not named or not isinstance(batch, int) or batch <= family.baseline_batch:
             continue
         if any(settings.get(name) is not None or name in sweep.space for name in _EXPERIMENTS):
             continue

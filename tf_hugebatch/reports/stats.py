@@ -117,8 +117,8 @@ class Group:
     values: the settings that they share. sweep: the sweep that chose the setting, or None. note: words on their data.
     """
 
-    def __init__(self, outcomes: list[Outcome], *, taken_from: Group | None = None):
-        self.outcomes, self._taken_from = outcomes, taken_from
+    def __init__(self, outcomes: list[Outcome], *, taken_from: Group | None = None, by_test: bool = False):
+        self.outcomes, self._taken_from, self._by_test = outcomes, taken_from, by_test
         self.values, self.sweep, self.note = outcomes[0].values, outcomes[0].sweep, outcomes[0].note
 
     def __repr__(self):
@@ -174,13 +174,28 @@ class Group:
         """The split that the setting was chosen on, the test split where that had a part in it; '' when nothing was chosen.
         Final runs that were copied without their sweep say it themselves."""
         own = selected_on(self.sweep) if self.sweep else _stated(self.values)
-        splits = [own, self._taken_from.select_on if self._taken_from else ""]
+        splits = [own, self._taken_from.select_on if self._taken_from else "", "test" if self._by_test else ""]
         return "test" if "test" in splits else next(filter(None, splits), "")
 
     def taken_from(self, source: Group) -> Group:
         """The same runs, with `source` as what their setting, or the rate that theirs is scaled from, was taken from: the
         split that chose there chose theirs."""
         return Group(self.outcomes, taken_from=source)
+
+    def picked_by_test(self) -> Group:
+        """The same runs, as the setting that test accuracy picked among several."""
+        return Group(self.outcomes, taken_from=self._taken_from, by_test=True)
+
+    @property
+    def validated(self) -> float | None:
+        """Validation accuracy, in [0, 1], by which its search chose the setting (the mean of the seeds that confirmed it); None
+        where no search did, or on test."""
+        chosen = self.sweep.result.get("chosen") if self.sweep else None
+        if not isinstance(chosen, dict) or chosen.get("split") != "validation" or self.select_on == "test":
+            return None
+        accuracy = chosen.get("accuracy")
+        known = isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool) and 0 <= accuracy <= 1
+        return float(accuracy) if known else None
 
     @property
     def tested_before(self) -> int:

@@ -124,10 +124,11 @@ def _blank(place: Place, finder: Finder) -> Blank:
     folder = _folder(place.network, place.optimizer, place.batch, "rule")
     if tuned is not None:
         rate = baseline_rate(tuned.values, at_baseline=True)
-        return Blank(what, commands.train([*words, f"--learning_rate={rate!r}"], DATASET, folder, seeds), cost)
+        words += [f"--learning_rate={rate!r}", *commands.selected(tuned.select_on)]
+        return Blank(what, commands.train(words, DATASET, folder, seeds), cost)
     search = _sweep(place.network, place.optimizer, baseline_batch)
     rate = commands.chosen_value(_folder(place.network, place.optimizer, baseline_batch), "learning_rate")
-    train = commands.train(words, DATASET, folder, seeds, variable="--learning_rate=$rate")
+    train = commands.train([*words, *commands.selected("validation")], DATASET, folder, seeds, variable="--learning_rate=$rate")
     both = Cost(f"{sweep_cost}, the search; then {cost}", sweep_cost.seconds + cost.seconds)
     return Blank(what, f"{search} && rate={rate} && {train}", both)
 

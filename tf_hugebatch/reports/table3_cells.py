@@ -124,7 +124,7 @@ class Finder:
         if place.way == RULE:
             tuned = self.tuned_rate(place)
             found = [group.taken_from(tuned) for group in self._at(place)
-                     if tuned and group.select_on == "" and is_linear_scaling_of(group, tuned)]
+                     if tuned and group.sweep is None and is_linear_scaling_of(group, tuned)]
         else:
             found = [group for group in self._at(place) if _is_the_search(group.sweep)]
         return max(found, key=lambda group: (group.select_on == "validation", group.trials or 0, group.n), default=None)
