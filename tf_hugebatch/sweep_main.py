@@ -15,9 +15,9 @@ from .tuning.plan import MOST_FINAL_SEEDS, Base, Plan
 from .tuning.screen import Screen, in_words
 
 PROGRAM = "sweep_main"
-DESCRIPTION = ("Try settings of a run on a validation split, then train the best one on all training data with fresh seeds and "
-               "test those runs once. Every flag of a run is a flag of all its runs. Stopped at any point, the same command "
-               "goes on.")
+DESCRIPTION = ("Try settings of a run on a validation split, then train the best one on all training data with fresh seeds, "
+               "whose test accuracy chooses nothing. Every flag of a run is a flag of all its runs. Stopped at any point, the "
+               "same command goes on.")
 DATASET = "mnist"
 _TRIALS = 20
 _POINTS_SHOWN = 5

@@ -340,6 +340,9 @@ def test_a_grid_tries_every_point_and_no_search_more_points_than_there_are(tmp_p
         found = {name: int(line.rpartition("(")[2].split()[0]) for line in text if " trials over " in line
                  for name in ("baseline rate", "0 tuned", "2", "3", "4") if line.startswith(f"  {name:<28} ")}
         assert list(found.values()) == numbers, method
+        [budgets] = [line for line in text if "The budgets differ" in line]
+        assert ", ".join(f"{name} {count}" for name, count in zip(("0 tuned", "2", "3", "4"), numbers[1:])) in budgets
+    assert not [line for line in make(tmp_path / "l").text() if "budgets" in line]
     with pytest.raises(Refusal, match="a grid over a range needs the number of its points"):
         make(tmp_path / "l", of_the_base={"method": "grid"})
 

@@ -138,6 +138,23 @@ def test_edges_have_known_answers():
     assert edges(weight_decay=0.96, learning_rate=1.0) == [("learning_rate", 1.0, "highest"), ("weight_decay", 0.96, "highest")]
 
 
+def test_numbers_among_null_and_words_have_edges():
+    space = make({"clip_global_norm": [5.0, None, 0.5, 1.0], "momentum": [0.9, 0.8]})
+
+    def edges(clip):
+        return [edge["end"] for edge in space.edges({"clip_global_norm": clip, "momentum": 0.85})]
+
+    assert [edges(clip) for clip in (0.5, 1.0, 5.0, None)] == [["lowest"], [], ["highest"], []]
+
+
+@pytest.mark.parametrize("content, said", [
+    ({"regime": ["huge", "full"]}, "stands for other settings"), ({"optimizer_preset": ["mlperf"]}, "stands for other settings"),
+    ({"on_divergence": ["stop", "rewind"]}, "a run that rewinds is another"), ({"log_every_steps": [1, 2]}, "changes no result")])
+def test_a_flag_that_cant_be_searched_says_why(content, said):
+    with pytest.raises(Refusal, match=said):
+        make(content)
+
+
 def test_values_become_the_words_that_a_run_parses():
     space = make({"trust_bounds": [[0, 10], None], "optimizer": ["lars"], "nesterov": [True, False], "momentum": [0.5, 0.9],
                   "learning_rate": [0.1]})

@@ -100,6 +100,7 @@ class Ladder:
             how = f"n/a: {rung.n_a}" if rung.n_a else "by the rule" if rung.kind == "rule" else \
                 f"{self._plan(rung).trials} trials over {', '.join(rung.tunes)}"
             yield f"  {rung.name:<28} {rung.adds} ({how})"
+        yield from self._budgets()
         for solver, content in self.spaces.items():
             for flag, values in content.items():
                 yield f"  {solver:<24} {flag}: {json.dumps(values)}"
@@ -170,6 +171,15 @@ class Ladder:
             marks += [seed.note for seed in seeds if seed and seed.note and seed.note not in marks]
         yield "; ".join(["Test accuracy, mean (lowest to highest) of the seeds that came to one", *marks]) + ":"
         yield from lines
+        yield from self._budgets()
+
+    def _budgets(self):
+        """A sentence where rungs differ in their trials, as a grid's do and those of a space with few points."""
+        trials = {rung.name: self._plan(rung).trials for rung in self.rungs
+                  if rung.tunes and not rung.n_a and rung.kind != "baseline_rate"}
+        if len(set(trials.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in trials.items())
+            yield f"  The budgets differ, so a rung's share is in part that of more search: trials {listed}"
 
 
 def _set_aside_another_rate(plan):

@@ -47,8 +47,8 @@ class Base:
     def search_words(self) -> tuple[str, ...]:
         """Of every trial, before the values of its point. Of a flag that stands twice the last one counts.
 
-        Where validation examples select, no trial reads the test split: it is read once, by the final runs. Where the test
-        split does, the numbers of the search are marked too.
+        Where validation examples select, no trial reads the test split: the final runs alone do. Where the test split
+        does, the numbers of the search are marked too.
         """
         held_out = self.validation_examples
         marked = () if held_out else ("--selected_on=test",)
@@ -167,7 +167,7 @@ class Plan:
         return self._command(self.base.search_words, values, seed, self.repeat_folder(number, seed))
 
     def final_command(self, values: Mapping, seed: int) -> list[str]:
-        """The command of a final run: all training data, the test split read once.
+        """The command of a final run: all training data; test accuracy, at every evaluation of its flags, chooses nothing.
 
         Where something was chosen the run says on which split, so that the mark stays with a run that is copied by itself.
         """

@@ -68,13 +68,14 @@ class Dimension:
 
     def edge(self, value) -> str | None:
         """'lowest' or 'highest' where the value lies on that edge of what was searched, else None."""
-        if not self.is_ordered or len(self.ends) < 2:
-            return None
         if self.is_range:
             low, high, value = (math.log(x) if self.log else x for x in (self.low, self.high, value))
             share = (value - low) / (high - low)
             return "lowest" if share <= EDGE_SHARE else "highest" if share >= 1 - EDGE_SHARE else None
-        return {self.values[0]: "lowest", self.values[-1]: "highest"}.get(value)
+        numbers = set(filter(is_number, self.values))  # a list may have null or a word besides
+        if len(numbers) < 2 or not is_number(value):
+            return None
+        return {min(numbers): "lowest", max(numbers): "highest"}.get(value)
 
     def as_json(self) -> list | dict:
         """As the space file has it."""

@@ -24,6 +24,9 @@ _SET_BY_THE_SWEEP = {
     "validation_examples": "the sweep splits the training set to select, and not for the final runs",
     "dataset": "one sweep compares settings on one data set",
     "dataset_size": "one sweep compares settings on one data set",
+    "regime": "it stands for other settings, which can be searched one by one",
+    "optimizer_preset": "it stands for other settings, which can be searched one by one",
+    "on_divergence": "a run that rewinds is another than one that stops, and what tells them apart is known once it is given",
 }
 _MOST_CORNERS = 4096
 _MOST_POINTS = 1000

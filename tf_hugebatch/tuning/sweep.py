@@ -2,7 +2,7 @@
 
 Trials run as child processes, `jobs` at a time. When all have ended, and the best have been confirmed where that was asked
 for, the setting of highest accuracy on the split that selects is trained again on all training data with fresh seeds, and
-each of those runs reads the test split once.
+those runs alone read the test split, at each of their evaluations; nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _Sweep:
 
     def _sort_finals(self):
         """Final runs of an earlier choice (fewer trials or repeats had been asked for) make room and stay on record, and those
-        of the choice, if it was one before, come back: tested once is enough.
+        of the choice, if it was one before, come back: they need no other test.
 
         Each run's own settings say whose it is. The note in result.json may be gone, or older than a kill between two moves.
         """

@@ -50,5 +50,5 @@ def of_repeat(plan: Plan, trial: Trial, seed: int) -> Task:
 
 
 def of_final(plan: Plan, values: Mapping, seed: int) -> Task:
-    """The chosen setting on all training data, tested once."""
+    """The chosen setting on all training data, with its test accuracy."""
     return Task(seed, f"final run, seed {seed}", values, plan.final_folder(seed), plan.final_command(values, seed), "test")
