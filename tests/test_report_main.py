@@ -313,6 +313,94 @@ def test_no_damage_stops_a_report(tmp_path_factory, capsys, data):
     capsys.readouterr()
 
 
+@pytest.fixture
+def table_3_runs(tmp_path):
+    """Two cells' runs, a grid, and the run of figure 3, on mnist."""
+    folder = tmp_path / "runs"
+    made_seeds(folder / "lars", [0.98, 0.985], dataset="mnist", batch_size=8192, optimizer="lars", schedule="polynomial",
+               warmup_epochs=5, learning_rate=1.0, lr_scaling="linear")
+    sweep = folder / "grid"
+    made_sweep(sweep, [0.97], chosen={"learning_rate": 0.1, "warmup_epochs": 5.0}, dataset="mnist", batch_size=32768,
+               optimizer="lars", schedule="polynomial", lr_scaling="linear")
+    plan = json.loads((sweep / "sweep.json").read_text())
+    space = {"learning_rate": [0.1, 0.2], "warmup_epochs": [0, 5]}
+    (sweep / "sweep.json").write_text(json.dumps({**plan, "method": "grid", "space": space}))
+    return folder
+
+
+def rewrite(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("odd, reason", [
+    ({"lr_scaling": None}, "lr_scaling=null: a run writes its value"),
+    ({"schedule": None}, "schedule=null"),
+    ({"batch_size": "8192"}, 'batch_size="8192", as text: a run writes 8192'),
+    ({"warmup_epochs": "5"}, 'warmup_epochs="5", as text'),
+    ({"warmup_epochs": None}, "warmup_epochs=null"),
+])
+@pytest.mark.parametrize("where", ["lars/seed1", "grid/trials/0000"])
+def test_a_setting_that_no_run_writes_takes_its_run_alone(table_3_runs, output, odd, reason, where):
+    rewrite(table_3_runs / where / "settings.json", **odd)
+    assert report(f"runs={table_3_runs}", "table=3,4", "figure=3,24,16", "page", f"output={output}") == 0
+    [row] = [line for line in (output / "report.md").read_text().splitlines() if line.startswith(f"| {table_3_runs}/{where} |")]
+    assert reason in row.replace("\\", "")
+    assert (output / "figure3.png").exists()
+
+
+@pytest.mark.parametrize("odd", [{"total_steps": "110"}, {"total_steps": [1]}, {"data_note": ["a"]}])
+def test_a_status_that_no_run_writes_stops_no_figure(table_3_runs, output, odd):
+    for seed in (1, 2):
+        rewrite(table_3_runs / f"lars/seed{seed}/status.json", **odd)
+    assert report(f"runs={table_3_runs}", "figure=3", "page", f"output={output}") == 0
+    assert (output / "figure3.png").exists()
+
+
+def test_a_folder_whose_name_is_no_text_is_drawn(table_3_runs, output):
+    made_seeds(table_3_runs / "lamb", [0.98, 0.985], dataset="mnist", regime="huge")
+    os.rename(os.fsencode(table_3_runs / "lamb"), os.fsencode(table_3_runs) + b"/l\xe4mb")
+    assert report(f"runs={table_3_runs}", "figure=21", f"output={output}") == 0
+    assert (output / "figure21.png").exists() and "mb/seed1" in (output / "figure21.csv").read_text()
+
+
+@pytest.fixture
+def a_ladder(tmp_path):
+    from reference import made_figures
+
+    return made_figures.write_ladder(tmp_path / "runs" / "ladder", "imagenet2012", 819200, {"0": [0.3], "4": [0.5, 0.51]})
+
+
+@pytest.mark.parametrize("damage, reason", [
+    (lambda plan: json.dumps(plan)[:300], "no JSON object with rungs"),
+    (lambda plan: json.dumps({**plan, "rungs": [1]}), "no JSON object with rungs"),
+    (lambda plan: json.dumps({**plan, "settings": [1]}), "settings.json is missing"),
+    (lambda plan: json.dumps({**plan, "settings": "x"}), "settings.json is missing"),
+    (lambda plan: json.dumps({**plan, "settings": {**plan["settings"], "dataset": ["mnist"]}}), "dataset="),
+])
+def test_a_torn_ladder_is_named(a_ladder, output, damage, reason, capsys):
+    path = a_ladder / "ladder.json"
+    path.write_text(damage(json.loads(path.read_text())))
+    assert report(f"runs={a_ladder.parent}", "figure=1", "page", f"output={output}") == 0
+    [row] = [line for line in (output / "report.md").read_text().splitlines() if line.startswith(f"| {path} |")]
+    assert reason in row and "count as searches of their own" in row and str(path) in capsys.readouterr().out
+
+
+def test_a_rung_whose_folder_is_no_folder_is_not_run(a_ladder, output):
+    plan = json.loads((a_ladder / "ladder.json").read_text())
+    plan["rungs"][0]["folder"] = "rung\x000"
+    (a_ladder / "ladder.json").write_text(json.dumps(plan))
+    assert report(f"runs={a_ladder.parent}", "figure=1", f"output={output}") == 0
+    rows = list(csv.DictReader((output / "figure1.csv").open()))
+    assert [(row["rung"], row["n"]) for row in rows] == [("0", ""), ("4", "2")]
+
+
+@pytest.mark.parametrize("name, text", [("settings.json", '{"editor": 1}'), ("metrics.jsonl", ""), ("sweep.json", "{}")])
+def test_a_stray_file_above_runs_hides_none_of_them(runs, output, capsys, name, text):
+    (runs / name).write_text(text)
+    assert report(f"runs={runs}", "regimes", f"output={output}") == 0
+    assert "256 < B_L <= 512" in capsys.readouterr().out and f"| {runs} |" in (output / "report.md").read_text()
+
+
 def test_an_item_that_fails_leaves_the_others(runs, output, capsys, monkeypatch):
     from tf_hugebatch.reports import tables
 

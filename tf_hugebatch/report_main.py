@@ -184,12 +184,13 @@ def _said(items):
 def _blanks(items, summary, own):
     """Those that a boundary waits for come first, in their order: what it rests on is asked for most."""
     from tf_hugebatch.reports.blanks import total_in_words
+    from tf_hugebatch.reports.outcomes import one_line
 
     ordered = sorted(items, key=lambda item: item.name not in _WITH_BOUNDARIES)
     blanks = list(dict.fromkeys(blank for item in ordered for blank in item.blanks))
     if blanks:
         yield f"\nblank: {len(blanks)}, {total_in_words(blanks)}; what fills them:"
-    said = (f"  {blank.what} ({blank.cost})\n    {blank.command}".rstrip() for blank in blanks)
+    said = (f"  {one_line(blank.what)} ({blank.cost})\n    {blank.command}".rstrip() for blank in blanks)
     yield from _first(said, len(blanks), summary)
     if blanks and (unread := _unread(own)):
         yield (f"  Most write below {unread[0]}, which --runs={unread[1]} does not read; then give "
@@ -215,11 +216,13 @@ def _first(lines, count, summary):
 
 def _problems(items):
     """Why items were not made, one reason once."""
+    from tf_hugebatch.reports.outcomes import one_line
+
     reasons: dict[str, list[str]] = {}
     for item in items:
         if item.problem:
             reasons.setdefault(item.problem, []).append(item.name)
-    yield from (f"\nnot made: {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    yield from (f"\nnot made: {', '.join(names)}: {one_line(reason)}" for reason, names in reasons.items())
 
 
 if __name__ == "__main__":

@@ -221,8 +221,8 @@ def _is_run(path: str) -> bool:
 def load_runs(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Run]:
     """The runs that a pattern ('runs/**'), a folder, or a list of them names, sorted by path, none twice.
 
-    A folder that is no run stands for the runs below it. Raises FileNotFoundError for a folder, named without
-    wildcards, that neither is nor holds a run.
+    A folder stands for itself, where it is a run, and for the runs below it. Raises FileNotFoundError for a folder, named
+    without wildcards, that neither is nor holds a run.
     """
     return [Run(path) for path in _found(patterns, _is_run, "run", "settings.json, status.json or metrics.jsonl")]
 
@@ -235,7 +235,8 @@ def _found(patterns, is_one: Callable[[str], bool], what: str, file: str) -> lis
         if glob.has_magic(pattern) and not os.path.isdir(pattern):
             found.update(filter(is_one, map(os.path.normpath, glob.glob(pattern, recursive=True))))
             continue
-        below = [pattern] if is_one(pattern) else [folder for folder, _, _ in os.walk(pattern) if is_one(folder)]
+        # Below a run too: a stray settings.json above a hundred runs makes their folder look like one.
+        below = [folder for folder, _, _ in os.walk(pattern) if is_one(folder)]
         if not below:
             raise FileNotFoundError(f"{pattern}: neither a {what} folder (no {file}) nor one that holds "
                                     f"any; name the folder of a {what}")

@@ -1,5 +1,6 @@
 """Commands that a report prints are command lines of the settings that it means."""
 
+import os
 import pathlib
 import shlex
 import subprocess
@@ -62,6 +63,15 @@ def test_a_shell_takes_the_words_as_they_stand(tmp_path):
                     for seed in (1, 2)]
     one = shlex.split(commands.train([], "mnist5k", "r", [4]))
     assert one[2:] == ["tf_hugebatch.mnist_main", "--seed=4", "--run_dir=r/seed4"]
+
+
+def test_a_folder_with_escape_codes_is_printable_and_the_folder_that_it_was():
+    folder = "a\x1b[2J'b\udce4\\"
+    command = commands.train([], "mnist5k", folder, [4])
+    assert command.isprintable()
+    word = command.partition("--run_dir=")[2]
+    said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert said == os.fsencode(f"{folder}/seed4")
 
 
 def test_a_shell_reads_the_value_that_a_sweep_chose(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 
@@ -59,9 +60,17 @@ def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int],
     words = [*map(shlex.quote, words), *([variable] if variable else []), *_data(dataset)]
     one = " ".join([f"python -m tf_hugebatch.{program_of(dataset)}", *words])
     if len(seeds) == 1:
-        return f"{one} --seed={seeds[0]} --run_dir={shlex.quote(f'{folder}/seed{seeds[0]}')}"
+        return f"{one} --seed={seeds[0]} --run_dir={quoted(f'{folder}/seed{seeds[0]}')}"
     return (f"for seed in {' '.join(map(str, seeds))}; do {one} --seed=$seed "
-            f"--run_dir={shlex.quote(folder)}/seed$seed; done")
+            f"--run_dir={quoted(folder)}/seed$seed; done")
+
+
+def quoted(path: str) -> str:
+    """A path as a shell takes it; what can't be printed (escape codes, bytes that are no text) as bash's $'...' has it."""
+    if path.isprintable():
+        return shlex.quote(path)
+    return "$'" + "".join(chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}"
+                          for byte in os.fsencode(path)) + "'"
 
 
 def chosen_value(sweep_dir: str, name: str) -> str:
@@ -74,7 +83,7 @@ def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
     """A search of `space`, and the chosen setting with fresh seeds, in `folder`."""
     return " ".join(["python -m tf_hugebatch.sweep_main", *map(shlex.quote, words), *_data(dataset), f"--space={space}",
                      f"--method=random --trials={TRIALS} --confirm={CONFIRM} --final_seeds={SEEDS}",
-                     f"--sweep_dir={shlex.quote(folder)}"])
+                     f"--sweep_dir={quoted(folder)}"])
 
 
 def sweep_again(sweep: Sweep, more: int) -> str:
@@ -85,7 +94,7 @@ def sweep_again(sweep: Sweep, more: int) -> str:
         return ""
     program, *words = map(str, words)
     words = [word for word in words if not word.startswith("--trials=")]
-    return " ".join([f"python -m tf_hugebatch.{program}", *map(shlex.quote, [*words, f"--trials={trials + more}"])])
+    return " ".join([f"python -m tf_hugebatch.{program}", *map(quoted, [*words, f"--trials={trials + more}"])])
 
 
 def train_cost(model: str, examples: int, epochs: float, seeds: int) -> str:

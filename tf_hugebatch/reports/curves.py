@@ -5,6 +5,7 @@ import numpy as np
 from .. import published
 from .drawing import GREY, LINES, PAPER, headline, panels, style
 from .figures import LIGHT, column, thinned
+from .markup import number
 from .sheets import mark_of
 from .sources import ended, final_percent, groups_of, in_words, noted, numbers, one_network, other_networks
 
@@ -36,7 +37,7 @@ def draw(figure, runs, sweeps):
         error.set_xlim(left=0)
         picture.align_ylabels()
         headline(picture, f"{figure.name}: {figure.shows}")
-        loss.set_title(_details(run), loc="left", color="#555555", parse_math=False)
+        loss.set_title(_details(outcome), loc="left", color="#555555", parse_math=False)
     counted = f"{group.n} seed{'s' * (group.n > 1)} of this setting"
     remarks = [f"{run.path}, seed {outcome.seed}, is drawn, of {counted}: test accuracy {in_words(numbers(group))}."]
     if (others := len(groups) - 1):
@@ -46,12 +47,11 @@ def draw(figure, runs, sweeps):
     return picture, rows, [*remarks, *other_networks(found, [outcome]), *noted([run])], []
 
 
-def _details(run):
-    settings = run.settings
-    warmup = settings.get("warmup_epochs")
-    parts = [f"{settings.get('dataset')} {settings.get('model')}", f"{settings.get('optimizer')}",
-             f"batch {settings['batch_size']:,}", f"{settings.get('schedule')}", warmup and f"warm-up {warmup:g} epochs",
-             run.status.get("total_steps") and f"{run.status['total_steps']:,} updates", run.status.get("data_note")]
+def _details(outcome):
+    values, updates = outcome.values, number(outcome.run.status.get("total_steps"))
+    warmup = values["warmup_epochs"]
+    parts = [f"{values['dataset']} {values['model']}", values["optimizer"], f"batch {values['batch_size']:,}",
+             values["schedule"], warmup and f"warm-up {warmup:g} epochs", updates and f"{updates:,} updates", outcome.note]
     return " · ".join(str(part) for part in parts if part)
 
 

@@ -88,7 +88,7 @@ def save(drawing, stem):
             drawing.figure.savefig(f"{stem}.png", dpi=STYLE["figure.dpi"], metadata={"Software": None})
             drawing.figure.savefig(f"{stem}.svg", metadata={"Date": None, "Creator": None})
         written += [f"{stem}.png", f"{stem}.svg"]
-    with open(f"{stem}.csv", "w", encoding="utf-8", newline="") as file:
+    with open(f"{stem}.csv", "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.DictWriter(file, list(dict.fromkeys(name for row in drawing.rows for name in row)), lineterminator="\n")
         table.writeheader()
         table.writerows(drawing.rows)

@@ -4,9 +4,9 @@ import os
 import textwrap
 
 from .. import published
-from ..runs import Sweep, read_object
 from .drawing import GREY, headline, panels, style
 from .figures import DARK, LIGHT, MIDDLE
+from .outcomes import checked_settings, read_ladders
 from .sheets import mark_of
 from .sources import ended, fits, groups_of, in_words, numbers
 from .stats import trials_done
@@ -20,14 +20,12 @@ def rungs_of(sweeps, wanted):
     Rungs 0-4 come first, then what stands beside them; the search for the baseline's rate is at another batch and left out.
     A ladder is found by the ladder.json above its rungs' sweep folders. Of several that fit, the one with most final runs.
     """
-    folders = sorted({os.path.dirname(os.path.abspath(sweep.path)) for sweep in sweeps})
-    best = []
-    for folder in folders:
-        plan = read_object(os.path.join(folder, "ladder.json")) or {}
-        if not isinstance(plan.get("rungs"), list) or not fits(plan.get("settings") or {}, wanted):
+    by_path, best = {os.path.abspath(sweep.path): sweep for sweep in sweeps}, []
+    for ladder in read_ladders(sweeps)[0]:
+        if not fits(checked_settings(ladder), wanted):
             continue
-        rungs = [(rung, Sweep(os.path.join(folder, str(rung["folder"]))) if rung.get("folder") else None)
-                 for rung in plan["rungs"] if isinstance(rung, dict) and rung.get("kind") != "baseline_rate"]
+        rungs = [(rung, by_path.get(os.path.abspath(os.path.join(ladder.path, str(rung.get("folder"))))))
+                 for rung in ladder.rungs if rung.get("kind") != "baseline_rate"]
         rungs.sort(key=lambda found: not str(found[0].get("name")).isdigit())
         best = max(best, rungs, key=lambda found: sum(len(sweep.final) for _, sweep in found if sweep))
     return best

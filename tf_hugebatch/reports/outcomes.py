@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
+import os
 import sys
 from collections.abc import Iterable
 
 from tf_hugebatch import durations, records, registry
-from tf_hugebatch.fields import FIELDS, kind_of
+from tf_hugebatch.fields import EXCLUSIVE, FIELDS, kind_of
 from tf_hugebatch.levels import default_of
-from tf_hugebatch.runs import Run, Sweep
+from tf_hugebatch.runs import Run, Sweep, read_object
 
 _NEEDED = ("dataset", "model", "optimizer", "batch_size", "seed")
 
@@ -100,10 +102,38 @@ def read_outcomes(runs: Iterable[Run]) -> tuple[list[Outcome], list[LeftAside]]:
     return outcomes, aside
 
 
-def checked_settings(run: Run | Sweep) -> dict:
-    """Every setting of a run (or of a sweep's plan), parsed as flags are; None where it has none. Raises ValueError."""
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """A ladder.json. path: its folder. settings: what its rungs start from, as written. rungs: as written, dicts."""
+
+    path: str
+    settings: dict
+    rungs: list[dict]
+
+
+def read_ladders(sweeps: Iterable[Sweep]) -> tuple[list[Ladder], list[LeftAside]]:
+    """The ladders whose rungs are among `sweeps`, in order, and what can't be read."""
+    ladders, aside = [], []
+    for folder in sorted({os.path.dirname(os.path.abspath(sweep.path)) for sweep in sweeps}):
+        if not os.path.lexists(path := os.path.join(folder, "ladder.json")):
+            continue
+        try:
+            plan = read_object(path) or {}
+            ladder = Ladder(folder, plan.get("settings"), plan.get("rungs"))
+            if not (isinstance(ladder.rungs, list) and all(isinstance(rung, dict) for rung in ladder.rungs)):
+                raise ValueError("no JSON object with rungs: cut off, or not a ladder's")
+            checked_settings(ladder)
+        except ValueError as error:
+            aside.append(LeftAside(path, f"{error}; its rungs count as searches of their own"))
+        else:
+            ladders.append(ladder)
+    return ladders, aside
+
+
+def checked_settings(run: Run | Sweep | Ladder) -> dict:
+    """Every setting of a run (a sweep's plan, a ladder), parsed as flags are; None where it has none. Raises ValueError."""
     given = run.settings
-    if not given:
+    if not given or not isinstance(given, dict):
         raise ValueError("settings.json is missing, empty or no JSON object: cut off, or not a run's")
     version = given.get("schema_version", records.SCHEMA_VERSION)
     if version != records.SCHEMA_VERSION:
@@ -114,10 +144,15 @@ def checked_settings(run: Run | Sweep) -> dict:
     values = {}
     for name, field in FIELDS.items():
         value = given[name] if name in given else default_of(name, given)
+        if value is None and name in given and not _may_be_none(field, given):
+            raise ValueError(f"settings.json says {name}=null: a run writes its value")
         try:
             values[name] = None if value is None else field.parse(value)
         except (ValueError, OverflowError) as error:
             raise ValueError(f"settings.json says {name}={_short(value)}: {error}") from None
+        # inf is the one number that JSON has as text.
+        if isinstance(value, str) and isinstance(values[name], (int, float)) and math.isfinite(values[name]):
+            raise ValueError(f"settings.json says {name}={json.dumps(_short(value))}, as text: a run writes {values[name]}")
     for name in ("batch_size", "validation_examples", "epochs", "train_steps"):
         if isinstance(values[name], str):
             raise ValueError(f"settings.json says {name}={values[name]}: a run writes the number")
@@ -126,6 +161,13 @@ def checked_settings(run: Run | Sweep) -> dict:
     if train_size(values) < values["batch_size"]:
         raise ValueError(f"settings.json says batch_size={values['batch_size']:,} of {train_size(values):,} training examples")
     return values
+
+
+def _may_be_none(field, given):
+    """Whether a setting may be null: by itself, or displaced by one that is given in its place."""
+    partners = (partner for sides in EXCLUSIVE for side in sides if field.name in side
+                for other in sides if other is not side for partner in other)
+    return field.optional or field.default is None or any(given.get(partner) is not None for partner in partners)
 
 
 def train_size(values: dict) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from tf_hugebatch.records import content_of, write_json
 from tf_hugebatch.reports import regime_tables, regimes, tables
 from tf_hugebatch.reports.blanks import Blank, total_in_words
-from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_outcomes, searched
+from tf_hugebatch.reports.outcomes import LeftAside, checked_settings, read_ladders, read_outcomes, searched
 from tf_hugebatch.reports.sheets import code, csv_text, markdown_table, plain
 from tf_hugebatch.reports.stats import group_runs
 from tf_hugebatch.runs import Run, Sweep, load_runs, load_sweeps
@@ -61,8 +61,10 @@ def sift(runs: list[Run], sweeps: list[Sweep], watch: Callable[[list[Run]], Iter
         elif not sweep.result:
             aside.append(LeftAside(sweep.path,
                                    "no result.json that can be read: the search has not ended; its trials stay trials"))
+    _, torn = read_ladders(sweeps)
     return Evidence(runs, [run for run in runs if _is_readable(run)], [sweep for sweep in sweeps if sweep.plan],
-                    len(outcomes), sum(group.n for group in groups), sorted([*aside, *repeated], key=lambda one: one.path))
+                    len(outcomes), sum(group.n for group in groups),
+                    sorted([*aside, *repeated, *torn], key=lambda one: one.path))
 
 
 def _is_readable(run: Run) -> bool:

@@ -5,7 +5,7 @@ import math
 import os
 
 from .drawing import LINES, headline, panels, style
-from .sources import fits
+from .sources import fits, settings_or_reason
 
 
 def read_schedule(run):
@@ -28,8 +28,9 @@ def read_schedule(run):
 def draw(figure, runs, sweeps):
     """(matplotlib Figure or None, CSV rows, remarks, sources without runs); a dry run is drawn before one that trained."""
     [source] = figure.sources
-    found = [run for run in runs if run.part != "trials" and fits(run.settings, source.wanted)]
-    for run in sorted(found, key=lambda run: (not run.settings.get("dry_run"), run.path)):
+    found = [(values, run) for run in runs if run.part != "trials"
+             if isinstance(values := settings_or_reason(run), dict) and fits(values, source.wanted)]
+    for values, run in sorted(found, key=lambda pair: (not pair[0]["dry_run"], pair[1].path)):
         if points := read_schedule(run):
             break
     else:
@@ -41,16 +42,14 @@ def draw(figure, runs, sweeps):
         panel.plot([row["epoch"] for row in rows], [row["learning_rate"] for row in rows], color=LINES[0]["color"],
                    drawstyle="steps-post" if len(rows) <= 60 else "default")
         panel.set(xlabel="epochs", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
-        panel.set_title(_details(run, rows), loc="left", color="#555555")
+        panel.set_title(_details(values, rows), loc="left", color="#555555")
         headline(picture, f"{figure.name}: {figure.shows}")
     return picture, rows, [f"{run.path}."], []
 
 
-def _details(run, rows):
-    settings = run.settings
-    cycles = settings.get("cycles")
-    parts = [settings.get("dataset"), f"{len(rows):,} updates", settings.get("schedule"), cycles and f"{cycles} cycles",
-             settings.get("poly_power") and f"power {settings['poly_power']:g}",
-             settings.get("warmup_epochs") and f"warm-up {settings['warmup_epochs']:g} epochs, {settings.get('warmup_shape')}",
+def _details(values, rows):
+    cycles, power, warmup = values["cycles"], values["poly_power"], values["warmup_epochs"]
+    parts = [values["dataset"], f"{len(rows):,} updates", values["schedule"], cycles and f"{cycles} cycles",
+             power and f"power {power:g}", warmup and f"warm-up {warmup:g} epochs, {values['warmup_shape']}",
              f"peak {max(row['learning_rate'] for row in rows):.3g}"]
     return " · ".join(str(part) for part in parts if part)
