@@ -1,5 +1,6 @@
 """Sweeps of fake runs (fake_run.py), in this process or in one that can be killed."""
 
+import errno
 import json
 import os
 import pathlib
@@ -41,6 +42,11 @@ def in_a_process(folder, seconds="0", **of_a_plan):
 
 def read(path):
     return json.loads(pathlib.Path(path).read_text())
+
+
+def refuses_to_list(path):
+    """In the place of os.listdir: root, who runs tests too, may read every folder."""
+    raise PermissionError(errno.EACCES, "Permission denied", path)
 
 
 def runs_of(folder, part="trials"):

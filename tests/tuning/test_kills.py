@@ -71,12 +71,13 @@ def test_a_signal_is_handed_on_and_the_trial_goes_on_where_it_was(tmp_path, numb
         assert name not in before or settings == before[name][0]
 
 
-def test_a_run_that_somebody_else_stops_stops_the_sweep(tmp_path):
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_run_that_somebody_else_stops_stops_the_sweep(tmp_path, number, code):
     sweep = in_a_process(tmp_path / "s", seconds="3", **SHORT)
     wait_for(lambda: (tmp_path / "s" / "trials" / "0000" / "steps").exists())
-    os.kill(int((tmp_path / "s" / "trials" / "0000" / "pid").read_text()), signal.SIGTERM)
+    os.kill(int((tmp_path / "s" / "trials" / "0000" / "pid").read_text()), number)
     sweep.communicate(timeout=30)
-    assert sweep.returncode == 143
+    assert sweep.returncode == code
     assert read(tmp_path / "s" / "result.json")["failed"] == [], "it was not the run's fault"
 
 

@@ -2,11 +2,12 @@
 
 import io
 import json
+import os
 import shutil
 import signal
 
 import pytest
-from reference.small_sweeps import FAKE, read, runs_of
+from reference.small_sweeps import FAKE, read, refuses_to_list, runs_of
 
 from tf_hugebatch import published
 from tf_hugebatch.records import held
@@ -345,6 +346,12 @@ def test_a_grid_tries_every_point_and_no_search_more_points_than_there_are(tmp_p
     assert not [line for line in make(tmp_path / "l").text() if "budgets" in line]
     with pytest.raises(Refusal, match="a grid over a range needs the number of its points"):
         make(tmp_path / "l", of_the_base={"method": "grid"})
+
+
+def test_a_folder_that_cant_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "listdir", refuses_to_list)
+    with pytest.raises(Refusal, match=f"--sweep_dir={tmp_path}: Permission denied; name another folder"):
+        make(tmp_path)
 
 
 def test_a_rung_without_any_accuracy_says_so(tmp_path):

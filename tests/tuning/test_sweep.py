@@ -7,12 +7,13 @@ import os
 import pathlib
 
 import pytest
-from reference.small_sweeps import RATES, WORDS, make_plan, read, run, runs_of
+from reference.small_sweeps import RATES, WORDS, make_plan, read, refuses_to_list, run, runs_of
 
 from tf_hugebatch import command_line
 from tf_hugebatch.runs import load_sweeps
 from tf_hugebatch.settings import Refusal
 from tf_hugebatch.tuning.children import outcome_of_exit
+from tf_hugebatch.tuning.study import Study
 
 
 def rates_of(folder):
@@ -376,6 +377,26 @@ def of_an_earlier_release(tmp_path):
         written = plan.settings.replace(validation_examples=400, learning_rate=float(given["learning_rate"]))
         (folder / "trials" / name / "settings.json").write_text(json.dumps(written.as_dict()))
     return folder
+
+
+def test_a_journal_that_a_kill_left_without_its_plan_gets_it(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    plan = make_plan(folder, trials=2, final_seeds=0)
+    Study(plan)
+    journal = folder / "journal.log"
+    kept = [line for line in journal.read_text().splitlines(keepends=True) if '"plan"' not in line]
+    journal.write_text("".join(kept))
+    Study(plan)
+    assert '"plan"' in journal.read_text()
+    with pytest.raises(Refusal, match="of another sweep"):
+        Study(make_plan(folder, {"learning_rate": [0.1, 0.2]}, trials=2, final_seeds=0))
+
+
+def test_a_folder_that_cant_be_read_is_named(tmp_path, monkeypatch):
+    plan = make_plan(tmp_path)
+    monkeypatch.setattr(os, "listdir", refuses_to_list)
+    assert plan.problems() == [f"--sweep_dir={tmp_path}: Permission denied; name another folder"]
 
 
 def test_a_journal_of_an_earlier_release_is_known_by_its_runs(of_an_earlier_release):

@@ -18,8 +18,8 @@ from tf_hugebatch.runs import read_status
 from tf_hugebatch.stops import disk_stopped, stop_with, why_not_writable
 from tf_hugebatch.tuning.screen import percent
 
-#: Exit codes of a run that a signal ended, after a checkpoint or before it could make one.
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+#: Exit codes of a run that a signal ended, after a checkpoint or before it could make one; SIGHUP is a terminal that closed.
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,11 @@ class Ladder:
             yield f"{stated}: that is a file; name a folder"
             return
         yield from (found := not_writable("sweep_dir", self.folder))
-        if found or not content_of(self.folder):
+        try:
+            if found or not content_of(self.folder):
+                return
+        except OSError as error:
+            yield f"{stated}: {error.strerror}; name another folder"
             return
         if (stored := _stored_settings(self.folder, "ladder.json")) is None:
             yield f"{stated}: it is not empty and holds no ladder (no ladder.json that can be read); name a new folder"

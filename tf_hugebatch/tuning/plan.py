@@ -233,7 +233,10 @@ class Plan:
             return [f"{stated}: that is a file; name a folder"]
         if found := not_writable("sweep_dir", self.folder):
             return found
-        names = content_of(self.folder)
+        try:
+            names = content_of(self.folder)
+        except OSError as error:
+            return [f"{stated}: {error.strerror}; name another folder"]
         if "sweep.json" not in names:
             # A folder made for a sweep that was killed before it wrote its plan has nothing of weight in it.
             strangers = sorted(set(names) - {"trials"})

@@ -160,7 +160,9 @@ def _open(path, plan):
             raise ValueError(f"line {number}: {error}") from None
     storage = JournalStorage(JournalFileBackend(path))
     if optuna.get_all_study_names(storage):
-        return storage, optuna.load_study(storage=storage, study_name=_NAME)
-    study = optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")
-    study.set_user_attr("plan", plan.as_json())
+        study = optuna.load_study(storage=storage, study_name=_NAME)
+    else:
+        study = optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")
+    if "plan" not in study.user_attrs and not study.trials:  # new, or a kill came before its plan
+        study.set_user_attr("plan", plan.as_json())
     return storage, study
