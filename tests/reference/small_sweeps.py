@@ -33,7 +33,8 @@ def run(folder, jobs=2, stream=None, **of_a_plan):
 
 def in_a_process(folder, seconds="0", **of_a_plan):
     """A sweep in a process of its own; its runs take `seconds` each."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n" \
+    # Under nohup, as tests may run, children would ignore what a closed terminal sends.
+    code = f"import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); sys.path.insert(0, {str(ROOT / 'tests')!r})\n" \
            f"from reference import small_sweeps\nsys.exit(small_sweeps.run({str(folder)!r}, **{of_a_plan!r}))"
     environment = {**os.environ, "FAKE_SECONDS": seconds, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
