@@ -371,11 +371,12 @@ def a_ladder(tmp_path):
 
 
 @pytest.mark.parametrize("damage, reason", [
-    (lambda plan: json.dumps(plan)[:300], "no JSON object with rungs"),
-    (lambda plan: json.dumps({**plan, "rungs": [1]}), "no JSON object with rungs"),
-    (lambda plan: json.dumps({**plan, "settings": [1]}), "settings.json is missing"),
-    (lambda plan: json.dumps({**plan, "settings": "x"}), "settings.json is missing"),
-    (lambda plan: json.dumps({**plan, "settings": {**plan["settings"], "dataset": ["mnist"]}}), "dataset="),
+    (lambda plan: json.dumps(plan)[:300], "no JSON object with settings and rungs"),
+    (lambda plan: json.dumps({**plan, "rungs": [1]}), "no JSON object with settings and rungs"),
+    (lambda plan: json.dumps({**plan, "settings": [1]}), "no JSON object with settings and rungs"),
+    (lambda plan: json.dumps({**plan, "settings": "x"}), "no JSON object with settings and rungs"),
+    (lambda plan: json.dumps({**plan, "settings": {}}), "settings.json is missing, empty"),
+    (lambda plan: json.dumps({**plan, "settings": {**plan["settings"], "dataset": ["mnist"]}}), "its settings say dataset="),
 ])
 def test_a_torn_ladder_is_named(a_ladder, output, damage, reason, capsys):
     path = a_ladder / "ladder.json"

@@ -120,11 +120,13 @@ def read_ladders(sweeps: Iterable[Sweep]) -> tuple[list[Ladder], list[LeftAside]
         try:
             plan = read_object(path) or {}
             ladder = Ladder(folder, plan.get("settings"), plan.get("rungs"))
-            if not (isinstance(ladder.rungs, list) and all(isinstance(rung, dict) for rung in ladder.rungs)):
-                raise ValueError("no JSON object with rungs: cut off, or not a ladder's")
+            whole = isinstance(ladder.rungs, list) and all(isinstance(rung, dict) for rung in ladder.rungs)
+            if not whole or not isinstance(ladder.settings, dict):
+                raise ValueError("no JSON object with settings and rungs: cut off, or not a ladder's")
             checked_settings(ladder)
         except ValueError as error:
-            aside.append(LeftAside(path, f"{error}; its rungs count as searches of their own"))
+            reason = str(error).replace("settings.json says", "its settings say")
+            aside.append(LeftAside(path, f"{reason}; its rungs count as searches of their own"))
         else:
             ladders.append(ladder)
     return ladders, aside
@@ -133,7 +135,7 @@ def read_ladders(sweeps: Iterable[Sweep]) -> tuple[list[Ladder], list[LeftAside]
 def checked_settings(run: Run | Sweep | Ladder) -> dict:
     """Every setting of a run (a sweep's plan, a ladder), parsed as flags are; None where it has none. Raises ValueError."""
     given = run.settings
-    if not given or not isinstance(given, dict):
+    if not given:
         raise ValueError("settings.json is missing, empty or no JSON object: cut off, or not a run's")
     version = given.get("schema_version", records.SCHEMA_VERSION)
     if version != records.SCHEMA_VERSION:
