@@ -104,13 +104,18 @@ def baseline_rate(values: dict, at_baseline: bool = False) -> float | None:
     return values["learning_rate"] if at_baseline or values["lr_scaling"] == "linear" else None
 
 
-def is_linear_scaling_of(group: Group, baseline: Group) -> bool:
-    """Whether a group is `baseline` at another batch, its rate scaled linearly and nothing else changed."""
+def is_scaling_of(group: Group, baseline: Group) -> bool:
+    """Whether a group is `baseline`, at B0, with nothing but its batch and, by whatever rule, its rate changed."""
     if Family.of(group) != Family.of(baseline):
         return False
     same = [setting_of(one.values, "batch_size", *_RATES) for one in (group, baseline)]
-    rate = baseline_rate(group.values)
-    return same[0] == same[1] and rate is not None and rate == baseline_rate(baseline.values, at_baseline=True)
+    rates = [baseline_rate(one.values, at_baseline=True) for one in (group, baseline)]
+    return same[0] == same[1] and rates[0] is not None and rates[0] == rates[1]
+
+
+def is_linear_scaling_of(group: Group, baseline: Group) -> bool:
+    """Whether a group is `baseline` at another batch, its rate scaled linearly and nothing else changed."""
+    return baseline_rate(group.values) is not None and is_scaling_of(group, baseline)
 
 
 def scaled_linearly(baseline: Group, groups: list[Group]) -> list[Group]:

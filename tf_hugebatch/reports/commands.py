@@ -57,7 +57,7 @@ def selected(split: str) -> list[str]:
 def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int], variable: str = "") -> str:
     """One run a seed, in `folder`/seed<seed>. variable: a flag that the shell is to fill in."""
     seeds = list(seeds)
-    words = [*map(shlex.quote, words), *([variable] if variable else []), *_data(dataset)]
+    words = [*map(quoted, words), *([variable] if variable else []), *_data(dataset)]
     one = " ".join([f"python -m tf_hugebatch.{program_of(dataset)}", *words])
     if len(seeds) == 1:
         return f"{one} --seed={seeds[0]} --run_dir={quoted(f'{folder}/seed{seeds[0]}')}"
@@ -65,12 +65,12 @@ def train(words: Iterable[str], dataset: str, folder: str, seeds: Iterable[int],
             f"--run_dir={quoted(folder)}/seed$seed; done")
 
 
-def quoted(path: str) -> str:
-    """A path as a shell takes it; what can't be printed (escape codes, bytes that are no text) as bash's $'...' has it."""
-    if path.isprintable():
-        return shlex.quote(path)
+def quoted(word: str) -> str:
+    """A word as a shell takes it; what can't be printed (escape codes, bytes that are no text) as bash's $'...' has it."""
+    if word.isprintable():
+        return shlex.quote(word)
     return "$'" + "".join(chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}"
-                          for byte in os.fsencode(path)) + "'"
+                          for byte in os.fsencode(word)) + "'"
 
 
 def chosen_value(sweep_dir: str, name: str) -> str:
@@ -81,7 +81,7 @@ def chosen_value(sweep_dir: str, name: str) -> str:
 
 def sweep(words: Iterable[str], dataset: str, folder: str, space: str) -> str:
     """A search of `space`, and the chosen setting with fresh seeds, in `folder`."""
-    return " ".join(["python -m tf_hugebatch.sweep_main", *map(shlex.quote, words), *_data(dataset), f"--space={space}",
+    return " ".join(["python -m tf_hugebatch.sweep_main", *map(quoted, words), *_data(dataset), f"--space={space}",
                      f"--method=random --trials={TRIALS} --confirm={CONFIRM} --final_seeds={SEEDS}",
                      f"--sweep_dir={quoted(folder)}"])
 

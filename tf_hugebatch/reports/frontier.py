@@ -11,15 +11,15 @@ import collections
 import statistics
 
 from .. import published
-from . import baselines, commands, limits
-from .baselines import Family
+from . import commands, limits
+from .baselines import Family, is_scaling_of
 from .drawing import LINES, PAPER, apart, batch_in_words, headline, panels, style
 from .figures import accuracy_axis
 from .limits import TUNED
 from .markup import number
-from .outcomes import setting_of, updates
+from .outcomes import updates
 from .sheets import ON_TEST
-from .sources import FULL, Figure, Source, ended, fits, groups_of, numbers, one_network, other_networks
+from .sources import Figure, Source, ended, fits, groups_of, numbers, one_network, other_networks
 
 NAME = "frontier"
 #: Who is compared, by the name of the flagfile: what tells its runs, and the name of its space.
@@ -28,7 +28,6 @@ OPTIMIZERS = {
     "lars": ({"optimizer": "lars"}, "lars"), "lamb": ({"optimizer": "lamb"}, "lamb"), "muon": ({"optimizer": "muon"}, "muon"),
 }
 _RULES = ("linear", "sqrt")
-_RATES = ("learning_rate", "lr_scaling", "peak_learning_rate")
 #: The last: the split that chose what the verdict rests on, the baseline and what a rule scales included.
 _VERDICT = ("verdict", "reason", "verdict_selected_on")
 
@@ -93,7 +92,7 @@ def _points(fed, dataset):
     for group in groups_of(outcome for outcome in fed if _is_by_rule(outcome)):
         name = _name(group.values)
         source = best.get((name, TUNED, start))
-        if source and is_scaled_from(group, source):
+        if source and is_scaling_of(group, source):
             best.setdefault((name, group.values["lr_scaling"], group.values["batch_size"]), group.taken_from(source))
         elif Family.of(group) == family:
             no_points[name] += 1
@@ -152,13 +151,6 @@ def is_searched(outcome):
     sweep, name = outcome.sweep, _name(outcome.values)
     return (sweep is not None and name is not None and sweep.space == SPACES[OPTIMIZERS[name][1]]
             and sweep.plan.get("method") == "random" and sweep.settings.get("epochs") == outcome.values["epochs"])
-
-
-def is_scaled_from(group, tuned):
-    """Whether a group is `tuned`, of the baseline's batch, with nothing but its batch and, by a rule, its rate changed."""
-    same = [setting_of(one.values, "batch_size", *_RATES) for one in (group, tuned)]
-    rates = [baselines.baseline_rate(one.values, at_baseline=True) for one in (group, tuned)]
-    return Family.of(group) == Family.of(tuned) and same[0] == same[1] and rates[0] == rates[1]
 
 
 def _budgets(best):

@@ -13,6 +13,7 @@ import itertools
 import numpy as np
 
 from . import commands, frontier, limits
+from .baselines import is_scaling_of
 from .drawing import LINES, headline, panels, style
 from .noise_scales import or_gaps, quotients
 from .sheets import mark_of
@@ -51,7 +52,7 @@ def draw(figure, runs, sweeps):
         for group in measured:
             if not fits(group.values, source.wanted):
                 continue
-            if tuned and frontier.is_scaled_from(group, tuned):
+            if tuned and is_scaling_of(group, tuned):
                 found.setdefault(source.label, group.outcomes)
             else:
                 others[source.label] += 1

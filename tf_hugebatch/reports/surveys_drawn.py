@@ -25,13 +25,13 @@ class _Surveys:
 
     def read(self, run):
         """The rows of a run that can be drawn."""
-        rows = run.diagnostic_rows(self._kind)
-        odd = [(row["step"], reason) for row in rows if (reason := self._odd(row))]
+        judged = [(row, self._odd(row)) for row in run.diagnostic_rows(self._kind)]
+        odd = [(row["step"], reason) for row, reason in judged if reason]
         if odd:
             (step, reason), *others = odd
             more = f", and {len(others)} row{'s' * (len(others) > 1)} more" if others else ""
             self._aside[run.path] = f"{self._kind} at update {step:,}: {reason}{more}"
-        return [row for row in rows if not self._odd(row)]
+        return [row for row, reason in judged if not reason]
 
     def remarks(self):
         """Of the runs that were read."""
